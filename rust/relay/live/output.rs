@@ -13,6 +13,7 @@ use crate::relay::egress::frames::OutputFrames;
 use crate::relay::network::blocked::{self, Blocked};
 use crate::relay::network::watch::{Carrier, LinkNews};
 use crate::sockets::netlink::link::Link;
+use crate::sockets::netlink::neighbours::{Neighbour, NeighbourState};
 use crate::sockets::netlink::routes::Route;
 use crate::sockets::output;
 use crate::sockets::provider::{OutputHandle, OutputOwner, Socket};
@@ -170,26 +171,32 @@ impl LiveOutput {
         let own = self.source.unwrap_or(self.spec.address);
         self.rewrite = Rewrite::of(&self.spec, own, group, port).map(Arc::new);
         self.parked = None;
-        self.resolve_host(context, false);
+        if let Some(route) = self.route.filter(|route| route.is_to_a_host)
+            && context.routes.neighbour(&route).is_ok_and(|it| it.state == NeighbourState::Unknown)
+        {
+            self.resolve_host(context);
+        }
         Ok(true)
     }
 
     /// Has the next hop resolved if the kernel has forgotten it, and again once its link is back:
     /// without carrier no host could answer.
     fn follow_neighbour(&self, context: &NetworkContext<'_>, changes: &LinkNews) {
-        let stands_on =
-            |link| self.route.is_some_and(|it| context.links.stands_on(it.ifindex, link));
-        let is_back = changes.opened.iter().any(|&link| stands_on(link));
-        if context.changed.neighbours || is_back {
-            self.resolve_host(context, is_back);
+        let Some(route) = self.route.as_ref().filter(|route| route.is_to_a_host) else { return };
+        let is_back =
+            changes.opened.iter().any(|&link| context.links.stands_on(route.ifindex, link));
+        // Asked for in any case, so that it stays followed.
+        let Ok(Neighbour { state, .. }) = context.routes.neighbour(route) else { return };
+        let is_forgotten = state == NeighbourState::Unknown && context.changed.neighbours;
+        let is_sought = matches!(state, NeighbourState::Unknown | NeighbourState::Failed);
+        if is_forgotten || is_back && is_sought {
+            self.resolve_host(context);
         }
     }
 
     /// Has the next hop's link-layer address resolved before the first copy needs it.
-    fn resolve_host(&self, context: &NetworkContext<'_>, after_failure: bool) {
-        if let (Some(route), Some(socket)) = (&self.route, self.sockets.first())
-            && context.routes.needs_resolution(route, after_failure)
-        {
+    fn resolve_host(&self, context: &NetworkContext<'_>) {
+        if let Some(socket) = self.sockets.first() {
             // An error is harmless: the first copy makes the kernel resolve it.
             context.provider.resolve_host(socket, &self.spec).ok();
         }

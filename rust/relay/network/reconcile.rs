@@ -206,6 +206,7 @@ impl State {
                 }
             }
         }
+        context.routes.forget_unused_neighbours();
         self.check_buffer(smallest);
         has_changed
     }

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::iter;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,8 +11,9 @@ use nix::time::{ClockId, clock_gettime};
 
 use crate::error::Result;
 use crate::sockets::netlink::group_notices::GroupNoticeSocket;
+use crate::sockets::netlink::neighbours::{Neighbour, NeighbourTable};
 use crate::sockets::netlink::notices::{NoticeSocket, Notices};
-use crate::sockets::netlink::routes::{Neighbour, Route, RouteSocket};
+use crate::sockets::netlink::routes::{Route, RouteSocket};
 use crate::spec::OutputSpec;
 
 /// The shortest time between two updates: a routing table may change continuously.
@@ -26,6 +26,7 @@ pub(in crate::relay) struct RouteTracker {
     notices: NoticeSocket,
     /// `None` if the kernel does not report memberships.
     group_notices: Option<GroupNoticeSocket>,
+    neighbours: NeighbourTable,
     state: Mutex<RouteState>,
 }
 
@@ -50,7 +51,7 @@ impl RouteTracker {
         let bursts = queries.bursts().unwrap_or_default();
         let (due, not_before) = (Notices::default(), Instant::now());
         let state = Mutex::new(RouteState { queries, bursts, due, not_before });
-        Ok(Self { notices, group_notices, state })
+        Ok(Self { notices, group_notices, neighbours: NeighbourTable::open()?, state })
     }
 
     /// Reads the kernel's notifications.
@@ -99,13 +100,14 @@ impl RouteTracker {
 
     fn take_notices(&self) -> Notices {
         let memberships = self.group_notices.as_ref().is_some_and(GroupNoticeSocket::take);
-        Notices { memberships, ..self.notices.take() }
+        let neighbours = self.neighbours.receive();
+        Notices { memberships, neighbours, ..self.notices.take() }
     }
 
     /// The descriptors that are readable when something has changed.
     pub(in crate::relay) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let groups = self.group_notices.as_ref().map(AsFd::as_fd);
-        iter::once(self.notices.as_fd()).chain(groups)
+        [self.notices.as_fd(), self.neighbours.as_fd()].into_iter().chain(groups)
     }
 
     /// The current route of an output; `None` if there is none.
@@ -116,15 +118,18 @@ impl RouteTracker {
         self.state().queries.find(spec)
     }
 
-    /// Whether the kernel has to resolve the next hop: it has no entry for it, or, with
-    /// `after_failure`, has failed to resolve it.
-    pub(in crate::relay) fn needs_resolution(&self, route: &Route, after_failure: bool) -> bool {
-        route.is_to_a_host
-            && self.state().queries.neighbour(route).is_ok_and(|it| match it {
-                Neighbour::Unknown => true,
-                Neighbour::Failed => after_failure,
-                Neighbour::Stale | Neighbour::Known => false,
-            })
+    /// The neighbour that receives the datagrams of a route; it is followed from now on, which
+    /// [`Notices::neighbours`] reports.
+    ///
+    /// # Errors
+    /// The kernel does not answer.
+    pub(in crate::relay) fn neighbour(&self, route: &Route) -> io::Result<Neighbour> {
+        self.neighbours.find(route.hop())
+    }
+
+    /// Ends following the neighbours that were not asked for since the last call.
+    pub(in crate::relay) fn forget_unused_neighbours(&self) {
+        self.neighbours.forget_unused();
     }
 
     /// The size in bytes, including the headers of each datagram, of the largest batch that passes

@@ -13,7 +13,7 @@ use libc::sock_filter;
 
 use crate::addr::Addr;
 use crate::packet::LinkType;
-pub use netlink::{link_deletions, without_known_neighbours};
+pub use netlink::{ip_neighbours, link_deletions};
 
 /// Instruction limit for the addresses of one family. Both families fit into the kernel's 4096 with
 /// room to spare, because the translated program must also fit into net.core.optmem_max.

@@ -1,9 +1,9 @@
 //! BPF programs for netlink sockets that receive only some notifications: deleted links, or
-//! neighbours that do not answer.
+//! neighbours of IP.
 
 use libc::sock_filter;
 
-use super::{DROP, EQUAL, LOAD_HALF, LOAD_WORD, PASS, jump, statement};
+use super::{DROP, EQUAL, LOAD_BYTE, LOAD_HALF, LOAD_WORD, PASS, jump, statement};
 
 /// A program that passes only notifications about the deletion of these links; of all links if
 /// there are too many for a program.
@@ -28,21 +28,12 @@ pub fn link_deletions(indices: &[u32]) -> Vec<sock_filter> {
     code
 }
 
-/// A program that passes everything that is not about neighbours, and of neighbours only that one
-/// did not answer or that an entry was deleted.
+/// A program that passes only what concerns neighbours of IPv4 and IPv6. Bridges report the MAC
+/// addresses that they learn as neighbours too.
 #[must_use]
-pub fn without_known_neighbours() -> [sock_filter; 6] {
-    // As above; the state is in `struct ndmsg`, behind `struct nlmsghdr`.
-    const TYPE: u32 = 4;
-    const STATE: u32 = 16 + 8;
-    let entry = u16::from_be_bytes(libc::RTM_NEWNEIGH.to_ne_bytes());
-    let failed = u16::from_be_bytes(libc::NUD_FAILED.to_ne_bytes());
-    [
-        statement(LOAD_HALF, TYPE),
-        jump(EQUAL, entry.into(), 0, 2),
-        statement(LOAD_HALF, STATE),
-        jump(EQUAL, failed.into(), 0, 1),
-        PASS,
-        DROP,
-    ]
+pub fn ip_neighbours() -> [sock_filter; 5] {
+    // The family is the first byte of the `struct ndmsg` behind `struct nlmsghdr`.
+    const FAMILY: u32 = 16;
+    let [v4, v6] = [libc::AF_INET, libc::AF_INET6].map(libc::c_int::cast_unsigned);
+    [statement(LOAD_BYTE, FAMILY), jump(EQUAL, v4, 1, 0), jump(EQUAL, v6, 0, 1), PASS, DROP]
 }

@@ -10,7 +10,8 @@
 //! routes    the route and next hop of copies        qdiscs     the queueing disciplines
 //! traffic   disciplines and filters of an interface, multicast routing
 //! netfilter chains and functions                    ipsec      policies
-//! group_notices  notifications about memberships    query      requests and answers
+//! neighbours     link-layer addresses of next hops  query      requests and answers
+//! group_notices  notifications about memberships
 //! ```
 
 pub mod group_notices;
@@ -19,6 +20,7 @@ pub mod ipsec;
 pub mod link;
 pub mod links;
 mod messages;
+pub mod neighbours;
 pub mod netfilter;
 pub mod notices;
 mod qdiscs;

@@ -1,5 +1,5 @@
-//! Notifications that routes, queueing disciplines or neighbours have changed (rtnetlink(7)),
-//! without the details; [`super::routes`] queries those. A full routing table that comes or goes
+//! Notifications that routes or queueing disciplines have changed (rtnetlink(7)), without the
+//! details; [`super::routes`] queries those. A full routing table that comes or goes
 //! costs only a few messages: an overrun of the small buffer counts as one more change.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -9,8 +9,7 @@ use nix::sys::socket::{NetlinkAddr, bind};
 
 use super::links;
 use crate::error::{Error, Result};
-use crate::sockets::{filter, socket};
-use crate::sys::sockopt;
+use crate::sockets::socket;
 
 const TARGET: &str = "rtnetlink";
 
@@ -32,7 +31,7 @@ pub struct Notices {
     pub disciplines: bool,
     /// Filters of queueing disciplines.
     pub filters: bool,
-    /// A neighbour has lost its entry, or has not answered.
+    /// Neighbours that are followed, which [`super::neighbours`] reports.
     pub neighbours: bool,
     /// Memberships of multicast groups, which [`super::group_notices`] reports.
     pub memberships: bool,
@@ -44,7 +43,7 @@ impl Notices {
         routes: true,
         disciplines: true,
         filters: true,
-        neighbours: true,
+        neighbours: false,
         memberships: false,
     };
 
@@ -71,7 +70,6 @@ impl Notices {
             libc::RTM_NEWQDISC | libc::RTM_DELQDISC => {
                 Self { disciplines: true, ..Self::default() }
             }
-            libc::RTM_NEWNEIGH | libc::RTM_DELNEIGH => Self { neighbours: true, ..Self::default() },
             libc::RTM_NEWTFILTER | libc::RTM_DELTFILTER => {
                 Self { filters: true, ..Self::default() }
             }
@@ -97,7 +95,6 @@ impl NoticeSocket {
     /// No descriptor, or no netlink (a sandbox without AF_NETLINK).
     pub fn open() -> Result<Self> {
         let groups = [
-            libc::RTNLGRP_NEIGH,
             libc::RTNLGRP_TC,
             libc::RTNLGRP_IPV4_ROUTE,
             libc::RTNLGRP_IPV4_RULE,
@@ -107,8 +104,6 @@ impl NoticeSocket {
         ];
         let groups = groups.into_iter().fold(0, |mask, group| mask | 1 << (group - 1));
         let fd = socket::open(libc::AF_NETLINK, libc::SOCK_RAW, TARGET)?;
-        sockopt::attach_filter(fd.as_fd(), &filter::without_known_neighbours())
-            .map_err(|error| Error::os("attaching a filter", TARGET, error))?;
         socket::receive_buffer(fd.as_fd(), RECEIVE_BUFFER_BYTES, TARGET)?;
         bind(fd.as_raw_fd(), &NetlinkAddr::new(0, groups))
             .map_err(|errno| Error::os("subscribing to notifications", TARGET, errno))?;
@@ -156,7 +151,7 @@ mod tests {
     use crate::sockets::testnet::{NEAR, ip, tc, wait_until, with_cable};
 
     #[test]
-    fn a_change_is_reported_and_an_answering_neighbour_is_not() {
+    fn a_change_is_reported() {
         with_cable(|| {
             let socket = NoticeSocket::open().unwrap();
             assert_eq!(socket.take(), Notices::default());
@@ -167,11 +162,6 @@ mod tests {
             }
             ip(&format!("-6 route add 2001:db8::/64 dev {NEAR}"));
             assert!(socket.take().routes);
-            let entry = format!("neighbour replace 10.9.0.9 lladdr 2:0:0:0:0:1 dev {NEAR}");
-            ip(&format!("{entry} nud reachable"));
-            assert_eq!(socket.take(), Notices::default());
-            ip(&format!("neighbour delete 10.9.0.9 dev {NEAR}"));
-            assert_eq!(socket.take(), Notices { neighbours: true, ..Notices::default() });
         });
     }
 

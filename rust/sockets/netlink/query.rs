@@ -4,7 +4,8 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use netlink_packet_core::{NLM_F_DUMP, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer};
+use netlink_packet_core::{NLM_F_DUMP, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer, NetlinkMessage};
+use netlink_packet_route::RouteNetlinkMessage;
 use nix::sys::socket::{MsgFlags, send};
 
 use super::{links, messages};
@@ -67,6 +68,21 @@ impl QuerySocket {
                 return Ok(());
             }
         }
+    }
+
+    /// The same for a request of rtnetlink(7).
+    pub(super) fn ask_route(
+        &self,
+        request: RouteNetlinkMessage,
+        flags: u16,
+        take: impl FnMut(u16, &[u8]),
+    ) -> std::result::Result<(), QueryError> {
+        let mut request = NetlinkMessage::from(request);
+        request.header.flags = flags;
+        request.finalize();
+        let mut bytes = vec![0; request.buffer_len()];
+        request.serialize(&mut bytes);
+        self.ask(&bytes, take)
     }
 }
 

@@ -1,6 +1,5 @@
 //! Queries for the route of an output (rtnetlink(7)): the interface, next hop and source address
-//! that routing selects, the state of the neighbour entry, and which queueing disciplines split
-//! batches.
+//! that routing selects, and which queueing disciplines split batches.
 //!
 //! Each call waits for the kernel's answer, which comes before the request returns. No query needs
 //! a privilege.
@@ -9,17 +8,14 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, parse_u32,
-};
-use netlink_packet_route::neighbour::{
-    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourHeader, NeighbourMessage,
-};
-use netlink_packet_route::route::{RouteAttribute, RouteMessage};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REQUEST, parse_u32};
+use netlink_packet_route::neighbour::NeighbourFlags;
+use netlink_packet_route::route::{RouteAttribute, RouteFlags, RouteMessage};
 use netlink_packet_route::tc::TcMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::messages::{self, attributes};
+use super::neighbours::{self, NextHop};
 use super::qdiscs;
 use super::query::{QueryError, QuerySocket};
 use crate::addr::Addr;
@@ -42,19 +38,19 @@ pub struct Route {
     pub source: Option<Addr>,
     /// Whether the next hop is a single other host on the link, not this host or a group.
     pub is_to_a_host: bool,
+    /// How the datagram gets there; always [`RoutePath::Single`] unless it is for a host.
+    pub path: RoutePath,
 }
 
-/// The state of a neighbour's link-layer address (`ndm_state`).
+/// How routing gets a datagram to its destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Neighbour {
-    /// There is no entry, or no answer yet.
-    Unknown,
-    /// The neighbour did not answer.
-    Failed,
-    /// It is known, but was not used or confirmed for a while.
-    Stale,
-    /// It is known, or none is needed.
-    Known,
+pub enum RoutePath {
+    /// By the one next hop, as it is.
+    Single,
+    /// By one of several next hops (ECMP), which the kernel selects.
+    Several,
+    /// Inside another packet (lightweight tunnels, such as MPLS or SRv6).
+    Encapsulated,
 }
 
 /// A socket for requests in the network namespace in which it was opened.
@@ -77,37 +73,33 @@ impl RouteSocket {
     /// # Errors
     /// The kernel does not answer.
     pub fn find(&self, spec: &OutputSpec) -> io::Result<Option<Route>> {
-        let request = RouteNetlinkMessage::GetRoute(route_to(spec));
-        let mut route = None;
-        let answered = self.ask(request, NLM_F_REQUEST, |kind, payload| {
-            if kind == libc::RTM_NEWROUTE {
-                route = read_route(payload, spec.address);
-            }
-        });
-        match answered {
-            Ok(()) => Ok(route),
-            Err(QueryError::Refused(_)) => Ok(None),
-            Err(QueryError::Missing(error)) => Err(error),
+        let mut route =
+            self.ask_for(route_to(spec), |payload| read_route(payload, spec.address))?;
+        if let Some(found) = route.as_mut().filter(|route| route.is_to_a_host) {
+            let mut wanted = route_to(spec);
+            wanted.header.flags = RouteFlags::FibMatch;
+            // The entry was removed in between: the notification about it leads to another query.
+            found.path = self.ask_for(wanted, read_path)?.unwrap_or(RoutePath::Single);
         }
+        Ok(route)
     }
 
-    /// The state of the neighbour entry for the next hop.
-    ///
-    /// # Errors
-    /// The kernel does not answer.
-    pub fn neighbour(&self, route: &Route) -> io::Result<Neighbour> {
-        let request = RouteNetlinkMessage::GetNeighbour(neighbour(route, NeighbourFlags::empty()));
-        let mut state = 0;
-        let answered = self.ask(request, NLM_F_REQUEST, |kind, payload| {
-            if kind == libc::RTM_NEWNEIGH
-                && let Ok(header) = NeighbourHeader::parse(payload)
-            {
-                state = header.state.into();
+    /// The answer to a request for a route, as `read` reads it; `None` if there is no route.
+    fn ask_for<T>(
+        &self,
+        wanted: RouteMessage,
+        read: impl Fn(&[u8]) -> Option<T>,
+    ) -> io::Result<Option<T>> {
+        let mut answer = None;
+        let request = RouteNetlinkMessage::GetRoute(wanted);
+        let answered = self.queries.ask_route(request, NLM_F_REQUEST, |kind, payload| {
+            if kind == libc::RTM_NEWROUTE {
+                answer = read(payload);
             }
         });
         match answered {
-            Ok(()) => Ok(Neighbour::of(state)),
-            Err(QueryError::Refused(_)) => Ok(Neighbour::Unknown),
+            Ok(()) => Ok(answer),
+            Err(QueryError::Refused(_)) => Ok(None),
             Err(QueryError::Missing(error)) => Err(error),
         }
     }
@@ -117,9 +109,10 @@ impl RouteSocket {
     /// # Errors
     /// EPERM without CAP_NET_ADMIN in the network namespace; the interface is gone or down.
     pub fn seek(&self, route: &Route) -> io::Result<()> {
-        let request = RouteNetlinkMessage::NewNeighbour(neighbour(route, NeighbourFlags::Use));
+        let request =
+            RouteNetlinkMessage::NewNeighbour(neighbours::about(route.hop(), NeighbourFlags::Use));
         let flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE;
-        self.ask(request, flags, |_, _| {}).map_err(QueryError::into_error)
+        self.queries.ask_route(request, flags, |_, _| {}).map_err(QueryError::into_error)
     }
 
     /// For each interface with a token bucket filter, at its root or below (tc-tbf(8)), the size in
@@ -132,7 +125,7 @@ impl RouteSocket {
         let request = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
         let mut bursts = BTreeMap::new();
         let flags = NLM_F_REQUEST | NLM_F_DUMP;
-        let answered = self.ask(request, flags, |kind, payload| {
+        let answered = self.queries.ask_route(request, flags, |kind, payload| {
             if kind == libc::RTM_NEWQDISC
                 && let Some((ifindex, bytes)) = qdiscs::read(payload)
             {
@@ -141,21 +134,6 @@ impl RouteSocket {
             }
         });
         answered.map(|()| bursts).map_err(QueryError::into_error)
-    }
-
-    /// Sends a request and passes all messages of the answer to `take`.
-    fn ask(
-        &self,
-        request: RouteNetlinkMessage,
-        flags: u16,
-        take: impl FnMut(u16, &[u8]),
-    ) -> std::result::Result<(), QueryError> {
-        let mut request = NetlinkMessage::from(request);
-        request.header.flags = flags;
-        request.finalize();
-        let mut bytes = vec![0; request.buffer_len()];
-        request.serialize(&mut bytes);
-        self.queries.ask(&bytes, take)
     }
 }
 
@@ -177,22 +155,6 @@ pub fn resolve_host(spec: &OutputSpec) -> Result<()> {
 impl AsFd for RouteSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.queries.as_fd()
-    }
-}
-
-impl Neighbour {
-    fn of(state: u16) -> Self {
-        const KNOWN: u16 = libc::NUD_REACHABLE
-            | libc::NUD_DELAY
-            | libc::NUD_PROBE
-            | libc::NUD_NOARP
-            | libc::NUD_PERMANENT;
-        match state {
-            state if state & KNOWN != 0 => Self::Known,
-            state if state & libc::NUD_STALE != 0 => Self::Stale,
-            state if state & libc::NUD_FAILED != 0 => Self::Failed,
-            _ => Self::Unknown,
-        }
     }
 }
 
@@ -236,19 +198,30 @@ fn read_route(payload: &[u8], destination: Addr) -> Option<Route> {
         next_hop: next_hop.unwrap_or(destination),
         source: source.and_then(messages::to_addr),
         // rtm_type of `struct rtmsg`. IPv6 has no broadcast; its groups have this type too.
+        path: RoutePath::Single,
         is_to_a_host: payload.get(7) == Some(&libc::RTN_UNICAST) && !destination.is_multicast(),
     })
 }
 
-fn neighbour(route: &Route, flags: NeighbourFlags) -> NeighbourMessage {
-    let mut message = NeighbourMessage::default();
-    let is_v4 = route.next_hop.is_v4();
-    message.header.family = if is_v4 { AddressFamily::Inet } else { AddressFamily::Inet6 };
-    message.header.ifindex = route.ifindex;
-    message.header.flags = flags;
-    let address = NeighbourAddress::from(route.next_hop.ip());
-    message.attributes = vec![NeighbourAttribute::Destination(address)];
-    message
+/// How the routing table describes the path to a destination.
+fn read_path(payload: &[u8]) -> Option<RoutePath> {
+    let kinds = [libc::RTA_OIF, libc::RTA_MULTIPATH, libc::RTA_ENCAP_TYPE];
+    let [interface, several, encapsulation] = attributes(payload, ROUTE_HEADER_BYTES, kinds);
+    Some(match (interface, several, encapsulation) {
+        (_, _, Some(_)) => RoutePath::Encapsulated,
+        (Some(_), None, None) => RoutePath::Single,
+        // A group of next hop objects may be described by its number alone
+        // (net.ipv4.nexthop_compat_mode).
+        (_, _, None) => RoutePath::Several,
+    })
+}
+
+impl Route {
+    /// The neighbour that receives the datagram.
+    #[must_use]
+    pub fn hop(&self) -> NextHop {
+        NextHop { ifindex: self.ifindex, address: self.next_hop }
+    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,14 @@
 //! The kernel's answers, on networks that each test creates.
 
+use std::io::{Write, stderr};
 use std::os::fd::AsRawFd;
+use std::process::Command;
 
+use netlink_packet_core::NetlinkMessage;
 use nix::sys::socket::{MsgFlags, send};
 
 use super::*;
+use crate::sockets::netlink::neighbours::{NeighbourState, NeighbourTable};
 use crate::sockets::output;
 use crate::sockets::testnet::{FAR, NEAR, in_namespace, interface, ip, tc, wait_until, with_cable};
 
@@ -58,24 +62,57 @@ fn a_route_matches_a_newly_connected_socket() {
 }
 
 #[test]
+fn several_next_hops_and_wrapped_datagrams_are_told_apart_from_a_single_path() {
+    with_cable(|| {
+        let socket = RouteSocket::open().unwrap();
+        ip(&format!("address add 2001:db8:a::1/64 dev {NEAR} nodad"));
+        let hops =
+            |one, other| format!("nexthop via {one} dev {NEAR} nexthop via {other} dev {FAR}");
+        ip(&format!("route add 192.0.2.0/24 {}", hops("10.9.0.3", "10.9.0.4")));
+        ip(&format!("route add 2001:db8:7::/64 {}", hops("2001:db8:a::2", "fe80::7")));
+        ip("nexthop add id 7 via 10.9.0.3 dev near0");
+        ip("nexthop add id 8 group 7");
+        ip("nexthop add id 9 via 10.9.0.4 dev near0");
+        ip("nexthop add id 10 group 7/9");
+        ip("route add 198.51.100.0/24 nhid 7");
+        ip("route add 203.0.113.0/24 nhid 10");
+        let path = |address| socket.find(&to(address, 0)).unwrap().unwrap().path;
+        assert_eq!(path("192.0.2.7"), RoutePath::Several);
+        assert_eq!(path("2001:db8:7::7"), RoutePath::Several);
+        assert_eq!(path("203.0.113.7"), RoutePath::Several);
+        for single in ["10.9.0.9", "2001:db8:a::9", "198.51.100.7"] {
+            assert_eq!(path(single), RoutePath::Single, "{single}");
+        }
+        let encapsulated = "route add 192.0.3.0/24 encap ip6 id 7 dst 2001:db8:a::2 dev near0";
+        let added = Command::new("ip").args(encapsulated.split(' ')).output().unwrap();
+        if added.status.success() {
+            assert_eq!(path("192.0.3.7"), RoutePath::Encapsulated);
+        } else {
+            writeln!(stderr(), "partly skipped: the kernel has no lightweight tunnels").unwrap();
+        }
+    });
+}
+
+#[test]
 fn a_neighbour_is_resolved_before_anything_is_sent_to_it() {
     with_cable(|| {
         let socket = RouteSocket::open().unwrap();
         // Both ends are in one namespace, so no host answers.
         let way = socket.find(&to("10.9.0.9", 0)).unwrap().unwrap();
-        assert_eq!(socket.neighbour(&way).unwrap(), Neighbour::Unknown);
+        let table = NeighbourTable::open().unwrap();
+        let state = || table.refresh(way.hop()).unwrap().state;
+        assert_eq!(state(), NeighbourState::Unknown);
         ip(&format!("ntable change name arp_cache dev {NEAR} retrans 20"));
         socket.seek(&way).unwrap();
-        let failed = || socket.neighbour(&way).unwrap() == Neighbour::Failed;
-        wait_until("the resolution has failed", failed);
+        wait_until("the resolution has failed", || state() == NeighbourState::Failed);
         ip(&format!("neighbour replace 10.9.0.9 lladdr 2:0:0:0:0:1 dev {NEAR} nud stale"));
-        assert_eq!(socket.neighbour(&way).unwrap(), Neighbour::Stale);
+        assert_eq!(state(), NeighbourState::Stale);
         socket.seek(&way).unwrap();
-        assert_eq!(socket.neighbour(&way).unwrap(), Neighbour::Known);
+        assert_eq!(state(), NeighbourState::Known);
         ip(&format!("link set {FAR} down"));
         ip(&format!("link delete {NEAR}"));
         assert!(socket.seek(&way).is_err());
-        assert_eq!(socket.neighbour(&way).unwrap(), Neighbour::Unknown);
+        assert_eq!(state(), NeighbourState::Unknown);
     });
 }
 
