@@ -15,6 +15,12 @@ use crate::sys::xdp_socket::{FrameFate, XdpDescriptors, XdpSender, XdpShape, ope
 
 const SHAPE: XdpShape = XdpShape { frames: 64, frame_bytes: 2048 };
 
+/// Whether the driver is done with all frames.
+fn is_drained(sender: &mut XdpSender) -> bool {
+    let last = sender.position();
+    sender.has_passed(last)
+}
+
 /// The two ends of a cable: a sender on one, a socket that captures frames on the other.
 struct Cable {
     descriptors: XdpDescriptors,
@@ -63,7 +69,7 @@ impl Cable {
     }
 
     fn drain(&mut self) {
-        wait_until("the driver is done with all frames", || self.sender.is_drained());
+        wait_until("the driver is done with all frames", || is_drained(&mut self.sender));
     }
 }
 
@@ -109,7 +115,7 @@ fn frames_arrive_in_order_and_are_taken_once() {
 fn a_full_ring_takes_no_frame_until_the_kernel_has_taken_some() {
     with_cable(|| {
         let mut cable = Cable::new(XdpShape { frames: 8, ..SHAPE });
-        assert!(!cable.sender.is_drained() || cable.sender.waiting() == 0);
+        assert!(!is_drained(&mut cable.sender) || cable.sender.waiting() == 0);
         for number in 0..8 {
             assert!(cable.push(number, 60));
         }
@@ -120,7 +126,7 @@ fn a_full_ring_takes_no_frame_until_the_kernel_has_taken_some() {
         assert_eq!(taken, sent(0..8));
         cable.drain();
         assert!(cable.push(8, 60));
-        assert!(!cable.sender.is_drained());
+        assert!(!is_drained(&mut cable.sender));
         cable.flush().0.unwrap();
         assert_eq!(cable.flush().1, []);
         let numbers = (0..9).map(|_| cable.received()[17]).collect::<Vec<_>>();
@@ -154,7 +160,7 @@ fn withdrawn_frames_never_leave_and_later_ones_do() {
         let mut withdrawn = Vec::new();
         cable.sender.withdraw(|tag| withdrawn.push(tag));
         assert_eq!(withdrawn, (0..30).collect::<Vec<_>>());
-        assert!(cable.sender.is_drained());
+        assert!(is_drained(&mut cable.sender));
         ip(&format!("link set {NEAR} up"));
         wait_until("the cable is up", || ip(&format!("-o link show {NEAR}")).contains("state UP"));
         for number in 30..80 {

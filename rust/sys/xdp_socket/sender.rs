@@ -56,6 +56,8 @@ pub struct XdpSender {
     completions: u32,
     /// The number of valid frames that the kernel has not taken.
     waiting: u32,
+    /// The number of frames that were queued so far.
+    pushed: u32,
 }
 
 impl XdpSender {
@@ -91,6 +93,7 @@ impl XdpSender {
             published: 0,
             completions: 0,
             waiting: 0,
+            pushed: 0,
         })
     }
 
@@ -111,6 +114,7 @@ impl XdpSender {
         *self.queued_at(self.head) = QueuedFrame { frame, is_valid: true, tag };
         self.head = self.head.wrapping_add(1);
         self.waiting += 1;
+        self.pushed = self.pushed.wrapping_add(1);
         true
     }
 
@@ -177,11 +181,20 @@ impl XdpSender {
         self.taken != self.head
     }
 
-    /// Whether the kernel has taken every frame, and the driver is done with all of them.
+    /// The position behind the last frame, for [`XdpSender::has_passed`].
     #[must_use]
-    pub fn is_drained(&mut self) -> bool {
+    pub fn position(&self) -> u32 {
+        self.pushed
+    }
+
+    /// Whether the driver is done with every frame before a position. It is done with them in their
+    /// order.
+    #[must_use]
+    pub fn has_passed(&mut self, position: u32) -> bool {
         self.collect();
-        self.waiting == 0 && self.free.len() == self.shape.frames as usize
+        let free = u32::try_from(self.free.len()).unwrap_or(0);
+        let done = self.pushed.wrapping_sub(self.shape.frames.saturating_sub(free));
+        done.wrapping_sub(position) < 1 << 31
     }
 
     /// Frees the frames that the driver is done with.

@@ -125,11 +125,22 @@ impl Links {
         self.places.iter().flatten().any(|link| link.sender.waiting() > 0)
     }
 
-    /// Whether every frame of a link has left, as far as its driver reports.
-    pub(super) fn is_drained(&mut self, place: LinkPlace, counters: &mut Writer) -> bool {
+    /// The position behind the last frame of a link.
+    pub(super) fn position(&self, place: LinkPlace) -> u32 {
+        let link = self.places.get(usize::from(place)).and_then(Option::as_ref);
+        link.map_or(0, |link| link.sender.position())
+    }
+
+    /// Whether every frame of a link before a position has left, as far as its driver reports.
+    pub(super) fn has_passed(
+        &mut self,
+        place: LinkPlace,
+        position: u32,
+        counters: &mut Writer,
+    ) -> bool {
         let Some(Some(link)) = self.places.get_mut(usize::from(place)) else { return true };
         link.flush(counters);
-        link.sender.is_drained()
+        link.sender.has_passed(position)
     }
 
     /// Waits until every frame of all links has left, but not longer than `patience`.
@@ -137,7 +148,8 @@ impl Links {
         let start = Instant::now();
         for place in 0..self.places.len() {
             let Ok(place) = LinkPlace::try_from(place) else { return };
-            while !self.is_drained(place, counters) && start.elapsed() < patience {
+            let last = self.position(place);
+            while !self.has_passed(place, last, counters) && start.elapsed() < patience {
                 thread::yield_now();
             }
         }

@@ -171,10 +171,12 @@ impl XdpEgress {
             let now_ms = counters.now_ms();
             let words = counters.slot(slot);
             words[output::WANTED] += datagrams;
-            if target.has_carrier() {
-                self.outputs.push(FrameOutput { output: position, slot, link });
-            } else {
+            if !target.has_carrier() {
                 stats::count_loss(words, Loss::NoCarrier, datagrams, now_ms);
+            } else if self.ways.is_stopped(slot) {
+                stats::count_loss(words, Loss::OutputFull, datagrams, now_ms);
+            } else {
+                self.outputs.push(FrameOutput { output: position, slot, link });
             }
         }
         if !self.outputs.is_empty() {

@@ -28,7 +28,8 @@ const MANY: u32 = 6;
 const TOO_LONG_MS: u64 = 10_000;
 /// The longest wait for the other way in one window.
 const PATIENCE: Duration = Duration::from_micros(300);
-/// How long an output that must leave a link waits for the link's driver in all.
+/// How long the copies of an output that must leave a link still follow its frames there. A link
+/// that is never idle would keep it for ever; so later copies are dropped until the frames have left.
 const MOST_WAIT_MS: u64 = 50;
 
 /// A rule's datagrams and outputs, by its number.
@@ -58,8 +59,10 @@ struct WayState {
     identification: u16,
     /// The time until which it keeps to its socket.
     socket_until_ms: u64,
-    /// The time at which it leaves the link at the latest; 0 if it need not.
+    /// The time at which its last frame is queued, since it must leave; 0 if it need not.
     leave_by_ms: u64,
+    /// The position behind its last frame, from that time on.
+    last_frame: Option<u32>,
 }
 
 /// The ways of all rules and outputs.
@@ -180,22 +183,27 @@ impl Ways {
         }
         let may = xdp.is_open() && now_ms >= output.socket_until_ms;
         let way = if may && request.wants { Way::Xdp } else { Way::Socket };
+        let must_leave = output.way == Way::Xdp && !may;
+        if !must_leave {
+            (output.leave_by_ms, output.last_frame) = (0, None);
+        }
         if way == output.way {
             return way;
         }
+        let last_frame = output.last_frame.unwrap_or_else(|| links.position(link));
         let is_free = match output.way {
             Way::Socket => {
                 within(wait, || socket::unsent(request.target.fd.as_fd()).ok() == Some(0))
             }
-            Way::Xdp => within(wait, || links.is_drained(link, counters)),
+            Way::Xdp => within(wait, || links.has_passed(link, last_frame, counters)),
         };
-        let must_leave = output.way == Way::Xdp && !may;
-        if must_leave && output.leave_by_ms == 0 {
-            output.leave_by_ms = now_ms + MOST_WAIT_MS;
-        }
-        if is_free || (must_leave && now_ms >= output.leave_by_ms) {
-            (output.way, output.leave_by_ms) = (way, 0);
+        if is_free {
+            (output.way, output.leave_by_ms, output.last_frame) = (way, 0, None);
             xdp.set_way(way);
+        } else if must_leave && output.leave_by_ms == 0 {
+            output.leave_by_ms = now_ms + MOST_WAIT_MS;
+        } else if must_leave && now_ms >= output.leave_by_ms {
+            output.last_frame = Some(last_frame);
         }
         output.way
     }
@@ -222,6 +230,12 @@ impl Ways {
     #[inline]
     pub(super) fn link(&self, slot: u32) -> Option<LinkPlace> {
         self.outputs.get(slot as usize).filter(|output| output.way == Way::Xdp)?.link
+    }
+
+    /// Whether an output must leave its link, and its copies are dropped until its frames have left.
+    #[inline]
+    pub(super) fn is_stopped(&self, slot: u32) -> bool {
+        self.outputs.get(slot as usize).is_some_and(|output| output.last_frame.is_some())
     }
 
     /// A new IPv4 identification for a frame of an output. Each output counts its own, since the

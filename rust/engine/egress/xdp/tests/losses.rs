@@ -3,6 +3,9 @@
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::bed::*;
 use crate::engine::plan::{Plan, Way};
@@ -90,6 +93,49 @@ fn frames_that_a_driver_never_takes_are_counted_when_their_output_or_the_engine_
         bed.egress.xdp.links.replace_socket(0, socket);
         bed.send(&uneven(3, 20));
         assert_same(&payloads_of(&bed.copies(), V4), &uneven(3, 20));
+    });
+}
+
+/// Its copies may not wait, nor take the socket, where they would overtake its frames.
+#[test]
+fn an_output_that_must_leave_a_full_link_loses_copies_and_overtakes_none() {
+    with_cable(|| {
+        let outputs = vec![plan_output(&spec(V4), 1, Some(7))];
+        let is_open = |open| {
+            let xdp = outputs[0].xdp.as_ref().unwrap();
+            xdp.is_open.store(open, Ordering::Relaxed);
+        };
+        let mut bed = Bed::new(plan(outputs.clone_all(), vec![link(7, SHAPE)]));
+        let before = settle_on_xdp(&mut bed).len() as u64;
+        bed.copies();
+        let (stuck, _far) = stuck_socket();
+        let socket = bed.egress.xdp.links.replace_socket(0, stuck);
+        let mut held = uneven(201, 3);
+        bed.send(&held);
+        is_open(false);
+        let mut lost_copies = 0;
+        let start = Instant::now();
+        while lost_copies == 0 {
+            assert!(start.elapsed() < Duration::from_secs(10), "it was never stopped");
+            let payloads = uneven(u8::try_from(held.len() % 200).unwrap(), 2);
+            bed.counters.set_time(start.elapsed().as_millis().try_into().unwrap());
+            bed.send(&payloads);
+            lost_copies = lost(&mut bed.counters, 1, Loss::OutputFull);
+            held.extend(payloads);
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!((bed.way(0), lost_copies), (Way::Xdp, 2));
+        held.truncate(held.len() - 2);
+        bed.egress.xdp.links.replace_socket(0, socket);
+        bed.send(&uneven(250, 5));
+        assert_eq!(bed.way(0), Way::Socket);
+        held.extend(uneven(250, 5));
+        assert_same(&payloads_of(&bed.copies(), V4), &held);
+        let sent = before + held.len() as u64;
+        assert_eq!(bed.counts(1), [sent + 2, sent, 2]);
+        is_open(true);
+        settle_on_xdp(&mut bed);
+        assert_eq!(bed.way(0), Way::Xdp, "it returns");
     });
 }
 
