@@ -1,13 +1,15 @@
 """What tests of the ways of outputs share: rules, bursts, and relays of either kind."""
 
 import contextlib
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from tests.support.deadline import wait_until
 
-from .bursts import BurstSender
+from .bursts import BurstSender, LinkReceiver, mixed_payloads
 from .checks import DEADLINE_S, HasDict, settle
 from .daemons import serving
 from .frames import Flow
@@ -20,6 +22,10 @@ PORT = 5001
 OUT_PORT = 6001
 TBF = ("tbf", "rate", "10gbit", "burst", "1000000", "limit", "10000000")
 _SOURCES = {4: "10.1.0.2", 6: "fd01::2"}
+
+MIXED = mixed_payloads(1024)
+WARM_S = 20.0
+"""How long it may take until the engine has seen enough of the traffic, on a busy machine."""
 
 Egress = Literal["auto", "socket", "xdp"]
 Kind = Literal["library", "daemon"]
@@ -83,6 +89,73 @@ def send_in_bursts(
         wanted = matched(stats()) + len(piece) * len(flows)
         sender.send_mixed([(each, payload) for payload in piece for each in flows])
         settle_matched(stats, wanted)
+
+
+def send_until(
+    wanted: Sequence[str],
+    sender: BurstSender,
+    flows: Sequence[Flow],
+    stats: ReadStats,
+    sent: Sequence[bytes] = MIXED,
+) -> None:
+    """Send these, random sizes by default, until the outputs have these ways."""
+    deadline = time.monotonic() + WARM_S
+    while ways(stats()) != list(wanted):
+        assert time.monotonic() < deadline, ways(stats())
+        send_in_bursts(sender, flows, sent, stats)
+
+
+class BurstFlow:
+    """A thread that sends short bursts of numbered datagrams until it is stopped."""
+
+    def __init__(self, sender: BurstSender, number: int, version: int = 4) -> None:
+        """Prepare a flow to the input with this number."""
+        self.sent: list[bytes] = []
+        self._sender, self._flow = sender, flow(number, version)
+        self._payloads = mixed_payloads(200_000, seed=number)
+        self._stop, self._turn = threading.Event(), threading.Lock()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Self:
+        """Start sending."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop sending."""
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop sending; what was sent is known then."""
+        self._stop.set()
+        self._thread.join()
+
+    def advance(self, count: int = 500) -> None:
+        """Wait until so many more were sent."""
+        until = len(self.sent) + count
+        wait_until(lambda: len(self.sent) >= until, WARM_S)
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Send nothing for the time of the block."""
+        with self._turn:
+            yield
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.005):
+            with self._turn:
+                piece = self._payloads[len(self.sent) : len(self.sent) + 64]
+                self._sender.send_mixed([(self._flow, payload) for payload in piece])
+                self.sent += piece
+
+
+def expect_all(link: LinkReceiver, sending: BurstFlow, stats: ReadStats) -> None:
+    """Everything sent has arrived, once and in order."""
+    sending.stop()
+    count = len(sending.sent)
+    wait_until(lambda: sent_counts(stats()) == [count], WARM_S, str(sent_counts(stats())))
+    link.wait_for(count)
+    assert link.payloads(OUT_PORT) == sending.sent
 
 
 def settle_matched(stats: ReadStats, count: int) -> None:

@@ -106,15 +106,16 @@ def test_datagrams_of_one_size(lab: Lab, kind: Kind, ingress: Ingress) -> None:
         assert (ways(stats()), sent_counts(stats())) == (["batches"], [len(sent)])
 
 
-def test_the_loopback_and_hosts(lab: Lab, kind: Kind, ingress: Ingress) -> None:
-    """They are no Ethernet, and no group."""
+def test_the_loopback_and_a_broadcast(lab: Lab, kind: Kind, ingress: Ingress) -> None:
+    """The one is no Ethernet, the other is for programs on this host too."""
+    broadcast = f"10.2.0.255%out0:{OUT_PORT}"
     with (
         Receiver(lab.relay, "lo", copy_group(1), OUT_PORT) as looped,
-        lab.receive("10.2.0.2", OUT_PORT) as host,
-        relayed(lab, kind, ingress, rule(1, output(1, "lo"), f"10.2.0.2%out0:{OUT_PORT}")) as stats,
+        lab.receive("10.2.0.255", OUT_PORT) as host,
+        relayed(lab, kind, ingress, rule(1, output(1, "lo"), broadcast)) as stats,
         BurstSender(lab.source, "s0") as sender,
     ):
-        wait_for_ways(stats, "not_ethernet", "no_group")
+        wait_for_ways(stats, "not_ethernet", "broadcast")
         send_in_bursts(sender, [flow(1)], SENT, stats)
         looped.expect(SENT)
         host.expect(SENT)
@@ -142,7 +143,7 @@ def test_a_queue_in_use(lab: Lab, ingress: Ingress) -> None:
 
 def test_what_is_demanded_and_not_possible_is_refused(lab: Lab, ingress: Ingress) -> None:
     """With the output and a remedy; the other rules stay."""
-    host = f"10.2.0.2:{OUT_PORT}"
+    host = f"10.2.0.1:{OUT_PORT}"
     with (
         relaying(lab.relay, rule(1, output(1)), ingress=ingress, egress="xdp") as relay,
         lab.relay,
@@ -164,4 +165,4 @@ def test_a_daemon_refuses_it_too(lab: Lab) -> None:
         daemon.client() as client,
         pytest.raises(mcr.RuleError, match="cannot be sent through AF_XDP"),
     ):
-        client.add_rule(rule(1, output(1), f"10.2.0.2:{OUT_PORT}"))
+        client.add_rule(rule(1, output(1), f"10.2.0.1:{OUT_PORT}"))

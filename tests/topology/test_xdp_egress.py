@@ -1,44 +1,44 @@
 """Copies that leave through AF_XDP: what arrives of them, also while the host changes."""
 
 import contextlib
-import threading
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from ipaddress import ip_address
-from typing import Self
 
 import pytest
 from tests.support.deadline import wait_until
 
-from .bursts import BurstSender, LinkReceiver, mixed_payloads
+from .bursts import BurstSender, LinkReceiver
 from .checks import HasDict, assert_balanced, settle
 from .daemons import serving
 from .deaths import kill
 from .egress import (
+    MIXED,
     OUT_PORT,
     TBF,
+    WARM_S,
+    BurstFlow,
     Kind,
     ReadStats,
     copy_group,
+    expect_all,
     firewall,
     flow,
     output,
     relayed,
     rule,
     send_in_bursts,
+    send_until,
     sent_counts,
     single_frames,
     wait_for_ways,
     ways,
 )
-from .frames import Flow, group_mac
+from .frames import group_mac
 from .lab import Lab
 from .relays import Ingress
 from .traffic import Marks, Receiver, payloads
 
-SENT = mixed_payloads(1024)
-WARM_S = 20.0
-"""How long it may take until the engine has seen enough of the traffic, on a busy machine."""
+SENT = MIXED
 
 
 @pytest.fixture(autouse=True)
@@ -51,64 +51,6 @@ def kind(request: pytest.FixtureRequest) -> Kind:
     """The same test with a relay of this process and with a daemon."""
     kind: Kind = request.param
     return kind
-
-
-def send_until(
-    wanted: Sequence[str],
-    sender: BurstSender,
-    flows: Sequence[Flow],
-    stats: ReadStats,
-    sent: Sequence[bytes] = SENT,
-) -> None:
-    """Send these, random sizes by default, until the outputs have these ways."""
-    deadline = time.monotonic() + WARM_S
-    while ways(stats()) != list(wanted):
-        assert time.monotonic() < deadline, ways(stats())
-        send_in_bursts(sender, flows, sent, stats)
-
-
-class BurstFlow:
-    """A thread that sends short bursts of numbered datagrams until it is stopped."""
-
-    def __init__(self, sender: BurstSender, number: int) -> None:
-        """Prepare a flow to the input with this number."""
-        self.sent: list[bytes] = []
-        self._sender, self._flow = sender, flow(number)
-        self._payloads = mixed_payloads(200_000, seed=number)
-        self._stop, self._turn = threading.Event(), threading.Lock()
-        self._thread = threading.Thread(target=self._run)
-
-    def __enter__(self) -> Self:
-        """Start sending."""
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Stop sending."""
-        self.stop()
-
-    def stop(self) -> None:
-        """Stop sending; what was sent is known then."""
-        self._stop.set()
-        self._thread.join()
-
-    def advance(self, count: int = 500) -> None:
-        """Wait until so many more were sent."""
-        until = len(self.sent) + count
-        wait_until(lambda: len(self.sent) >= until, WARM_S)
-
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        """Send nothing for the time of the block."""
-        with self._turn:
-            yield
-
-    def _run(self) -> None:
-        while not self._stop.wait(0.005):
-            with self._turn:
-                piece = self._payloads[len(self.sent) : len(self.sent) + 64]
-                self._sender.send_mixed([(self._flow, payload) for payload in piece])
-                self.sent += piece
 
 
 @contextlib.contextmanager
@@ -124,15 +66,6 @@ def flowing(
     ):
         wait_until(lambda: ways(stats()) == ["xdp"], WARM_S)
         yield sending, link, stats
-
-
-def expect_all(link: LinkReceiver, sending: BurstFlow, stats: ReadStats) -> None:
-    """Everything sent has arrived, once and in order."""
-    sending.stop()
-    count = len(sending.sent)
-    wait_until(lambda: sent_counts(stats()) == [count], WARM_S, str(sent_counts(stats())))
-    link.wait_for(count)
-    assert link.payloads(OUT_PORT) == sending.sent
 
 
 @pytest.mark.parametrize("version", [4, 6])

@@ -72,7 +72,8 @@ impl<'a> EgressContext<'a> {
         if let Some(obstacle) = obstacle {
             return Err(obstacle.clone());
         }
-        if spec.multicast_loop { self.check_members(link, spec) } else { Ok(()) }
+        let is_looped = spec.multicast_loop && spec.address.is_multicast();
+        if is_looped { self.check_members(link, spec) } else { Ok(()) }
     }
 
     /// Members on this host get no frame that passes the network stack by.

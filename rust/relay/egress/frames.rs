@@ -85,6 +85,20 @@ impl OutputFrames {
         true
     }
 
+    /// Has the engines keep to the socket until the destination is known, with links that are open
+    /// already; returns whether that takes new plans.
+    pub(in crate::relay) fn wait(
+        &mut self,
+        ifindex: u32,
+        fields: Vec<FrameFields>,
+        reason: SocketReason,
+    ) -> bool {
+        let link = fields.first().map(|one| (ifindex, one.link));
+        let has_changed = self.link() != link && self.open(ifindex, fields);
+        self.close(reason);
+        has_changed
+    }
+
     /// Has the engines return to the socket, without new plans.
     pub(in crate::relay) fn close(&mut self, reason: SocketReason) {
         self.reason = Some(reason);

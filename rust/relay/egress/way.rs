@@ -1,5 +1,6 @@
 //! The way of an output's copies, with the reason if it is the socket.
 
+use crate::addr::Addr;
 use crate::error::Error;
 use crate::sockets::xdp::hooks::EgressHook;
 use crate::sockets::xdp::obstacle::XdpObstacle;
@@ -27,9 +28,21 @@ pub enum SocketReason {
     /// Nothing can be sent.
     #[error("it is parked")]
     Parked,
-    /// It sends to a host or a broadcast address.
-    #[error("an XDP link sends to multicast groups only")]
-    NoGroup,
+    /// It sends to an address of this host.
+    #[error("it sends to this host, which no frame would reach")]
+    ThisHost,
+    /// It sends to a broadcast address.
+    #[error("it sends to a broadcast address, which programs on this host may receive too")]
+    Broadcast,
+    /// It sends to a block of hosts.
+    #[error("it sends to a block of hosts, each with a MAC address of its own")]
+    HostBlock,
+    /// Routing does more than hand its datagrams to one host.
+    #[error("routing {0}, which an XDP link would not do")]
+    Route(&'static str),
+    /// The MAC address of its next hop is not known, or has to be confirmed.
+    #[error("the MAC address of {0} is not known, or has to be confirmed")]
+    NoNeighbour(Addr),
     /// It has a priority, for a queueing discipline.
     #[error("it has a priority for a queueing discipline, which an XDP link would bypass")]
     Priority,
@@ -40,11 +53,15 @@ pub enum SocketReason {
 
 impl SocketReason {
     /// The names of all reasons. Pages of counters contain their positions.
-    pub const NAMES: [&str; 17] = [
+    pub const NAMES: [&str; 21] = [
         "batches",
         "chosen",
         "parked",
-        "no_group",
+        "this_host",
+        "broadcast",
+        "host_block",
+        "route",
+        "no_neighbour",
         "priority",
         "removed",
         "not_ethernet",
@@ -67,10 +84,19 @@ impl SocketReason {
             Self::Chosen => "chosen",
             Self::Batches => "batches",
             Self::Parked => "parked",
-            Self::NoGroup => "no_group",
+            Self::ThisHost => "this_host",
+            Self::Broadcast => "broadcast",
+            Self::HostBlock => "host_block",
+            Self::Route(_) => "route",
+            Self::NoNeighbour(_) => "no_neighbour",
             Self::Priority => "priority",
             Self::Obstacle(obstacle) => obstacle_name(obstacle),
         }
+    }
+
+    /// Whether it ends by itself, so that an output that has to leave through an XDP link may wait.
+    pub(in crate::relay) const fn is_passing(&self) -> bool {
+        matches!(self, Self::Parked | Self::NoNeighbour(_))
     }
 
     /// The refusal of an output that has to leave through an XDP link.
@@ -162,7 +188,11 @@ mod tests {
             SocketReason::Batches,
             SocketReason::Chosen,
             SocketReason::Parked,
-            SocketReason::NoGroup,
+            SocketReason::ThisHost,
+            SocketReason::Broadcast,
+            SocketReason::HostBlock,
+            SocketReason::Route("shares"),
+            SocketReason::NoNeighbour(Addr::v4([10, 0, 0, 1])),
             SocketReason::Priority,
         ];
         let all: Vec<&str> = (own.iter().map(SocketReason::name))
@@ -173,6 +203,6 @@ mod tests {
         for way in ways {
             assert_eq!(OutputWay::from_word(way.to_word()), Some(way));
         }
-        assert_eq!([0, 2 + 17, u64::MAX].map(OutputWay::from_word), [None; 3]);
+        assert_eq!([0, 2 + 21, u64::MAX].map(OutputWay::from_word), [None; 3]);
     }
 }

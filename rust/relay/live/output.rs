@@ -40,7 +40,7 @@ pub(in crate::relay) struct LiveOutput {
     /// The source address of copies.
     source: Option<Addr>,
     /// The route when the sockets were connected.
-    route: Option<Route>,
+    pub(super) route: Option<Route>,
     /// The MTU of the interface when `max_segment` was read, in bytes.
     mtu: u32,
     /// The largest datagram that the link carries in one piece, in bytes.

@@ -127,6 +127,14 @@ impl RouteTracker {
         self.neighbours.find(route.hop())
     }
 
+    /// The same, asked for again: the kernel does not report that it uses a neighbour again.
+    ///
+    /// # Errors
+    /// The kernel does not answer.
+    pub(in crate::relay) fn refresh_neighbour(&self, route: &Route) -> io::Result<Neighbour> {
+        self.neighbours.refresh(route.hop())
+    }
+
     /// Ends following the neighbours that were not asked for since the last call.
     pub(in crate::relay) fn forget_unused_neighbours(&self) {
         self.neighbours.forget_unused();

@@ -21,7 +21,7 @@ fn to_group(id: &str) -> RuleSpec {
     RuleSpec { id: id.to_owned(), outputs: vec![output], ..rule([239, 1, 1, 1], "lo", None) }
 }
 
-fn relay_with(egress: EgressMode) -> Relay {
+pub(super) fn relay_with(egress: EgressMode) -> Relay {
     Relay::new(Settings { egress, ..Settings::new(Ingress::Udp, 1 << 20) }).unwrap()
 }
 
@@ -34,19 +34,19 @@ fn running() -> Relay {
 }
 
 /// The reason why the first output of the first rule uses its socket.
-fn reason(relay: &Relay) -> &'static str {
+pub(super) fn reason(relay: &Relay) -> &'static str {
     match relay.report().rules[0].outputs[0].way {
         Some(OutputWay::Socket(name)) => name,
         other => panic!("{other:?}"),
     }
 }
 
-fn wait_for(relay: &Relay, wanted: &str) {
+pub(super) fn wait_for(relay: &Relay, wanted: &str) {
     wait_until(wanted, || reason(relay) == wanted);
 }
 
 /// Something of the frames of the first output of the first rule.
-fn of_frames<T>(relay: &Relay, get: impl FnOnce(&OutputFrames) -> T) -> T {
+pub(super) fn of_frames<T>(relay: &Relay, get: impl FnOnce(&OutputFrames) -> T) -> T {
     let state = relay.shared.state();
     get(&state.rules.values().next().unwrap().outputs[0].frames)
 }

@@ -13,6 +13,7 @@ use crate::spec::{InputSpec, Join, OutputSpec, RuleSpec};
 use crate::sys::netdev;
 
 mod egress;
+mod egress_hosts;
 mod leased;
 mod takeover;
 
