@@ -5,7 +5,7 @@
 //! ```text
 //! python -> worker -> relay -> engine  -> rules, packet, stats -> addr
 //!                           -> sockets -> sys
-//!                  -> broker -> sockets
+//!                  -> broker -> offload, sockets
 //!                  -> sandbox -> sys
 //!        -> traffic -> sockets
 //! offload -> sockets

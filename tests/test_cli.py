@@ -117,6 +117,8 @@ SERVE_MISTAKES = [
     (["--cpus", "0", "--workers", "2"], "'--cpus': 2 workers need 2 CPUs; the list has 1"),
     (["--ingress", "pcap"], "'--ingress': 'pcap' is not one of 'auto', 'packet', 'udp'"),
     (["--egress", "raw"], "'--egress': 'raw' is not one of 'auto', 'socket', 'xdp'"),
+    (["--offload", "on"], "'--offload': 'on' is not one of 'off', 'auto', 'require'"),
+    (["--offload", "require", "--workers", "2"], "'--offload': require needs --workers 1; "),
     (["--hosts", "some"], "'--hosts': 'some' is not one of 'first', 'all'"),
     (["--log-level", "loud"], "'--log-level': 'loud' is not one of 'debug', 'info', 'warning'"),
     (["--user", "no-such-user"], "'--user': there is no user 'no-such-user' on"),
@@ -159,13 +161,15 @@ def test_serve_passes_all_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir("/tmp")
     user = ["--user", "nobody"] if os.geteuid() == 0 else []
     options = ["--socket", "x.sock", "--state", "state", "--ingress", "udp", "--cpus", "0"]
-    options += ["--accept-bad-checksums", "--egress", "socket"]
+    options += ["--accept-bad-checksums", "--egress", "socket", "--offload", "auto"]
+    has_all = "mcr.daemon.supervisor.capabilities._missing_capabilities"
+    monkeypatch.setattr(has_all, list)
     assert main(["serve", *options, "--hosts", "all", "--log-level", "debug", *user]) == 0
     (setup,) = made
     assert DaemonSettings.from_text(setup.to_text()) == setup
     assert setup.socket == Path("/tmp/x.sock")
     assert setup.state == Path("/tmp/state")
-    assert setup.egress == "socket"
+    assert (setup.egress, setup.offload) == ("socket", "auto")
     assert (setup.ingress, setup.cpus, setup.workers) == ("udp", (0,), 1)
     assert not setup.verify_checksums
     assert (setup.hosts, setup.log_level, setup.config) == ("all", "debug", None)

@@ -8,8 +8,9 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use super::arguments::Arguments;
 use crate::sys::inherited;
 
-/// The lowest number of a received descriptor: all lower numbers are in use.
-pub(super) const FIRST_FOREIGN: u16 = 32;
+/// The lowest number of a descriptor that is received later: all lower numbers are in use, some by
+/// the maps of the relay in the kernel.
+pub(super) const FIRST_FOREIGN: u16 = 64;
 /// The number of the connection to control, after those of supervisor channel, broker and page.
 pub(super) const CHANNEL: u16 = 6;
 

@@ -215,6 +215,7 @@ fn lethal_calls_kill_and_are_on_no_list() {
 
 #[test]
 fn a_worker_reads_and_writes_maps_only_if_the_kernel_relays() {
+    let unsent = i64::try_from(libc::TIOCOUTQ).unwrap();
     let cases: [(c_long, &[i64], bool); 12] = [
         (libc::SYS_bpf, &[1], true),
         (libc::SYS_bpf, &[2], true),
@@ -232,13 +233,14 @@ fn a_worker_reads_and_writes_maps_only_if_the_kernel_relays() {
         (libc::SYS_bpf, &[28], false),
     ];
     check(worker::calls(FIRST, CHANNEL, true), &cases);
+    check(worker::calls(FIRST, CHANNEL, true), &[(libc::SYS_ioctl, &[16, unsent], true)]);
     let lethal = lethal::calls(true).program(Miss::Allowed, SeccompAction::KillProcess).unwrap();
     for (call, arguments, passes) in cases {
         let expected = if passes { ALLOWED } else { KILLED };
         assert_eq!(answer(&lethal, HERE, call, arguments), expected, "{arguments:?}");
     }
     let none = worker::calls(FIRST, CHANNEL, false);
-    check(none, &[(libc::SYS_bpf, &[1], false)]);
+    check(none, &[(libc::SYS_bpf, &[1], false), (libc::SYS_ioctl, &[16, unsent], false)]);
 }
 
 #[test]

@@ -11,9 +11,7 @@ use crate::sys::ring::REGISTER_BUFFERS;
 
 pub(super) fn calls(first_foreign_fd: u16, channel_fd: u16, uses_maps: bool) -> Calls {
     let calls = Calls::default().add(EVERYWHERE);
-    let commands = ON_MAPS.iter().filter(|_| uses_maps);
-    let calls =
-        commands.fold(calls, |calls, command| calls.add_if(libc::SYS_bpf, [is(0, *command)]));
+    let calls = if uses_maps { maps(calls) } else { calls };
     #[cfg(target_arch = "x86_64")]
     let calls = calls.add([libc::SYS_poll]);
     memory(descriptors(calls, first_foreign_fd, channel_fd))
@@ -54,6 +52,15 @@ const EVERYWHERE: [libc::c_long; 25] = [
     libc::SYS_madvise,
     libc::SYS_brk,
 ];
+
+/// Changing rules in the kernel. One moves there once the sockets of its outputs have sent all that
+/// they had, which is queried.
+fn maps(calls: Calls) -> Calls {
+    ON_MAPS
+        .iter()
+        .fold(calls, |calls, command| calls.add_if(libc::SYS_bpf, [is(0, *command)]))
+        .add_if(libc::SYS_ioctl, [super::request(libc::TIOCOUTQ)])
+}
 
 /// The offsets of the rings of frames to send, and of frames that were sent.
 const XDP_RINGS: [u64; 2] =
