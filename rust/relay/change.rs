@@ -130,7 +130,7 @@ impl Shared {
         let is_followed = |rule: &LiveRule| {
             rule.order != OrderCheck::Nothing || rule.may_use_xdp(self.settings.egress)
         };
-        if added.iter().any(|id| is_followed(&state.rules[id])) {
+        if !state.is_polling && added.iter().any(|id| is_followed(&state.rules[id])) {
             self.links.watch().announce();
             self.links.wake();
         }

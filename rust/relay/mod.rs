@@ -50,6 +50,7 @@ pub use counters::report::{
 };
 use counters::slots::SlotAllocator;
 use egress::context::EgressContext;
+use egress::readings::EgressReadings;
 pub use egress::way::{OutputWay, SocketReason};
 use engines::compile::Plans;
 pub use engines::rings::{EngineRings, try_io_uring};
@@ -81,6 +82,7 @@ struct Shared {
     plans: Mutex<Plans>,
     links: NetworkWatcher,
     survey: XdpSurvey,
+    egress_readings: EgressReadings,
     workers: EngineThreads,
     /// Increases when the status of a rule may have changed.
     version: AtomicU64,
@@ -147,6 +149,7 @@ impl Relay {
             opener: Mutex::new(Box::new(LocalOpener::default())),
             links: NetworkWatcher::new()?,
             survey: XdpSurvey::open()?,
+            egress_readings: EgressReadings::default(),
             version: AtomicU64::new(0),
             workers: EngineThreads::new(settings.clone(), pages),
             settings,
@@ -256,6 +259,7 @@ impl Shared {
     /// Adapts the open sockets to the current interfaces and routes, and the engines to them.
     fn follow(&self) -> NextStep {
         let mut state = self.state();
+        self.egress_readings.clear();
         let watch = self.links.watch();
         watch.query_names(&state.unnotified_names(&watch.latest()));
         let news = watch.take_changes();
@@ -266,6 +270,7 @@ impl Shared {
         let has_changed = self.links.routes().update(has_changes, |changed| {
             state.follow(&NetworkContext { changed, ..self.context(&links) }, &news)
         });
+        self.links.routes().watch_memberships(self.egress_readings.member_interfaces());
         if state.check_order(&self.workers.pages()) || has_changed {
             let slot_changes = state.take_slot_changes();
             if self.follow_plans(&mut state, slot_changes).is_err() {
@@ -273,16 +278,17 @@ impl Shared {
                 return NextStep::End;
             }
         }
-        let needs_retry = state.needs_retry() || !state.unnotified_names(&links).is_empty();
-        if needs_retry { NextStep::Retry } else { NextStep::Wait }
+        state.is_polling = state.needs_retry() || !state.unnotified_names(&links).is_empty();
+        if state.is_polling { NextStep::Retry } else { NextStep::Wait }
     }
 
     fn context<'a>(&'a self, links: &'a LinkTable) -> NetworkContext<'a> {
         let workers = self.settings.workers;
         let (watch, routes) = (self.links.watch(), self.links.routes());
         let changed = Notices::default();
-        let egress = EgressContext::new(&self.settings, &*self.provider, watch, &self.survey);
-        NetworkContext { links, watch, routes, changed, provider: &*self.provider, workers, egress }
+        let (settings, provider, survey) = (&self.settings, &*self.provider, &self.survey);
+        let egress = EgressContext::new(settings, provider, watch, survey, &self.egress_readings);
+        NetworkContext { links, watch, routes, changed, provider, workers, egress }
     }
 
     fn plans(&self) -> MutexGuard<'_, Plans> {

@@ -38,6 +38,8 @@ pub(super) struct State {
     pub(super) announcements: Announcements,
     /// Whether the plans contain a socket that was closed.
     pub(super) has_stale_plans: bool,
+    /// Whether all rules are checked each second.
+    pub(super) is_polling: bool,
     /// The links at the last change: while they are unchanged, no input has lost its interface.
     pub(super) checked_links: Arc<LinkTable>,
     /// The links to which all sockets were last adapted.
@@ -77,6 +79,7 @@ impl State {
             touched: BTreeSet::new(),
             announcements: Announcements::default(),
             has_stale_plans: false,
+            is_polling: false,
             checked_links: Arc::default(),
             followed_links: Arc::default(),
             settings: settings.clone(),

@@ -1,19 +1,21 @@
-//! What decides on the way of outputs beside the outputs themselves. Each look at all outputs reads
-//! it once.
+//! What decides on the way of outputs beside the outputs themselves.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use super::readings::EgressReadings;
 
 use crate::relay::network::watch::Watch;
 use crate::relay::{EgressMode, Settings};
 use crate::sockets::InterfaceRef;
-use crate::sockets::netlink::groups::InterfaceGroups;
 use crate::sockets::netlink::link::Link;
 use crate::sockets::provider::SocketProvider;
 use crate::sockets::xdp::obstacle::XdpObstacle;
 use crate::sockets::xdp::survey::XdpSurvey;
 use crate::spec::OutputSpec;
+
+/// How old a reading may be: the time after which all outputs are checked again.
+const RECENT: Duration = Duration::from_secs(1);
 
 /// One look at the interfaces of outputs.
 pub(in crate::relay) struct EgressContext<'a> {
@@ -26,10 +28,8 @@ pub(in crate::relay) struct EgressContext<'a> {
     provider: &'a dyn SocketProvider,
     watch: &'a Watch,
     survey: &'a XdpSurvey,
-    /// By interface and IP version: why no output can use it.
-    obstacles: RefCell<BTreeMap<(u32, bool), Option<XdpObstacle>>>,
-    /// By interface and IP version: the groups that this host is a member of.
-    groups: RefCell<BTreeMap<(u32, bool), Option<InterfaceGroups>>>,
+    readings: &'a EgressReadings,
+    start: Instant,
 }
 
 impl<'a> EgressContext<'a> {
@@ -38,6 +38,7 @@ impl<'a> EgressContext<'a> {
         provider: &'a dyn SocketProvider,
         watch: &'a Watch,
         survey: &'a XdpSurvey,
+        readings: &'a EgressReadings,
     ) -> Self {
         let engines = u32::from(settings.workers);
         let first = u32::from(settings.share.number) * engines;
@@ -48,8 +49,8 @@ impl<'a> EgressContext<'a> {
             provider,
             watch,
             survey,
-            obstacles: RefCell::default(),
-            groups: RefCell::default(),
+            readings,
+            start: Instant::now(),
         }
     }
 
@@ -62,35 +63,58 @@ impl<'a> EgressContext<'a> {
         link: &Link,
         spec: &OutputSpec,
     ) -> Result<(), XdpObstacle> {
+        let recent = self.start.checked_sub(RECENT).unwrap_or(self.start);
+        match self.check_since(link, spec, recent) {
+            // A change is not refused for what has ended meanwhile.
+            Err(_) if self.choice == EgressMode::Xdp => self.check_since(link, spec, self.start),
+            checked => checked,
+        }
+    }
+
+    /// The same by readings that are not older than `since`.
+    fn check_since(
+        &self,
+        link: &Link,
+        spec: &OutputSpec,
+        since: Instant,
+    ) -> Result<(), XdpObstacle> {
         let is_v4 = spec.address.is_v4();
-        let mut obstacles = self.obstacles.borrow_mut();
-        let obstacle = obstacles.entry((link.index, is_v4)).or_insert_with(|| {
+        let read = || {
             let interface = InterfaceRef { index: link.index, name: &link.name };
             let hooks = self.provider.egress_hooks(&interface);
             self.survey.obstacle(link, self.last_queue, is_v4, &hooks)
-        });
-        if let Some(obstacle) = obstacle {
-            return Err(obstacle.clone());
+        };
+        if let Some(obstacle) = self.readings.obstacle((link.index, is_v4), since, read) {
+            return Err(obstacle);
         }
         let is_looped = spec.multicast_loop && spec.address.is_multicast();
-        if is_looped { self.check_members(link, spec) } else { Ok(()) }
+        if is_looped { self.check_members(link, spec, since) } else { Ok(()) }
     }
 
     /// Members on this host get no frame that passes the network stack by.
-    fn check_members(&self, link: &Link, spec: &OutputSpec) -> Result<(), XdpObstacle> {
+    fn check_members(
+        &self,
+        link: &Link,
+        spec: &OutputSpec,
+        since: Instant,
+    ) -> Result<(), XdpObstacle> {
         let is_v4 = spec.address.is_v4();
-        let mut groups = self.groups.borrow_mut();
-        let asked = groups.entry((link.index, is_v4));
-        let Some(groups) = asked.or_insert_with(|| self.watch.groups(is_v4, link.index)) else {
-            let text = "the kernel does not list the groups that this host receives";
-            return Err(XdpObstacle::Refused(text.to_owned()));
-        };
-        let has_member = match spec.address_bits {
-            0 => groups.contains(&(link.index, spec.address)),
-            bits => groups.iter().any(|(index, group)| {
-                *index == link.index && group.block(bits) == spec.address.block(bits)
-            }),
-        };
-        if has_member { Err(XdpObstacle::LocalMember(link.name.clone())) } else { Ok(()) }
+        let read = || self.watch.groups(is_v4, link.index);
+        let has_member = self.readings.groups((link.index, is_v4), since, read, |groups| {
+            groups.map(|groups| match spec.address_bits {
+                0 => groups.contains(&(link.index, spec.address)),
+                bits => groups.iter().any(|(index, group)| {
+                    *index == link.index && group.block(bits) == spec.address.block(bits)
+                }),
+            })
+        });
+        match has_member {
+            Some(false) => Ok(()),
+            Some(true) => Err(XdpObstacle::LocalMember(link.name.clone())),
+            None => {
+                let text = "the kernel does not list the groups that this host receives";
+                Err(XdpObstacle::Refused(text.to_owned()))
+            }
+        }
     }
 }

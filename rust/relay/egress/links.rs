@@ -86,10 +86,6 @@ impl XdpLinks {
         links.iter().any(|link| link.id == id)
     }
 
-    pub(in crate::relay) fn is_empty(&self) -> bool {
-        self.links.is_empty()
-    }
-
     /// Closes the links on interfaces that were deleted.
     pub(in crate::relay) fn forget(&mut self, deleted: &BTreeSet<u32>) {
         self.links.retain(|index, _| !deleted.contains(index));
@@ -97,9 +93,9 @@ impl XdpLinks {
     }
 
     /// Closes the links on interfaces that no output uses; returns whether there were any.
-    pub(in crate::relay) fn retain(&mut self, used: &BTreeSet<u32>) -> bool {
+    pub(in crate::relay) fn retain(&mut self, is_used: impl Fn(u32) -> bool) -> bool {
         let before = self.links.len();
-        self.links.retain(|index, _| used.contains(index));
+        self.links.retain(|index, _| is_used(*index));
         self.links.len() != before
     }
 }

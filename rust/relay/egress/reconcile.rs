@@ -1,7 +1,5 @@
 //! How the ways of all outputs follow the interfaces, and the links follow the outputs.
 
-use std::collections::BTreeSet;
-
 use crate::relay::live::NetworkContext;
 use crate::relay::network::watch::LinkNews;
 use crate::relay::state::State;
@@ -26,13 +24,11 @@ impl State {
         self.close_unused_links() || has_changed
     }
 
-    /// Closes the links that no output uses; returns whether there were any.
+    /// Closes the links that no output uses; returns whether there were any. Among many rules the
+    /// first few already use every link.
     pub(in crate::relay) fn close_unused_links(&mut self) -> bool {
-        if self.xdp_links.is_empty() {
-            return false;
-        }
-        let outputs = self.rules.values().flat_map(|rule| &rule.outputs);
-        let used: BTreeSet<u32> = outputs.filter_map(|output| output.link_ifindex()).collect();
-        self.xdp_links.retain(&used)
+        let Self { rules, xdp_links, .. } = self;
+        let outputs = || rules.values().flat_map(|rule| &rule.outputs);
+        xdp_links.retain(|ifindex| outputs().any(|one| one.link_ifindex() == Some(ifindex)))
     }
 }

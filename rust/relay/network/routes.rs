@@ -36,6 +36,8 @@ struct RouteState {
     bursts: BTreeMap<u32, u32>,
     /// The changes since the last update.
     due: Notices,
+    /// The indexes of the interfaces whose memberships matter.
+    member_interfaces: BTreeSet<u32>,
     /// The earliest time of the next update.
     not_before: Instant,
 }
@@ -50,14 +52,21 @@ impl RouteTracker {
         let queries = RouteSocket::open()?;
         let bursts = queries.bursts().unwrap_or_default();
         let (due, not_before) = (Notices::default(), Instant::now());
-        let state = Mutex::new(RouteState { queries, bursts, due, not_before });
+        let member_interfaces = BTreeSet::new();
+        let state = RouteState { queries, bursts, due, member_interfaces, not_before };
+        let state = Mutex::new(state);
         Ok(Self { notices, group_notices, neighbours: NeighbourTable::open()?, state })
     }
 
     /// Reads the kernel's notifications.
     pub(in crate::relay) fn receive(&self) {
         let mut state = self.state();
-        state.due = state.due.or(self.take_notices());
+        state.due = state.due.or(self.take_notices(&state));
+    }
+
+    /// Sets the interfaces, by index, whose memberships matter.
+    pub(in crate::relay) fn watch_memberships(&self, interfaces: BTreeSet<u32>) {
+        self.state().member_interfaces = interfaces;
     }
 
     /// When the next update is due, if anything has changed.
@@ -85,7 +94,7 @@ impl RouteTracker {
 
     fn take_due(&self, has_link_changes: bool, now: Instant) -> Notices {
         let mut state = self.state();
-        let notices = self.take_notices();
+        let notices = self.take_notices(&state);
         state.due = state.due.or(notices).or(Notices { routes: has_link_changes, ..notices });
         if now < state.not_before {
             return Notices::default();
@@ -98,8 +107,9 @@ impl RouteTracker {
         changed
     }
 
-    fn take_notices(&self) -> Notices {
-        let memberships = self.group_notices.as_ref().is_some_and(GroupNoticeSocket::take);
+    fn take_notices(&self, state: &RouteState) -> Notices {
+        let is_relevant = |ifindex| state.member_interfaces.contains(&ifindex);
+        let memberships = self.group_notices.as_ref().is_some_and(|it| it.take(is_relevant));
         let neighbours = self.neighbours.receive();
         Notices { memberships, neighbours, ..self.notices.take() }
     }

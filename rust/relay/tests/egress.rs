@@ -132,7 +132,7 @@ fn outputs_share_a_link_until_the_last_of_them_ends() {
         relay.change(&["a".to_owned()], &[]).unwrap();
         assert_eq!((reason(&relay), occupy_queue().is_some()), ("batches", false));
         relay.change(&["b".to_owned()], &[]).unwrap();
-        assert!(relay.shared.state().xdp_links.is_empty());
+        assert!(relay.shared.state().xdp_links.of_worker(0).is_empty());
         let other = occupy_queue();
         assert!(other.is_some());
         relay.change(&[], &[to_group("c")]).unwrap();
@@ -150,7 +150,7 @@ fn an_interface_that_is_created_again_gets_another_link() {
         let before = of_frames(&relay, OutputFrames::link);
         ip(&format!("link del {NEAR}"));
         wait_for(&relay, "parked");
-        wait_until("it is closed", || relay.shared.state().xdp_links.is_empty());
+        wait_until("it is closed", || relay.shared.state().xdp_links.of_worker(0).is_empty());
         ip(&format!("link add {NEAR} type veth peer name {FAR}"));
         ip(&format!("address add 10.9.0.1/24 dev {NEAR}"));
         ip(&format!("link set {NEAR} up"));
@@ -194,7 +194,9 @@ fn a_forced_output_that_cannot_use_a_link_refuses_its_rule() {
         let error = relay.change(&[], &[both]).unwrap_err().to_string();
         assert!(error.starts_with("10.9.0.2:6001 cannot be sent through AF_XDP: "), "{error}");
         assert!(error.contains("use egress auto"), "{error}");
-        assert!(relay.shared.state().xdp_links.is_empty() && relay.rule_ids().is_empty());
+        assert!(
+            relay.shared.state().xdp_links.of_worker(0).is_empty() && relay.rule_ids().is_empty()
+        );
         // One that waits for its interface is accepted.
         ip(&format!("link set {NEAR} down"));
         relay.change(&[], &[to_group("a")]).unwrap();

@@ -18,6 +18,9 @@ const RECEIVE_BUFFER_BYTES: usize = 16 * 1024;
 /// RTNLGRP_IPV4_MCADDR and RTNLGRP_IPV6_MCADDR of <linux/rtnetlink.h>, since Linux 6.15.
 const GROUPS: [i32; 2] = [37, 38];
 
+/// The offset of `ifa_index` in a message.
+const IFINDEX_OFFSET: usize = 20;
+
 /// A socket that receives notifications of the network namespace in which it was opened.
 #[derive(Debug)]
 pub struct GroupNoticeSocket {
@@ -43,15 +46,15 @@ impl GroupNoticeSocket {
         Ok(joined.is_ok().then_some(Self { fd }))
     }
 
-    /// Whether any membership has changed since the last call. It empties the socket and never
-    /// blocks.
+    /// Whether any membership has changed since the last call on an interface for whose index
+    /// `is_relevant` is true. It empties the socket and never blocks.
     #[must_use]
-    pub fn take(&self) -> bool {
+    pub fn take(&self, is_relevant: impl Fn(u32) -> bool) -> bool {
         let mut bytes = [0; 256];
         let mut has_any = false;
         loop {
             match links::receive(self.fd.as_fd(), &mut bytes) {
-                Ok(_) => has_any = true,
+                Ok(notice) => has_any |= ifindex(notice).is_none_or(&is_relevant),
                 // Messages were lost, or one was too long to read whole: both count.
                 Err(error)
                     if matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::EMSGSIZE)) =>
@@ -62,6 +65,12 @@ impl GroupNoticeSocket {
             }
         }
     }
+}
+
+/// `ifa_index` of `struct ifaddrmsg`, behind `struct nlmsghdr`; `None` in a message that has none.
+fn ifindex(notice: &[u8]) -> Option<u32> {
+    let (_, rest) = notice.split_at_checked(IFINDEX_OFFSET)?;
+    rest.first_chunk().copied().map(u32::from_ne_bytes)
 }
 
 impl AsFd for GroupNoticeSocket {
@@ -92,11 +101,13 @@ mod tests {
             for group in ["239.1.1.1", "ff3e::1"] {
                 let group: Addr = group.parse::<std::net::IpAddr>().unwrap().into();
                 // The interface joins groups of its own at first.
-                wait_until("it is quiet", || !socket.take());
+                wait_until("it is quiet", || !socket.take(|_| true));
                 joins.join(near, NEAR, group, &[]).unwrap();
-                assert!(socket.take(), "{group} joined");
+                assert!(socket.take(|index| index == near), "{group} joined");
                 joins.leave(near, group, &[]).unwrap();
-                assert!(socket.take(), "{group} left");
+                assert!(socket.take(|index| index == near), "{group} left");
+                joins.join(near, NEAR, group, &[]).unwrap();
+                assert!(!socket.take(|index| index != near), "{group} joined elsewhere");
             }
         });
     }
@@ -111,7 +122,7 @@ mod tests {
                 joins.join(near, NEAR, Addr::from_bits((0xff3e << 112) + low), &[]).unwrap();
             }
             assert!(socket::drops(socket.as_fd()).unwrap() > 0, "it did not overrun");
-            assert!(socket.take() && !socket.take());
+            assert!(socket.take(|_| false) && !socket.take(|_| true));
         });
     }
 }
