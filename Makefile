@@ -6,6 +6,8 @@ BIN := .venv/bin
 TOOLS := .venv/.tools-stamp
 WHEEL := .venv/.wheel-stamp
 SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md bpf/relay.bpf.o $(shell find rust python -type f -not -name '*.pyc')
+# Root gives each of several test processes a network namespace.
+PARALLEL := $(if $(filter 0,$(shell id -u)),-n auto --maxprocesses 4 --dist loadfile)
 CARGO_DENY_VERSION := 0.20.2
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -18,7 +20,8 @@ demo: $(WHEEL) ## relay live traffic over loopback (as root also across network 
 
 test: $(WHEEL) ## all tests: the crate's own, then those of the installed wheel
 	cargo test --locked --quiet
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m alone; alone=$$?; \
+	$(BIN)/python -m pytest -m "not alone" $(PARALLEL) && exit $$alone
 
 lint: $(WHEEL) ## every check that needs no traffic; warnings are errors
 	cargo fmt --check

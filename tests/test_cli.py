@@ -201,6 +201,7 @@ def test_all_problems_of_rules_are_named_at_once(capsys: pytest.CaptureFixture[s
     ]
 
 
+@pytest.mark.alone
 def test_a_hangup_during_the_start_is_deferred(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is handled when the relay runs."""
     taken: list[int] = []

@@ -22,6 +22,8 @@ import pytest
 import mcr
 from mcr.relay.active_rules import ActiveRules
 
+pytestmark = pytest.mark.alone
+
 GROUPS = [f"239.79.7.{number}" for number in range(1, 31)]
 POINTS = 40
 """At so many moments of a change it is interrupted."""

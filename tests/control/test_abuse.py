@@ -26,6 +26,8 @@ from mcr.protocol.constants import LINE_BYTES, ErrorCode
 
 from .test_process import many
 
+pytestmark = pytest.mark.alone
+
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
     lambda inner: (

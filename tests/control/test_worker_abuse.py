@@ -19,6 +19,8 @@ from tests.support.raw_client import RawClient
 
 from mcr.daemon.control.log import LINES_A_SECOND, LINES_AT_ONCE
 
+pytestmark = pytest.mark.alone
+
 RULE = "239.1.1.1%lo:5001,name=one to 127.0.0.1:7001"
 TEXTS = st.text(max_size=30)
 VALUES = st.recursive(

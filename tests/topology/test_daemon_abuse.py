@@ -27,6 +27,8 @@ from .daemons import Daemon, serving
 from .lab import Lab
 from .traffic import PacedFlow, Receiver
 
+pytestmark = pytest.mark.alone
+
 USER = next(user for user in pwd.getpwall() if user.pw_uid not in {0, 65534})
 RULE = "239.1.93.1%in0:5001,name=flow to 239.2.93.1%out0:6001"
 RATE_PPS = 2000

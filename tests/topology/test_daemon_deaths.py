@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 from tests.support.deadline import wait_until
 from tests.support.processes import is_running
 
@@ -21,6 +22,8 @@ from .lab import Lab
 from .relays import Ingress
 from .test_memberships import igmp
 from .traffic import PacedFlow, Sender, payloads
+
+pytestmark = pytest.mark.alone
 
 FLOWS = 6
 RATE_PPS = 800  # of each

@@ -5,6 +5,7 @@ import subprocess
 import threading
 import time
 
+import pytest
 from tests.support.deadline import wait_until
 
 import mcr
@@ -15,6 +16,8 @@ from .lab import Lab
 from .namespaces import Namespace
 from .relays import Ingress
 from .traffic import payloads
+
+pytestmark = pytest.mark.alone
 
 KEPT = "239.1.99.1%in0:5001,name=kept to 239.2.99.1%out0:6001"
 NEXT = "239.1.99.2%in0:5001,name=next to 239.2.99.2%out0:6001"

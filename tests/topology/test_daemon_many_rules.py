@@ -21,6 +21,8 @@ from .daemons import Daemon, memory_kib, serving, sockets
 from .lab import Lab
 from .traffic import payloads
 
+pytestmark = pytest.mark.alone
+
 RULES = [
     f"239.{2 + number // 250}.{number % 250 + 1}.1%in0:5001 to"
     f" 239.{100 + number // 250}.{number % 250 + 1}.1%out0:6001"

@@ -32,7 +32,10 @@ fn frames_wait_for_their_neighbour_and_follow_its_address() {
         relay.change(&[], &[to_host(V4)]).unwrap();
         relay.start().unwrap();
         assert_eq!(reason(&relay), "no_neighbour");
-        assert!(!relay.shared.state().xdp_links.is_empty(), "the link is open in advance");
+        assert!(
+            !relay.shared.state().xdp_links.of_worker(0).is_empty(),
+            "the link is open in advance"
+        );
         for (mac, bytes) in [("2:0:0:0:0:9", MAC), ("2:0:0:0:0:8", [2, 0, 0, 0, 0, 8])] {
             set_neighbour(V4, mac, "reachable");
             wait_for(&relay, "batches");
