@@ -47,15 +47,20 @@ impl<'a> Difference<'a> {
             }
             difference.put(spec, rules);
         }
+        let mut removed = BTreeSet::new();
         for id in change.remove {
-            if !rules.contains_key(id.as_str()) {
-                return Err(refused(id, "it cannot be removed: there is no rule with this id"));
-            }
+            let known = rules.get_key_value(id.as_str());
+            let (id, _) = known.ok_or_else(|| {
+                refused(id, "it cannot be removed: there is no rule with this id")
+            })?;
+            removed.insert(id);
         }
-        let removed: BTreeSet<&str> = change.remove.iter().map(String::as_str).collect();
-        let is_removed =
-            |id: &&RuleId| !put.contains(&***id) && (change.whole || removed.contains(&***id));
-        difference.remove.extend(rules.keys().filter(is_removed).cloned());
+        let is_removed = |id: &&RuleId| !put.contains(&***id);
+        if change.whole {
+            difference.remove.extend(rules.keys().filter(is_removed).cloned());
+        } else {
+            difference.remove.extend(removed.into_iter().filter(is_removed).cloned());
+        }
         Ok(difference)
     }
 
