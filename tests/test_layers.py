@@ -58,6 +58,7 @@ IN_BOTH_LANGUAGES = {  # one concept, which Python shows and Rust does
     "InputTrouble",
     "Latency",
     "ReceiveReport",
+    "Rate",
     "Receiver",
     "Relay",
     "RuleStatus",

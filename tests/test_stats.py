@@ -5,7 +5,7 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
-from mcr.stats import InterfaceStats, OutputLoss, OutputStats, RuleFacts, RuleStats, Stats
+from mcr.stats import InterfaceStats, OutputLoss, OutputStats, Rate, RuleFacts, RuleStats, Stats
 
 OUTPUT = OutputStats(
     output="239.2.0.1%eth1:6001",
@@ -39,8 +39,12 @@ INTERFACE = InterfaceStats(
     buffer_waits=0,
     error=None,
     dropped={"no_rule": 2},
+    received_bytes=1200,
+    rate_1s=Rate(12.0, 9600.0, 2.0),
 )
-STATS = Stats(interfaces=(INTERFACE,), rules=(RULE,), taken_at_s=100.0)
+STATS = Stats(
+    interfaces=(INTERFACE,), rules=(RULE,), taken_at_s=100.0, time=1700000000.5, uptime_s=60.0
+)
 QUIET = replace(OUTPUT, dropped={"output_full": 0}, errors={})
 FACTS = {
     "last_seen": 1700000000.25,
@@ -59,6 +63,8 @@ def test_json_keys_are_stable() -> None:
     """Scripts read them, so they are never renamed."""
     found = STATS.as_dict()
     assert found == {
+        "time": 1700000000.5,
+        "uptime_s": 60.0,
         "interfaces": [
             {
                 "name": "eth0",
@@ -69,6 +75,9 @@ def test_json_keys_are_stable() -> None:
                 "buffer_waits": 0,
                 "error": None,
                 "dropped": {"no_rule": 2},
+                "received_bytes": 1200,
+                "rate_1s": {"pps": 12.0, "bits_per_s": 9600.0, "dropped_pps": 2.0},
+                "rate_10s": None,
             }
         ],
         "rules": [
@@ -79,6 +88,8 @@ def test_json_keys_are_stable() -> None:
                 "state": "flowing from 10.0.0.5",
                 "state_code": "flowing",
                 "facts": FACTS,
+                "rate_1s": None,
+                "rate_10s": None,
                 "matched": 10,
                 "matched_bytes": 1000,
                 "outputs": [
@@ -101,6 +112,8 @@ def test_json_keys_are_stable() -> None:
                             "errno": "ENETUNREACH",
                         },
                         "last_refused": None,
+                        "rate_1s": None,
+                        "rate_10s": None,
                     }
                 ],
             }

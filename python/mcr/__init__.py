@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from .stats import InterfaceStats as InterfaceStats
     from .stats import OutputLoss as OutputLoss
     from .stats import OutputStats as OutputStats
+    from .stats import Rate as Rate
     from .stats import RuleFacts as RuleFacts
     from .stats import RuleRate as RuleRate
     from .stats import RuleStats as RuleStats
@@ -99,6 +100,7 @@ _EXPORTS = {
         "InterfaceStats",
         "OutputLoss",
         "OutputStats",
+        "Rate",
         "RuleFacts",
         "RuleRate",
         "RuleStats",

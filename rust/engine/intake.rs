@@ -315,6 +315,7 @@ fn find_rules<'a>(
     let words = counters.slot(source.slot);
     let datagrams = u64::from(arrival.datagram.segments);
     words[interface::RECEIVED] += datagrams;
+    words[interface::RECEIVED_BYTES] += u64::from(arrival.datagram.payload.len);
     match plan.table.find(source.interface, &arrival.datagram) {
         Verdict::Rules(rules) => {
             words[interface::MATCHED] += datagrams;

@@ -10,8 +10,8 @@ use pyo3::types::PyDict;
 use super::specs::read_rules;
 use crate::error::Error;
 use crate::relay::{
-    EgressMode, Ingress, InterfaceReport, LastLoss, OffloadMode, OutputReport, OutputWay, Relay,
-    Report, RuleChange, RuleReport, Settings, Share, errno_name,
+    EgressMode, Ingress, InterfaceReport, LastLoss, OffloadMode, OutputReport, OutputWay, Rates,
+    Relay, Report, RuleChange, RuleReport, Settings, Share, errno_name,
 };
 
 /// The longest time until Ctrl-C is noticed in a wait.
@@ -134,7 +134,7 @@ impl RelayCore {
     ///
     /// Raises RightsError if io_uring is not permitted, RuleError if the relay was started before.
     fn start(&self, py: Python<'_>) -> PyResult<()> {
-        Ok(py.detach(|| self.relay.start())?)
+        Ok(py.detach(|| self.relay.start().and_then(|()| self.relay.sample_rates()))?)
     }
 
     /// Stop the engine threads once they have sent what they received; harmless if repeated.
@@ -205,6 +205,8 @@ pub(super) fn interface_dict<'py>(
     fields.set_item("name", &report.name)?;
     fields.set_item("ingress", ingress)?;
     fields.set_item("received", report.received)?;
+    fields.set_item("received_bytes", report.received_bytes)?;
+    set_rates(&fields, report.rates)?;
     fields.set_item("matched", report.matched)?;
     fields.set_item("kernel_dropped_frames", report.kernel_dropped_frames)?;
     fields.set_item("buffer_waits", report.buffer_waits)?;
@@ -223,6 +225,7 @@ pub(super) fn rule_dict<'py>(py: Python<'py>, report: &RuleReport) -> PyResult<B
     fields.set_item("trouble", trouble)?;
     fields.set_item("matched", report.matched)?;
     fields.set_item("matched_bytes", report.matched_bytes)?;
+    set_rates(&fields, report.rates)?;
     fields.set_item("last_source", report.last_source)?;
     fields.set_item("last_seen_age_ms", report.last_seen_age_ms)?;
     fields.set_item("group_seen", report.group_seen)?;
@@ -246,6 +249,7 @@ fn output_dict<'py>(py: Python<'py>, report: &OutputReport) -> PyResult<Bound<'p
     fields.set_item("wanted", report.wanted)?;
     fields.set_item("sent", report.sent)?;
     fields.set_item("sent_bytes", report.sent_bytes)?;
+    set_rates(&fields, report.rates)?;
     fields.set_item("pending", report.pending)?;
     fields.set_item("refused", report.refused)?;
     fields.set_item("dropped", counts(py, report.dropped.map(|(why, n)| (why.name(), n)))?)?;
@@ -257,6 +261,15 @@ fn output_dict<'py>(py: Python<'py>, report: &OutputReport) -> PyResult<Bound<'p
     fields.set_item("lost_age_ms", last_loss.map(|loss| loss.age_ms))?;
     fields.set_item("refused_age_ms", report.refused_age_ms)?;
     Ok(fields)
+}
+
+/// Sets `rate_1s` and `rate_10s`: a tuple of pps, bits_per_s and dropped_pps, or None.
+fn set_rates(fields: &Bound<'_, PyDict>, rates: Rates) -> PyResult<()> {
+    for (name, rate) in ["rate_1s", "rate_10s"].into_iter().zip(rates) {
+        let rate = rate.map(|rate| (rate.pps, rate.bits_per_s, rate.dropped_pps));
+        fields.set_item(name, rate)?;
+    }
+    Ok(())
 }
 
 fn counts<'py, 'a, K: IntoPyObject<'py> + 'a>(

@@ -44,10 +44,12 @@ use crate::stats::{self, Found, metadata};
 use crate::sys::memory::SharedWords;
 pub use change::Prepared;
 pub use counters::pages::{WorkerCounters, WorkerPages};
+pub use counters::rates::{Rate, Rates};
 use counters::report;
 pub use counters::report::{
     InterfaceReport, LastLoss, OutputReport, Report, RuleReport, errno_name,
 };
+use counters::sampler::RateSampler;
 use counters::slots::SlotAllocator;
 use egress::context::EgressContext;
 use egress::readings::EgressReadings;
@@ -83,6 +85,7 @@ struct Shared {
     links: NetworkWatcher,
     survey: XdpSurvey,
     egress_readings: EgressReadings,
+    sampler: RateSampler,
     workers: EngineThreads,
     /// Increases when the status of a rule may have changed.
     version: AtomicU64,
@@ -150,6 +153,7 @@ impl Relay {
             links: NetworkWatcher::new()?,
             survey: XdpSurvey::open()?,
             egress_readings: EgressReadings::default(),
+            sampler: RateSampler::default(),
             version: AtomicU64::new(0),
             workers: EngineThreads::new(settings.clone(), pages),
             settings,
@@ -196,10 +200,20 @@ impl Relay {
         self.shared.links.start(move || shared.upgrade().map_or(NextStep::End, |all| all.follow()))
     }
 
+    /// Starts the thread that samples the counters, for the rates in reports. Without it they are
+    /// `None`: a process of which another one reads the counters does not need it.
+    ///
+    /// # Errors
+    /// The kernel refuses a thread.
+    pub fn sample_rates(&self) -> Result<()> {
+        self.shared.sampler.start(self.shared.workers.pages())
+    }
+
     /// Stops the engines after they have sent what they received. A second call has no effect.
     pub fn stop(&self) {
         self.shared.workers.stop();
         self.shared.links.stop();
+        self.shared.sampler.stop();
     }
 
     /// Waits until the engines have ended; returns false if `timeout` expired first.
@@ -228,7 +242,8 @@ impl Relay {
     #[must_use]
     pub fn report(&self) -> Report {
         let links = self.shared.links.watch().latest();
-        report::read(&self.shared.state(), &links, &self.shared.workers.pages())
+        let Shared { workers, sampler, .. } = &*self.shared;
+        report::read(&self.shared.state(), &links, &workers.pages(), sampler)
     }
 
     /// Writes the number of frames that the kernel lost, which only this process can query, to the

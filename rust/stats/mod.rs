@@ -12,6 +12,7 @@ pub mod metadata;
 mod owner;
 mod reader;
 mod takeover;
+mod totals;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
@@ -22,6 +23,7 @@ pub use loss::{Loss, count_loss, count_send_error};
 pub use owner::{Grant, SlotOwner};
 pub use reader::{InterfaceCopy, Snapshot, alive_ms, read};
 pub use takeover::{Found, incarnations, take_over};
+pub use totals::SlotTotals;
 
 /// Words in a slot, and in the header.
 pub const SLOT_WORDS: usize = 32;
@@ -64,6 +66,8 @@ pub mod interface {
     pub const BUFFER_WAITS: usize = 3;
     /// The errno that ended the reception; 0 while it is running.
     pub const ERROR: usize = 4;
+    /// Bytes of the payloads of those received that could be read.
+    pub const RECEIVED_BYTES: usize = 5;
     /// Datagrams discarded, one word for each [`Discard`].
     pub const DROPPED: usize = 8;
     const _: () = assert!(DROPPED + Discard::COUNT <= super::TAG);
@@ -141,7 +145,7 @@ pub struct Slot {
 pub type SlotWords = [u64; SLOT_WORDS];
 
 /// The position of each word, for the layout hash.
-const PLACES: [usize; 40] = [
+const PLACES: [usize; 41] = [
     SLOT_WORDS,
     header::LAYOUT,
     header::SEQUENCE,
@@ -161,6 +165,7 @@ const PLACES: [usize; 40] = [
     interface::MATCHED,
     interface::BUFFER_WAITS,
     interface::ERROR,
+    interface::RECEIVED_BYTES,
     interface::DROPPED,
     group::UNMATCHED,
     group::OTHER_PORT,

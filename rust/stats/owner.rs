@@ -1,12 +1,15 @@
 //! The owner of a slot, as a number that is the same in every process, so that a process that takes
 //! a page over finds its slots again.
 
-use super::{Discard, Loss, Slot, SlotWords, interface, output, rule};
+use super::{Discard, Loss, Slot, SlotTotals, SlotWords, interface, output, rule};
 use crate::addr::Addr;
 
 /// The largest plausible count: far above what can be counted in years, yet small enough to be
 /// incremented and added up without overflow.
 const MOST: u64 = 1 << 56;
+
+/// The bits of a tag that hold the kind.
+const KIND_BITS: u64 = 3;
 
 /// The kind of object that a slot counts for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -62,6 +65,27 @@ impl SlotOwner {
         Self::new(OwnerKind::Output, &[rule.as_bytes(), &place.to_le_bytes()])
     }
 
+    /// The owner with this tag, which may be any number.
+    pub(super) const fn from_tag(tag: u64) -> Self {
+        let kind = match tag & KIND_BITS {
+            0 => OwnerKind::Interface,
+            1 => OwnerKind::Group,
+            2 => OwnerKind::Rule,
+            _ => OwnerKind::Output,
+        };
+        Self { kind, tag }
+    }
+
+    /// The totals in its slot; `None` for a group.
+    pub(super) fn totals(self, words: &SlotWords) -> Option<SlotTotals> {
+        match self.kind {
+            OwnerKind::Interface => Some(SlotTotals::of_interface(words)),
+            OwnerKind::Rule => Some(SlotTotals::of_rule(words)),
+            OwnerKind::Output => Some(SlotTotals::of_output(words)),
+            OwnerKind::Group => None,
+        }
+    }
+
     /// Never 0, which marks free slots.
     #[must_use]
     pub const fn tag(self) -> u64 {
@@ -74,7 +98,7 @@ impl SlotOwner {
             hash = super::hashed(hash, &part.len().to_le_bytes());
             hash = super::hashed(hash, part);
         }
-        Self { kind, tag: hash.max(1) }
+        Self { kind, tag: (hash & !KIND_BITS | kind as u64).max(KIND_BITS + 1) }
     }
 
     /// The counts to resume from a slot of a dead process, made consistent: it may have died

@@ -70,7 +70,9 @@ class PageWriter:
             return
         self._written = (rules, dict(counts), dict(losses), kernel_drops)
         total = sum(counts.values())
-        self._slot(0, ("interface", b"lo"), {1: total + 1, 2: total, _NO_RULE: 1})
+        self._slot(
+            0, ("interface", b"lo"), {1: total + 1, 2: total, 5: 100 * (total + 1), _NO_RULE: 1}
+        )
         beside = _METADATA
         self.words[beside], self.words[beside + 1] = kernel_drops, int.from_bytes(b"lo", "little")
         used = 1
@@ -99,10 +101,10 @@ class PageWriter:
 
 @functools.cache
 def _tag(kind: str, *parts: bytes) -> int:
-    """The owner of a slot: FNV-1a over the kind, and over each part and its length."""
+    """The owner of a slot: FNV-1a over its kind, and each part and its length; then the kind."""
     data = bytes([_KINDS[kind]])
     data += b"".join(len(part).to_bytes(8, "little") + part for part in parts)
     tag = 0xCBF29CE484222325
     for byte in data:
         tag = (tag ^ byte) * 0x100000001B3 % (1 << 64)
-    return max(tag, 1)
+    return max(tag & ~3 | _KINDS[kind], 4)

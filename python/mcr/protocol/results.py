@@ -109,6 +109,10 @@ class RuleResult(JsonObject):
 
     revision: Count
     rule: RuleInfo
+    time: float = field(default=0.0, compare=False)
+    """The Unix time of the answer, in seconds."""
+    uptime_s: float = field(default=0.0, compare=False)
+    """The time since the control process started, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +122,10 @@ class RuleList(JsonObject):
     revision: Count
     """The `expected_revision` of a change that builds on these rules."""
     rules: tuple[RuleInfo, ...]
+    time: float = field(default=0.0, compare=False)
+    """The Unix time of the answer, in seconds."""
+    uptime_s: float = field(default=0.0, compare=False)
+    """The time since the control process started, in seconds."""
 
     def __iter__(self) -> Iterator[RuleInfo]:
         """The rules, oldest first."""
@@ -147,7 +155,7 @@ class ChangeResult(JsonObject):
 
 @dataclass(frozen=True, slots=True)
 class Totals(JsonObject):
-    """The sums of the counters of all interfaces and of the requested rules.
+    """The sums of the counters of the interfaces and rules in the same reading.
 
     `wanted`, `sent` and `lost` are those of rules, all others those of interfaces.
     """
@@ -159,11 +167,16 @@ class Totals(JsonObject):
     sent: Count
     lost: Count
     kernel_dropped_frames: Count
+    received_bytes: Count = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonStats(Stats):
-    """One reading of all counters of a daemon, over all workers."""
+    """One reading of the counters of a daemon, over all workers: all, or those of some rules.
+
+    With some rules, its interfaces are those of their inputs. An interface counts what arrived for
+    any rule.
+    """
 
     revision: Count
     totals: Totals
@@ -207,6 +220,10 @@ class WorkerList(JsonObject):
     """All workers, by their number."""
 
     workers: tuple[WorkerInfo, ...]
+    time: float = field(default=0.0, compare=False)
+    """The Unix time of the answer, in seconds."""
+    uptime_s: float = field(default=0.0, compare=False)
+    """The time since the control process started, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)

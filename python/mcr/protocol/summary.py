@@ -74,9 +74,9 @@ def _sums(stats: DaemonStats) -> str:
     for output in (output for rule in stats.rules for output in rule.outputs):
         for reason, count in output.dropped.items():
             lost[reason] = lost.get(reason, 0) + count
-    # Interfaces count for all rules, also removed ones and those that were not requested.
+    # Interfaces count for all rules, also removed ones and others than these.
     return (
-        f"all interfaces: received {totals.received}, matched {totals.matched}, kernel dropped"
+        f"interfaces: received {totals.received}, matched {totals.matched}, kernel dropped"
         f" {totals.kernel_dropped_frames} frames{_reasons(totals.dropped)}\n"
         f"{counted(len(stats.rules))} at revision {stats.revision}: sent {totals.sent} of"
         f" {totals.wanted}, lost {totals.lost}{_reasons(lost)}"

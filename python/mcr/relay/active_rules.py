@@ -120,10 +120,10 @@ class ActiveRules:
         self._catch_up()
         return self._set.find(rule)
 
-    def stats(self) -> Stats:
+    def stats(self, uptime_s: float) -> Stats:
         """Return one consistent reading of all counters."""
         self._catch_up()
-        return stats_from_report(self.core.stats(), self._set.active, self._set.before)
+        return stats_from_report(self.core.stats(), self._set.active, self._set.before, uptime_s)
 
     def change(
         self,

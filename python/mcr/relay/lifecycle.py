@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 
 from ..errors import McrError
 
@@ -15,11 +16,25 @@ class Lifecycle:
 
     def __init__(self) -> None:
         """Begin in the state new, owned by this process."""
-        self.is_started = False
+        self._began_s: float | None = None
         self.is_stopped = False
         self.is_closed = False
         self._pid = os.getpid()
         self._lock = threading.RLock()
+
+    @property
+    def is_started(self) -> bool:
+        """Whether it was started, also if it was stopped since."""
+        return self._began_s is not None
+
+    @property
+    def uptime_s(self) -> float:
+        """The time since it started, in seconds; 0 before."""
+        return 0.0 if self._began_s is None else time.monotonic() - self._began_s
+
+    def begin(self) -> None:
+        """Record the start."""
+        self._began_s = time.monotonic()
 
     @property
     def is_own(self) -> bool:

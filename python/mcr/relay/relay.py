@@ -130,7 +130,7 @@ class Relay:
             self._life.check_startable()
             if not self._life.is_started:
                 core = self._opened().core
-                self._life.is_started = True
+                self._life.begin()
                 core.start()
                 self._retry()
 
@@ -283,7 +283,7 @@ class Relay:
             McrError: the relay is not open.
         """
         with self._life.locked():
-            return self._opened().stats()
+            return self._opened().stats(self._life.uptime_s)
 
     @property
     def error(self) -> str | None:

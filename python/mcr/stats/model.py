@@ -4,13 +4,22 @@ Rules, outputs and addresses are text here. All counts are datagrams since the r
 interface was added, unless the name has another unit.
 """
 
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from time import monotonic
 
 from ..choices import Way
 from ..json_codec import Count, JsonObject, decode_object
 from .rule_state import StateCode
+
+
+@dataclass(frozen=True, slots=True)
+class Rate(JsonObject):
+    """What was counted per second: datagrams, bits of their payloads, and drops."""
+
+    pps: float
+    bits_per_s: float
+    dropped_pps: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +30,10 @@ class InterfaceStats(JsonObject):
     segments, a frame that is not UDP counts one); `kernel_dropped_frames` counts the frames that
     it could not hand over because the receive buffer was full (the sockets' drop counters,
     SO_MEMINFO, or PACKET_STATISTICS of a packet ring); `buffer_waits` counts how often receiving
-    paused because every buffer was in use. `error` is the errno name of the error that ended
-    reception, such as ENETDOWN; None while all is well.
+    paused because every buffer was in use. `received_bytes` are those of the UDP payloads of what
+    could be read. `error` is the errno name of the error that ended reception, such as ENETDOWN;
+    None while all is well. `rate_1s` and `rate_10s` are the rates of `received` and `dropped` over
+    the last one or ten seconds, or since the start; None at first.
     """
 
     name: str
@@ -33,6 +44,9 @@ class InterfaceStats(JsonObject):
     buffer_waits: Count
     error: str | None
     dropped: Mapping[str, Count]
+    received_bytes: Count = 0
+    rate_1s: Rate | None = field(default=None, compare=False)
+    rate_10s: Rate | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +71,7 @@ class OutputStats(JsonObject):
     not `xdp`, or None. `refused` counts the answers that a unicast receiver's port or host is
     unreachable; they cost no datagram. `errors` splits `dropped["send_error"]` by errno name.
     `last_loss` and `last_refused` (Unix time in seconds) are the last of each, or None.
+    `rate_1s` and `rate_10s` are the rates of `sent` and `dropped`, as those of an interface.
     """
 
     output: str
@@ -73,6 +88,8 @@ class OutputStats(JsonObject):
     way_reason: str | None = None
     last_loss: OutputLoss | None = field(default=None, compare=False)
     last_refused: float | None = field(default=None, compare=False)
+    rate_1s: Rate | None = field(default=None, compare=False)
+    rate_10s: Rate | None = field(default=None, compare=False)
 
     @property
     def lost(self) -> int:
@@ -115,6 +132,8 @@ class RuleStats(JsonObject):
 
     `state` describes its state in one sentence, for people. `state_code` is the state for programs
     (docs/observability.md), `facts` what both follow from.
+    `rate_1s` and `rate_10s` are the rates of `matched` and of what all outputs dropped, as those of
+    an interface.
     """
 
     id: str
@@ -126,6 +145,8 @@ class RuleStats(JsonObject):
     outputs: tuple[OutputStats, ...]
     state_code: StateCode | None = None
     facts: RuleFacts = field(default=NO_FACTS, compare=False)
+    rate_1s: Rate | None = field(default=None, compare=False)
+    rate_10s: Rate | None = field(default=None, compare=False)
 
     @property
     def lost(self) -> int:
@@ -146,14 +167,18 @@ class RuleRate:
 class Stats(JsonObject):
     """One consistent reading of all counters of a relay.
 
-    `taken_at_s` is `time.monotonic()` when they were read; JSON does not hold it. Two readings are
-    equal when their counts are. `as_dict` returns the object that `mcr relay --json` prints.
+    `taken_at_s` is `time.monotonic()` when they were read; JSON does not hold it. `time` is the
+    Unix time then, `uptime_s` the seconds since the relay (of a daemon: its control process)
+    started, 0 before. Two readings are equal when their counts and states are. `as_dict` returns
+    the object that `mcr relay --json` prints.
     """
 
     interfaces: tuple[InterfaceStats, ...]
     rules: tuple[RuleStats, ...]
+    time: float = field(default=0.0, compare=False, kw_only=True)
+    uptime_s: float = field(default=0.0, compare=False, kw_only=True)
     taken_at_s: float = field(
-        default_factory=time.monotonic, compare=False, kw_only=True, metadata={"exclude": True}
+        default_factory=monotonic, compare=False, kw_only=True, metadata={"exclude": True}
     )
 
     @classmethod

@@ -12,7 +12,7 @@ from ..rules import Output, Rule
 from ..rules.active_rule import ActiveRule
 from ..rules.precedence import covers
 from ..rules.spec import ResolvedInput, ResolvedOutput, ResolvedRule
-from .model import InterfaceStats, OutputLoss, OutputStats, RuleFacts, RuleStats, Stats
+from .model import InterfaceStats, OutputLoss, OutputStats, Rate, RuleFacts, RuleStats, Stats
 from .rule_state import InputTrouble, MoreSpecificRule, OutputStatus, RuleStatus, rule_state
 
 Counts = Mapping[str, Any]
@@ -87,13 +87,16 @@ class PrecedingRules:
         return MoreSpecificRule(rule.id, rule.name or str(rule.input), age_ms, all_shared)
 
 
-def stats_from_report(report: Counts, active: Collection[ActiveRule], lookup: RuleLookup) -> Stats:
+def stats_from_report(
+    report: Counts, active: Collection[ActiveRule], lookup: RuleLookup, uptime_s: float
+) -> Stats:
     """Return the statistics of all interfaces and rules.
 
     Args:
         report: from the engine.
         active: the rules, in the order of the result.
         lookup: finds the more specific rules of an input.
+        uptime_s: the time since the relay started, in seconds.
     """
     counts_by_id = {counts["id"]: counts for counts in report["rules"]}
     active_by_id = {each.rule.id: each for each in active}
@@ -106,12 +109,19 @@ def stats_from_report(report: Counts, active: Collection[ActiveRule], lookup: Ru
 
     preceding = PrecedingRules(lookup, rule_counts)
     return Stats(
-        interfaces=tuple(InterfaceStats(**counts) for counts in report["interfaces"]),
+        interfaces=tuple(map(interface_stats, report["interfaces"])),
         rules=tuple(
             rule_stats(each.rule, each.resolved, counts_by_id[each.rule.id], preceding)
             for each in active
         ),
+        time=round(time.time(), 3),
+        uptime_s=round(uptime_s, 3),
     )
+
+
+def interface_stats(counts: Counts) -> InterfaceStats:
+    """Return the statistics of one interface."""
+    return InterfaceStats(**{**counts, **_rates(counts)})
 
 
 def rule_stats(
@@ -145,7 +155,16 @@ def rule_stats(
         outputs=outputs,
         state_code=state.code,
         facts=_facts(now_s, status),
+        **_rates(counts),
     )
+
+
+def _rates(counts: Counts) -> dict[str, Rate | None]:
+    rates = {name: counts[name] for name in ("rate_1s", "rate_10s")}
+    return {
+        name: None if rate is None else Rate(*(round(number, 1) for number in rate))
+        for name, rate in rates.items()
+    }
 
 
 def _facts(now_s: float, status: RuleStatus) -> RuleFacts:
@@ -184,7 +203,7 @@ def _output_stats(
         address=address,
         last_loss=loss,
         last_refused=_moment(now_s, counts["refused_age_ms"]),
-        **public,
+        **{**public, **_rates(counts)},
     )
 
 

@@ -3,9 +3,12 @@
 //! ```text
 //! slots   allocates slots                        groups  slots for groups without a matching rule
 //! report  the counters of all engines, summed    pages   the counters of worker processes
+//! rates   what recent seconds counted            sampler the thread that samples them here
 //! ```
 
 pub(super) mod groups;
 pub(super) mod pages;
+pub(super) mod rates;
 pub(super) mod report;
+pub(super) mod sampler;
 pub(super) mod slots;

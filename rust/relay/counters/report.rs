@@ -8,13 +8,17 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::time::{ClockId, clock_gettime};
 
+use super::rates::{self, RateWindows, Rates};
+use super::sampler::RateSampler;
 use crate::addr::Addr;
 use crate::packet::Discard;
 use crate::relay::egress::way::OutputWay;
 use crate::relay::network::blocked::InputTrouble;
 use crate::relay::network::link_table::LinkTable;
 use crate::relay::state::State;
-use crate::stats::{self, Loss, Slot, SlotWords, group, interface, output, rule};
+use crate::stats::{
+    self, Loss, Slot, SlotOwner, SlotTotals, SlotWords, group, interface, output, rule,
+};
 use crate::sys::memory::SharedWords;
 
 /// The counters of a relay at one moment.
@@ -31,6 +35,10 @@ pub struct InterfaceReport {
     pub name: String,
     /// Datagrams that arrived.
     pub received: u64,
+    /// Bytes of the payloads of those that could be read.
+    pub received_bytes: u64,
+    /// The rates of `received` and `dropped`.
+    pub rates: Rates,
     /// Datagrams that at least one rule matched.
     pub matched: u64,
     /// Frames that the kernel lost because the engine received too slowly.
@@ -55,6 +63,8 @@ pub struct RuleReport {
     pub matched: u64,
     /// Bytes of their payloads.
     pub matched_bytes: u64,
+    /// The rates of these, and of the copies that the outputs dropped.
+    pub rates: Rates,
     /// The source address of the last matched datagram.
     pub last_source: Option<IpAddr>,
     /// The age of the last matched datagram, in milliseconds.
@@ -83,6 +93,8 @@ pub struct OutputReport {
     pub sent: u64,
     /// Bytes of their payloads.
     pub sent_bytes: u64,
+    /// The rates of `sent` and `dropped`.
+    pub rates: Rates,
     /// Copies being sent. All sends are complete when the counters are published.
     pub pending: u64,
     /// Sends that failed with the ICMP error of an earlier datagram, and were repeated.
@@ -129,23 +141,27 @@ pub(in crate::relay) fn read(
     state: &State,
     links: &LinkTable,
     pages: &[Arc<SharedWords>],
+    sampler: &RateSampler,
 ) -> Report {
+    let windows = sampler.windows();
     let interfaces = state.inputs.interfaces().map(|interface| {
         let (name, copies) = (interface.name.clone(), copies(pages, interface.slot));
-        InterfaceReport::new(name, interface.kernel_drops(), &copies)
+        InterfaceReport::new(name, interface.kernel_drops(), &copies, &windows)
     });
     let interfaces = interfaces.collect();
     let now_ms = now_ms();
     let rules = state.rules.values().map(|live| {
         let trouble = live.trouble(links, state.ingress());
         let (id, enabled) = (live.id.to_string(), live.enabled);
-        let outputs = live.outputs.iter().map(|output| {
+        let outputs = (0..=u16::MAX).zip(&live.outputs).map(|(place, output)| {
             let (trouble, way) = (output.trouble(), Some(output.way()));
-            OutputReport::new(trouble, way, &copies(pages, output.slot), now_ms)
+            let report = OutputReport::new(trouble, way, &copies(pages, output.slot), now_ms);
+            report.with_rates(SlotOwner::output(&id, place), &windows)
         });
         let outputs = outputs.collect();
         let [counted, group] = [live.slot, live.group].map(|slot| copies(pages, slot));
         let report = RuleReport::new(&counted, &group, outputs, now_ms);
+        let report = report.with_rates(SlotOwner::rule(&id), &windows);
         RuleReport { id, enabled, trouble, ..report }
     });
     Report { interfaces, rules: rules.collect() }
@@ -153,10 +169,18 @@ pub(in crate::relay) fn read(
 
 impl InterfaceReport {
     /// The report from the copies of an interface's slot.
-    pub(super) fn new(name: String, kernel_dropped_frames: u64, copies: &[SlotWords]) -> Self {
+    pub(super) fn new(
+        name: String,
+        kernel_dropped_frames: u64,
+        copies: &[SlotWords],
+        windows: &RateWindows,
+    ) -> Self {
         let words = sum(copies);
+        let rates = windows.rates(SlotOwner::interface(&name), SlotTotals::of_interface(&words));
         Self {
             name,
+            received_bytes: words[interface::RECEIVED_BYTES],
+            rates,
             received: words[interface::RECEIVED],
             matched: words[interface::MATCHED],
             kernel_dropped_frames,
@@ -185,6 +209,7 @@ impl RuleReport {
             trouble: None,
             matched: counted[rule::MATCHED],
             matched_bytes: counted[rule::MATCHED_BYTES],
+            rates: [None; 2],
             last_source: address(&newest_rule[rule::LAST_SOURCE..]),
             last_seen_age_ms: age(newest_rule[rule::LAST_SEEN_MS], now_ms),
             group_seen: sum(groups)[group::UNMATCHED],
@@ -193,6 +218,14 @@ impl RuleReport {
             other_source: address(&newest_group[group::OTHER_SOURCE..]),
             outputs,
         }
+    }
+
+    /// The same with its rates; those of the outputs are known.
+    pub(super) fn with_rates(self, owner: SlotOwner, windows: &RateWindows) -> Self {
+        let totals = SlotTotals { datagrams: self.matched, bytes: self.matched_bytes, dropped: 0 };
+        let own = windows.rates(owner, totals);
+        let outputs = self.outputs.iter().map(|output| &output.rates);
+        Self { rates: rates::with_drops(own, outputs), ..self }
     }
 }
 
@@ -222,6 +255,7 @@ impl OutputReport {
             wanted: words[output::WANTED],
             sent: words[output::SENT],
             sent_bytes: words[output::SENT_BYTES],
+            rates: [None; 2],
             pending: words[output::WANTED].saturating_sub(settled),
             refused: words[output::REFUSED],
             dropped,
@@ -229,6 +263,16 @@ impl OutputReport {
             last_loss: last_loss(&newest(copies, output::LOST_MS), now_ms),
             refused_age_ms: age(newest(copies, output::REFUSED_MS)[output::REFUSED_MS], now_ms),
         }
+    }
+}
+
+impl OutputReport {
+    /// The same with its rates.
+    pub(super) fn with_rates(self, owner: SlotOwner, windows: &RateWindows) -> Self {
+        let dropped = self.dropped.iter().map(|(_, lost)| *lost);
+        let dropped = dropped.fold(0, u64::saturating_add);
+        let totals = SlotTotals { datagrams: self.sent, bytes: self.sent_bytes, dropped };
+        Self { rates: windows.rates(owner, totals), ..self }
     }
 }
 

@@ -7,8 +7,8 @@ use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
 use super::{
-    GENERATION, LAYOUT, MAX_SLOTS, PAGE_WORDS, SLOT_WORDS, Slot, SlotOwner, SlotWords, TAG, header,
-    metadata,
+    GENERATION, LAYOUT, MAX_SLOTS, PAGE_WORDS, SLOT_WORDS, Slot, SlotOwner, SlotTotals, SlotWords,
+    TAG, header, metadata,
 };
 use crate::sys::memory::WordsView;
 
@@ -109,6 +109,15 @@ impl Snapshot {
     #[must_use]
     pub fn find_way(&self, output: SlotOwner) -> u64 {
         self.places.get(&output.tag()).map_or(0, |place| place.beside)
+    }
+
+    /// The totals of the owners that have counted something.
+    pub fn totals(&self) -> impl Iterator<Item = (SlotOwner, SlotTotals)> {
+        let counted = self.places.iter().filter(|(_, place)| place.counted.is_some());
+        counted.filter_map(|(tag, place)| {
+            let owner = SlotOwner::from_tag(*tag);
+            Some((owner, owner.totals(self.words(*place))?))
+        })
     }
 
     /// The interfaces, in the order of their slots.

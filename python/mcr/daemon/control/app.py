@@ -113,6 +113,7 @@ class ControlApp:
             ingress=arguments.ingress,
             executor=statistics,
             troubles=self._status.get,
+            began_s=self._began_s,
         )
         self._changes = Transactions(
             self._book,
@@ -154,7 +155,6 @@ class ControlApp:
                 executor=self._side,
                 set_levels=self._set_levels,
                 shut_down=self._supervisor.request_shutdown,
-                began_s=self._began_s,
             )
         )
         rpc = Dispatcher(methods.table())

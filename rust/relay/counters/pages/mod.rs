@@ -4,7 +4,9 @@
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
+use super::rates::{RateHistory, RateWindows};
 use super::report::{InterfaceReport, OutputReport, RuleReport, now_ms};
 use crate::error::{Error, Result};
 use crate::relay::egress::way::OutputWay;
@@ -16,12 +18,13 @@ use crate::sys::memory::ReadOnlyWords;
 pub struct WorkerPages {
     pages: Vec<ReadOnlyWords>,
     /// The last successful reading of each page.
-    last: Mutex<Vec<Arc<Snapshot>>>,
+    last: Mutex<(Vec<Arc<Snapshot>>, RateHistory)>,
 }
 
 /// One reading of all pages.
 pub struct WorkerCounters {
     snapshots: Vec<Arc<Snapshot>>,
+    windows: RateWindows,
     /// The numbers of the workers whose page could not be read; their last reading is used.
     pub stale: Vec<usize>,
     /// The age of each worker's last sign of life, in milliseconds; `None` if it never gave one.
@@ -37,7 +40,8 @@ impl WorkerPages {
         let map = |page| ReadOnlyWords::open(page);
         let pages = pages.into_iter().map(map).collect::<std::io::Result<Vec<_>>>();
         let pages = pages.map_err(|e| Error::os("mapping", "the counters", e))?;
-        let last = Mutex::new(pages.iter().map(|_| Arc::default()).collect());
+        let last =
+            Mutex::new((pages.iter().map(|_| Arc::default()).collect(), RateHistory::default()));
         Ok(Self { pages, last })
     }
 
@@ -45,7 +49,8 @@ impl WorkerPages {
     /// and a few milliseconds for the others.
     #[must_use]
     pub fn read(&self) -> WorkerCounters {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let (last, history) = &mut *known;
         let mut stale = Vec::new();
         for (number, (page, last)) in self.pages.iter().zip(last.iter_mut()).enumerate() {
             match Snapshot::take(page.view()) {
@@ -56,7 +61,10 @@ impl WorkerPages {
         let now_ms = now_ms();
         let alive = self.pages.iter().map(|page| stats::alive_ms(page.view()));
         let alive = alive.map(|then| (then != 0).then(|| now_ms.saturating_sub(then)));
-        WorkerCounters { snapshots: last.clone(), stale, alive_age_ms: alive.collect() }
+        let now = Instant::now();
+        let windows = history.windows(now);
+        history.add(now, last.iter().map(|page| &**page));
+        WorkerCounters { snapshots: last.clone(), windows, stale, alive_age_ms: alive.collect() }
     }
 }
 
@@ -77,7 +85,7 @@ impl WorkerCounters {
             copies.push(*words);
         }
         let report = |(name, drops, copies): (&str, u64, Vec<SlotWords>)| {
-            InterfaceReport::new(name.to_owned(), drops, &copies)
+            InterfaceReport::new(name.to_owned(), drops, &copies, &self.windows)
         };
         found.into_iter().map(report).collect()
     }
@@ -107,12 +115,14 @@ impl WorkerCounters {
         let (owner, now_ms) = (SlotOwner::rule(&id), now_ms());
         let outputs = (0..=u16::MAX).zip(parked).map(|(place, parked)| {
             let owner = SlotOwner::output(&id, place);
-            OutputReport::new(parked, self.way(owner), &self.copies(owner), now_ms)
+            let report = OutputReport::new(parked, self.way(owner), &self.copies(owner), now_ms);
+            report.with_rates(owner, &self.windows)
         });
         let outputs = outputs.collect();
         let groups = self.snapshots.iter().filter_map(|page| page.find_group(owner).copied());
         let groups: Vec<SlotWords> = groups.collect();
         let report = RuleReport::new(&self.copies(owner), &groups, outputs, now_ms);
+        let report = report.with_rates(owner, &self.windows);
         RuleReport { id, enabled, trouble, ..report }
     }
 

@@ -107,8 +107,6 @@ class Daemon(NamedTuple):
     """Runs work that may take a while."""
     set_levels: Callable[[LogLevels], Awaitable[None]]
     shut_down: Callable[[], None]
-    began_s: float
-    """The time when control started (`time.monotonic`)."""
 
 
 class Methods:
@@ -162,7 +160,7 @@ class Methods:
         return Pong(
             revision=self._daemon.book.revision,
             workers=WorkerCount(running=len(pool.running), of=len(pool.workers)),
-            uptime_s=round(time.monotonic() - self._daemon.began_s, 3),
+            uptime_s=self._daemon.counters.uptime_s,
         )
 
     async def _rules_list(self, _client: Connection, given: params.SelectionParams) -> Encoded:
@@ -181,7 +179,9 @@ class Methods:
                 else _info_aside(aside[rule_id])
                 for rule_id in ids
             )
-            return Encoded(encode_in_pieces(RuleList(revision, tuple(found)), "rules"))
+            return Encoded(
+                encode_in_pieces(RuleList(revision, tuple(found), **self._moment()), "rules")
+            )
 
         return await self._in_thread(infos)
 
@@ -189,11 +189,11 @@ class Methods:
         revision = self._daemon.book.revision
         rules, aside = self._selected([given.rule])
         for rule in aside.values():
-            return RuleResult(revision, _info_aside(rule))
+            return RuleResult(revision, _info_aside(rule), **self._moment())
         reading = await self._daemon.counters.read(_STATE_AGE_S)
         (stats,) = await self._daemon.counters.rule_stats(reading, rules)
         (record,) = rules.values()
-        return RuleResult(revision, _info(record, stats))
+        return RuleResult(revision, _info(record, stats), **self._moment())
 
     async def _rules_add(self, _client: Connection, given: params.AddParams) -> Encoded:
         changes = self._daemon.changes
@@ -227,7 +227,8 @@ class Methods:
         return await self._daemon.counters.stats(reading, rules, revision)
 
     async def _workers_list(self, _client: Connection, _given: params.NoParams) -> WorkerList:
-        return WorkerList(tuple(worker.info() for worker in self._daemon.pool.workers))
+        workers = tuple(worker.info() for worker in self._daemon.pool.workers)
+        return WorkerList(workers, **self._moment())
 
     async def _interfaces_list(self, _client: Connection, _given: params.NoParams) -> InterfaceList:
         found = await self._in_thread(_native.interfaces)
@@ -283,6 +284,10 @@ class Methods:
         ids = self._daemon.book.find(refs)
         selected = {rule_id: rules[rule_id] for rule_id in ids if rule_id in rules}
         return selected, {rule_id: aside[rule_id] for rule_id in ids if rule_id in aside}
+
+    def _moment(self) -> dict[str, float]:
+        """The members that every answer with counters has."""
+        return {"time": round(time.time(), 3), "uptime_s": self._daemon.counters.uptime_s}
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._daemon.executor, work)

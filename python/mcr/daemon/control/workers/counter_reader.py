@@ -15,7 +15,7 @@ from ...._native import CounterPages, CounterReading
 from ....json_codec import encode_in_pieces
 from ....protocol.results import DaemonStats, Totals
 from ....stats import InterfaceStats, RuleStats
-from ....stats.report import PrecedingRules, RuleCounts, rule_stats
+from ....stats.report import PrecedingRules, RuleCounts, interface_stats, rule_stats
 from ....stats.rule_state import InputTrouble
 from ..api.jsonrpc import Encoded
 from ..rules.draft import RuleRecord
@@ -57,6 +57,7 @@ class CounterReader:
         ingress: str,
         executor: Executor,
         troubles: Callable[[str], Trouble],
+        began_s: float,
     ) -> None:
         """Read nothing yet.
 
@@ -67,6 +68,7 @@ class CounterReader:
             ingress: the ingress of all workers.
             executor: the thread that creates statistics from readings.
             troubles: returns the troubles of a rule; thread-safe.
+            began_s: when control started (`time.monotonic`).
         """
         self._pages = pages
         self._ingress = ingress
@@ -74,8 +76,14 @@ class CounterReader:
         self._book = book
         self._executor = executor
         self._troubles = troubles
+        self._began_s = began_s
         self._lock = asyncio.Lock()
         self._last: Reading | None = None
+
+    @property
+    def uptime_s(self) -> float:
+        """The time since control started, in seconds."""
+        return round(time.monotonic() - self._began_s, 3)
 
     async def read(self, max_age_s: float = 0.0) -> Reading:
         """Return a reading of the current revision.
@@ -120,7 +128,7 @@ class CounterReader:
     def interfaces(self, reading: Reading) -> list[InterfaceStats]:
         """The statistics of all interfaces, in the order of their first appearance in pages."""
         every = reading.counters.interfaces(self._ingress)
-        return [InterfaceStats(**fields) for fields in every]
+        return [interface_stats(fields) for fields in every]
 
     def _rule_stats(self, reading: Reading, rules: Mapping[str, RuleRecord]) -> Iterator[RuleStats]:
         """Yield the statistics of one rule at a time, so that other threads can run in between."""
@@ -150,6 +158,8 @@ class CounterReader:
         self, reading: Reading, rules: Mapping[str, RuleRecord], revision: int
     ) -> DaemonStats:
         interfaces = tuple(self.interfaces(reading))
+        if rules is not self._book.rules:
+            interfaces = tuple(_of_rules(interfaces, rules))
         stats = tuple(self._rule_stats(reading, rules))
         return DaemonStats(
             interfaces=interfaces,
@@ -157,6 +167,8 @@ class CounterReader:
             revision=revision,
             totals=totals_of(interfaces, stats),
             stale_workers=tuple(reading.counters.stale),
+            time=round(time.time(), 3),
+            uptime_s=self.uptime_s,
         )
 
     def _update_workers(
@@ -187,6 +199,16 @@ def _unmeasured_death(worker: Worker) -> DeathRecord | None:
     return death if death.missed_frames is None else None
 
 
+def _of_rules(
+    interfaces: Iterable[InterfaceStats], rules: Mapping[str, RuleRecord]
+) -> Iterator[InterfaceStats]:
+    """The interfaces of the inputs of these rules."""
+    inputs = [record.resolved.input for record in rules.values()]
+    names = {name for each in inputs for name in (each.interface, each.device)}
+    everywhere = any(each.everywhere for each in inputs)
+    return (each for each in interfaces if everywhere or each.name in names)
+
+
 def totals_of(interfaces: Iterable[InterfaceStats], rules: Iterable[RuleStats]) -> Totals:
     """The sums over all interfaces and rules."""
     interfaces = list(interfaces)
@@ -197,6 +219,7 @@ def totals_of(interfaces: Iterable[InterfaceStats], rules: Iterable[RuleStats]) 
             dropped[reason] = dropped.get(reason, 0) + count
     return Totals(
         received=sum(interface.received for interface in interfaces),
+        received_bytes=sum(interface.received_bytes for interface in interfaces),
         matched=sum(interface.matched for interface in interfaces),
         dropped=dropped,
         wanted=sum(output.wanted for output in outputs),

@@ -1,0 +1,56 @@
+//! The thread that samples the counters of this process, so that rates are known at any time.
+
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use super::rates::{INTERVAL, RateHistory, RateWindows};
+use crate::error::{Error, Result};
+use crate::stats::Snapshot;
+use crate::sys::memory::SharedWords;
+
+/// The samples of the pages of this process, and the thread that takes them.
+#[derive(Default)]
+pub(in crate::relay) struct RateSampler {
+    history: Arc<Mutex<RateHistory>>,
+    /// Dropping it ends the thread.
+    running: Mutex<Option<Sender<()>>>,
+}
+
+impl RateSampler {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The kernel refuses a thread.
+    pub(in crate::relay) fn start(&self, pages: Vec<Arc<SharedWords>>) -> Result<()> {
+        let (running, ended) = channel::<()>();
+        let history = self.history.clone();
+        let work = move || {
+            loop {
+                let taken: Vec<_> =
+                    pages.iter().filter_map(|page| Snapshot::take(page.view())).collect();
+                let mut samples = history.lock().unwrap_or_else(PoisonError::into_inner);
+                samples.add(Instant::now(), taken.iter());
+                drop(samples);
+                if ended.recv_timeout(INTERVAL) != Err(RecvTimeoutError::Timeout) {
+                    return;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("mcr-rates".to_owned()).spawn(work);
+        thread.map_err(|e| Error::os("starting a thread", "the rates", e))?;
+        *self.running.lock().unwrap_or_else(PoisonError::into_inner) = Some(running);
+        Ok(())
+    }
+
+    /// Ends the thread; the samples stay.
+    pub(in crate::relay) fn stop(&self) {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// The windows that end now.
+    pub(in crate::relay::counters) fn windows(&self) -> RateWindows {
+        let samples = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        samples.windows(Instant::now())
+    }
+}
