@@ -14,6 +14,7 @@ impl WireFormat for EgressHook {
             Self::Program => (3, &none),
             Self::Policy => (4, &none),
             Self::Unreadable(why) => (5, why),
+            Self::GroupProgram => (6, &none),
         };
         to.push(kind);
         text.write(to);
@@ -28,6 +29,7 @@ impl WireFormat for EgressHook {
             3 if text.is_empty() => Self::Program,
             4 if text.is_empty() => Self::Policy,
             5 => Self::Unreadable(text),
+            6 if text.is_empty() => Self::GroupProgram,
             _ => return None,
         })
     }

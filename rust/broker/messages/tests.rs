@@ -150,6 +150,7 @@ fn hook() -> impl Strategy<Value = EgressHook> {
         ".{0,90}".prop_map(EgressHook::Table),
         ".{0,90}".prop_map(EgressHook::Function),
         Just(EgressHook::Program),
+        Just(EgressHook::GroupProgram),
         Just(EgressHook::Policy),
         ".{0,90}".prop_map(EgressHook::Unreadable),
     ]

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::sys::socket::{NetlinkAddr, bind};
 
+use super::control_group;
 use crate::error::{Error, Result};
 use crate::sockets::netlink::ipsec::IpsecSocket;
 use crate::sockets::netlink::links;
@@ -46,6 +47,9 @@ pub enum EgressHook {
     /// A BPF program on the interface (tcx).
     #[error("a BPF program inspects what the interface sends")]
     Program,
+    /// A BPF program of the control group of this process.
+    #[error("a BPF program inspects what the control group of mcr sends")]
+    GroupProgram,
     /// A policy of IPsec.
     #[error("IPsec has policies for what this host sends")]
     Policy,
@@ -162,6 +166,9 @@ fn try_read(interface: &InterfaceRef<'_>) -> io::Result<EgressHooks> {
     }
     if bpf_query::egress_programs(interface.index)? > 0 {
         hooks.add(Versions::Both, &EgressHook::Program);
+    }
+    if control_group::egress_programs()? > 0 {
+        hooks.add(Versions::Both, &EgressHook::GroupProgram);
     }
     if let Some(ipsec) = IpsecSocket::open().map_err(into_io)?
         && ipsec.outgoing_policies()? > 0
