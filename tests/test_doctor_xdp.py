@@ -1,11 +1,13 @@
 """What `mcr doctor` says about AF_XDP on fake hosts."""
 
+import sys
 from dataclasses import replace
-from ipaddress import ip_address
+from ipaddress import IPv4Network, ip_address
 
 import mcr
 from mcr import doctor
 from mcr.doctor import Facts, Finding
+from mcr.doctor.group_routes import parse_group_routes
 
 from .test_doctor import ETH1, RULE, WELL, found
 
@@ -49,3 +51,39 @@ def test_hosts_and_missing_rights_have_no_finding() -> None:
     assert about_xdp(WELL, "239.1.1.1%eth0:5001 to 10.0.1.9%eth1:6001") == []
     assert about_xdp(replace(WELL, packet_sockets=False), RULE) == []
     assert found(replace(WELL, xdp_obstacles={("eth0", 4): OBSTACLE}), RULE) == []
+
+
+def about_routes(facts: Facts, *rules: str) -> list[Finding]:
+    """The findings about routes for groups."""
+    findings = doctor.judge(facts, [mcr.Rule.parse(rule) for rule in rules])
+    return [finding for finding in findings if finding.name == "group-route"]
+
+
+def test_sockets_want_a_route_for_the_groups_of_each_interface() -> None:
+    """One finding an interface, with the command; none where frames or a route do without."""
+    by_sockets = replace(WELL, xdp_obstacles={("eth1", 4): OBSTACLE}, group_routes={})
+    other = RULE.replace("239.2.0.1", "239.2.0.2")
+    (finding,) = about_routes(by_sockets, RULE, other)
+    assert (finding.severity, finding.interface) == ("advice", "eth1")
+    assert finding.text.startswith("eth1 has no route for IPv4 groups")
+    assert finding.fix == f"ip route add 224.0.0.0/4 dev eth1 metric {1000 + ETH1.index}"
+    assert len(about_routes(replace(WELL, packet_sockets=False, group_routes={}), RULE)) == 1
+    one = {"eth1": (IPv4Network("239.2.0.1/32"),)}
+    assert about_routes(replace(by_sockets, group_routes=one), RULE) == []
+    assert len(about_routes(replace(by_sockets, group_routes=one), other)) == 1
+    assert about_routes(replace(by_sockets, group_routes=None), RULE) == []
+    assert about_routes(replace(WELL, group_routes={}), RULE) == []
+    assert about_routes(by_sockets, V6_RULE, "239.1.1.1%eth0:5001 to 10.0.1.9%eth1:6001") == []
+
+
+def test_the_routes_are_read_from_the_text_of_the_kernel() -> None:
+    """Those of hosts and the default route lead groups too, but are not kept for them."""
+    native = IPv4Network("224.0.0.0/4").network_address.packed
+    word = f"{int.from_bytes(native, sys.byteorder):08X}"
+    mask = f"{int.from_bytes(bytes([0xF0, 0, 0, 0]), sys.byteorder):08X}"
+    lines = [
+        "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT",
+        "eth1\t00000000\t0101A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0",
+        f"eth1\t{word}\t00000000\t0001\t0\t0\t1002\t{mask}\t0\t0\t0",
+    ]
+    assert parse_group_routes(lines) == {"eth1": (IPv4Network("224.0.0.0/4"),)}

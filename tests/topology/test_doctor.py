@@ -97,7 +97,20 @@ def test_gro_of_a_card_is_nothing_to_the_ingress_udp(lab: Lab) -> None:
     told = command(lab, RULE, "--fix", before=NO_CAPABILITIES)
     assert (told.returncode, told.stderr) == (0, "")
     assert "advice   ingress: CAP_NET_RAW is missing" in told.stdout
-    assert "gro" not in told.stdout
+    assert "gro:" not in told.stdout
+
+
+def test_a_route_for_groups_is_advised_where_sockets_send(lab: Lab) -> None:
+    """The command is shown until there is such a route, and does what it says."""
+    wanted = "ip route add 224.0.0.0/4 dev out0 metric "
+    told = command(lab, RULE, before=NO_CAPABILITIES).stdout
+    (line,) = (line.strip() for line in told.splitlines() if wanted in line)
+    assert "advice   group-route: out0 has no route for IPv4 groups" in told
+    lab.relay.run(*line.split())
+    try:
+        assert wanted not in command(lab, RULE, before=NO_CAPABILITIES).stdout
+    finally:
+        lab.relay.ip("route", "del", "224.0.0.0/4", "dev", "out0")
 
 
 def test_links_that_are_down_or_unplugged(lab: Lab) -> None:

@@ -23,7 +23,7 @@ from .checks import (
 )
 from .facts import Device, Facts, read_facts
 from .finding import Finding, Severity
-from .xdp import check_xdp
+from .xdp import check_group_routes, check_xdp
 
 __all__ = ["Device", "Facts", "Finding", "Severity", "diagnose", "judge", "repair"]
 
@@ -66,6 +66,7 @@ def judge(facts: Facts, rules: Sequence[Rule], interfaces: Sequence[str] = ()) -
     for output in outputs:
         yield from check_route(facts, output)
     yield from check_xdp(facts, outputs)
+    yield from check_group_routes(facts, outputs)
 
 
 def repair(finding: Finding) -> str | None:

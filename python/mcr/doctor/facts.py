@@ -13,13 +13,14 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
 from pathlib import Path
 
 from .. import _native
 from ..errors import McrError
 from ..rules import Rule
 from ..rules.fields import Address, Network, first_of
+from .group_routes import read_group_routes
 
 RECEIVE_BUFFER_BYTES = 16 * 2**20
 """The receive buffer that an input requests (rust/sockets/packet/mod.rs)."""
@@ -117,6 +118,8 @@ class Facts:
     """The interface by which a host is reached; None without a route, empty for this host."""
     xdp_obstacles: Mapping[tuple[str, int], str] = field(default_factory=dict)
     """Interface and IP version of outputs whose copies cannot leave through AF_XDP: why not."""
+    group_routes: Mapping[str, tuple[IPv4Network, ...]] | None = None
+    """The routes of the main table for IPv4 groups only, by interface; None if unknown."""
     refused_joins: Mapping[tuple[str, Address], str] = field(default_factory=dict)
     """Groups that the kernel refused to join in a test, each with the reason."""
 
@@ -145,6 +148,7 @@ def read_facts(rules: Iterable[Rule]) -> Facts:
         tried_limits=dict(_tried_limits(rules, sysctls)),
         ways={host: _way(host, devices.values()) for host in _hosts(rules)},
         xdp_obstacles=dict(_xdp_obstacles(rules, devices)),
+        group_routes=read_group_routes(),
         refused_joins=dict(_refused_joins(rules, devices)),
     )
 
