@@ -15,6 +15,17 @@ use criterion::{Criterion, Throughput};
 
 const INTERFACE: u32 = 3;
 const SOURCE: Addr = Addr::v4([10, 0, 0, 5]);
+/// Not in their order, and each datagram comes from one of them.
+const SOURCES: [Addr; 8] = [
+    SOURCE,
+    Addr::v4([192, 0, 2, 8]),
+    Addr::v4([10, 0, 0, 9]),
+    Addr::v4([172, 16, 3, 2]),
+    Addr::v4([10, 8, 0, 5]),
+    Addr::v4([198, 51, 100, 77]),
+    Addr::v4([10, 0, 0, 6]),
+    Addr::v4([203, 0, 113, 1]),
+];
 const PREFIXES: [Addr; 2] =
     [Addr::v4([239, 1, 0, 0]), Addr::v6([0xff, 0x3e, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0])];
 
@@ -23,6 +34,7 @@ fn main() {
     for rules in [10, 10_000] {
         measure(&mut criterion, "any source", rules, 0, &[]);
         measure(&mut criterion, "listed source", rules, 0, &[SOURCE]);
+        measure(&mut criterion, "eight listed sources", rules, 0, &SOURCES);
         measure(&mut criterion, "two ports", rules, 1, &[]);
     }
     criterion.final_summary();
@@ -40,21 +52,28 @@ fn measure(criterion: &mut Criterion, name: &str, rules: u32, more_ports: u16, s
     let mut group = criterion.benchmark_group("find");
     group.throughput(Throughput::Elements(1));
     group.bench_function(format!("{name}, {rules} rules, in a row"), |bencher| {
-        bencher.iter_custom(|iterations| time(&table, &order, iterations, |_| 0));
+        bencher.iter_custom(|iterations| time(&table, &order, sources, iterations, |_| 0));
     });
     group.bench_function(format!("{name}, {rules} rules, chained"), |bencher| {
         // The answer is never that large, but only the answer shows it.
-        bencher.iter_custom(|iterations| time(&table, &order, iterations, |rule| rule >> 31));
+        bencher
+            .iter_custom(|iterations| time(&table, &order, sources, iterations, |rule| rule >> 31));
     });
     group.finish();
 }
 
 /// Looks up as many datagrams; `chain` makes of an answer what the next number is changed by.
-fn time(table: &Table, order: &[u32], iterations: u64, chain: impl Fn(u32) -> u32) -> Duration {
+fn time(
+    table: &Table,
+    order: &[u32],
+    sources: &[Addr],
+    iterations: u64,
+    chain: impl Fn(u32) -> u32,
+) -> Duration {
     let mut last = 0;
     let start = Instant::now();
     for (_, number) in (0..iterations).zip(order.iter().cycle()) {
-        match table.find(INTERFACE, &datagram(number ^ chain(last))) {
+        match table.find(INTERFACE, &datagram(number ^ chain(last), sources)) {
             Verdict::Rules([rule]) => last = black_box(*rule),
             verdict => panic!("{verdict:?} for rule {number}"),
         }
@@ -63,10 +82,11 @@ fn time(table: &Table, order: &[u32], iterations: u64, chain: impl Fn(u32) -> u3
 }
 
 /// A datagram that the rule of this number takes.
-fn datagram(number: u32) -> Datagram {
+fn datagram(number: u32, sources: &[Addr]) -> Datagram {
+    let source = sources.get(number as usize % sources.len().max(1)).copied().unwrap_or(SOURCE);
     let InputKey { group, port, vlan, .. } = input(number);
     Datagram {
-        source: SOURCE,
+        source,
         group,
         source_port: 40_000,
         port,

@@ -12,6 +12,9 @@ pub(super) struct Lists {
     /// For each input that depends on the source: the run for any other source, then the listed
     /// sources in ascending order.
     sources: Vec<(Addr, Run)>,
+    /// The last bits of each of them at the same place, and [`Lists::WIDTH`] words more, so that as
+    /// many can be compared at once from any place.
+    tails: Vec<u32>,
     /// The rule numbers for runs of several rules.
     numbers: Vec<u32>,
 }
@@ -22,8 +25,8 @@ pub(super) struct Run {
     /// The start in `numbers`; for a run of one rule, the rule's number itself; for a run by
     /// source, the start in `sources`.
     first: u32,
-    /// The number of rules; for a run by source, the number of listed sources and
-    /// [`Run::BY_SOURCE`].
+    /// The number of rules; for a run by source, the number of listed sources, [`Run::BY_SOURCE`]
+    /// and maybe [`Run::UNIFORM`].
     count: u32,
 }
 
@@ -37,10 +40,17 @@ pub(super) struct RuleSelection {
 impl Run {
     /// The bit that marks a run by source.
     const BY_SOURCE: u32 = 1 << 31;
+    /// The bit that marks a run by source whose listed sources have the same rules.
+    const UNIFORM: u32 = 1 << 30;
 
     #[inline]
     pub(super) const fn is_by_source(self) -> bool {
         self.count & Self::BY_SOURCE != 0
+    }
+
+    #[inline]
+    const fn is_uniform(self) -> bool {
+        self.count & Self::UNIFORM != 0
     }
 
     /// A run of one rule, with other bits in place of the count.
@@ -61,24 +71,70 @@ impl Run {
 
     #[inline]
     const fn len(self) -> usize {
-        (self.count & !Self::BY_SOURCE) as usize
+        (self.count & !(Self::BY_SOURCE | Self::UNIFORM)) as usize
     }
 }
 
 impl Lists {
+    /// The number of sources that are compared at once.
+    const WIDTH: usize = 8;
+    /// Longer lists of sources are searched by halves.
+    const FEW: usize = 4 * Self::WIDTH;
+
     /// The rules of a run that match this source, if any.
     #[inline]
     pub(super) fn matching<'a>(&'a self, run: &'a Run, source: Addr) -> Option<&'a [u32]> {
         let mut run = run;
         if run.is_by_source() {
-            let place = run.first as usize;
-            let named = &self.sources[place + 1..][..run.len()];
-            run = match named.binary_search_by_key(&source, |(source, _)| *source) {
-                Ok(found) => &named[found].1,
-                Err(_) => &self.sources[place].1,
+            let (place, first) = (run.first as usize, run.first as usize + 1);
+            let found = self.place_of(source, first, run.len());
+            run = match found {
+                // The place does not matter, so the processor need not wait until it is known.
+                Some(_) if run.is_uniform() => &self.sources[first].1,
+                Some(found) => &self.sources[found].1,
+                None => return self.rules_for_others(place),
             };
         }
         if run.len() == 0 { None } else { Some(self.rules(run)) }
+    }
+
+    /// The rules for sources that a list does not have. A call of its own, lest the processor choose
+    /// between the two results instead of predicting which one it is.
+    #[cold]
+    #[inline(never)]
+    fn rules_for_others(&self, place: usize) -> Option<&[u32]> {
+        let run = &self.sources[place].1;
+        if run.len() == 0 { None } else { Some(self.rules(run)) }
+    }
+
+    /// The place of a source among the `len` ones from `first` on.
+    ///
+    /// A search by halves guesses wrongly at each step which half is next, so few sources are
+    /// compared without a branch for each.
+    #[inline]
+    fn place_of(&self, source: Addr, first: usize, len: usize) -> Option<usize> {
+        if len > Self::FEW {
+            let named = &self.sources[first..][..len];
+            let found = named.binary_search_by_key(&source, |(source, _)| *source);
+            return found.ok().map(|found| first + found);
+        }
+        let tail = tail(source);
+        let mut start = first;
+        while start < first + len {
+            let (tails, _) = self.tails[start..].split_first_chunk::<{ Self::WIDTH }>()?;
+            // A byte for each of them.
+            let mut equal = u64::from_le_bytes(tails.map(|each| u8::from(each == tail)));
+            // Words behind the list may equal it too.
+            while equal != 0 {
+                let place = start + equal.trailing_zeros() as usize / 8;
+                if place < first + len && self.sources[place].0 == source {
+                    return Some(place);
+                }
+                equal &= equal - 1;
+            }
+            start += Self::WIDTH;
+        }
+        None
     }
 
     /// The rules of a run that is not by source.
@@ -103,11 +159,19 @@ impl Lists {
         }
         let first = count(self.sources.len());
         self.sources.push((Addr::from_bits(0), others));
+        let mut lists = selection.by_source.values();
+        let same = lists.next().filter(|first| lists.all(|rules| rules == *first));
+        let same = same.map(|rules| self.add_rules(rules));
         for (source, rules) in &selection.by_source {
-            let run = self.add_rules(rules);
+            let run = same.unwrap_or_else(|| self.add_rules(rules));
             self.sources.push((*source, run));
         }
-        Run { first, count: Run::BY_SOURCE | count(selection.by_source.len()) }
+        self.tails.truncate(first as usize);
+        let added = &self.sources[first as usize..];
+        self.tails.extend(added.iter().map(|(source, _)| tail(*source)));
+        self.tails.extend([0; Self::WIDTH]);
+        let marks = Run::BY_SOURCE | if same.is_some() { Run::UNIFORM } else { 0 };
+        Run { first, count: marks | count(selection.by_source.len()) }
     }
 
     fn add_rules(&mut self, rules: &[u32]) -> Run {
@@ -135,9 +199,7 @@ impl RuleSelection {
         let (source, rules) = self.by_source.first_key_value()?;
         let is_alone = self.any.is_empty() && self.by_source.len() == 1;
         let [rule] = rules.as_slice() else { return None };
-        // The IPv4 address is in the last four bytes.
-        let [.., a, b, c, d] = source.bits().to_be_bytes();
-        (is_alone && source.is_v4()).then_some((*rule, u32::from_be_bytes([a, b, c, d])))
+        (is_alone && source.is_v4()).then_some((*rule, tail(*source)))
     }
 
     fn add(&mut self, number: u32, rule: &TableRule) {
@@ -153,7 +215,53 @@ impl RuleSelection {
     }
 }
 
+/// The last bits of an address: all of an IPv4 address.
+#[inline]
+fn tail(address: Addr) -> u32 {
+    let [.., a, b, c, d] = address.bits().to_be_bytes();
+    u32::from_be_bytes([a, b, c, d])
+}
+
 /// A length as tables store it. It never saturates: 2^31 rules do not fit into memory.
 pub(super) fn count(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Addresses of few values, many of which have the same last bits.
+    fn address() -> impl Strategy<Value = Addr> {
+        (0..6_u128, 0..30_u128).prop_map(|(high, low)| Addr::from_bits(high << 64 | low))
+    }
+
+    proptest! {
+        #[test]
+        fn a_source_is_found_in_a_list_of_any_length(
+            lists in prop::collection::vec(
+                prop::collection::btree_set(address(), 1..100),
+                1..4,
+            ),
+            asked in prop::collection::vec(address(), 1..50),
+            kinds in 1..4_u32,
+        ) {
+            let mut compiled = Lists::default();
+            let mut runs = Vec::new();
+            let rule = |source: &Addr| tail(*source) % kinds;
+            for sources in &lists {
+                let by_source = sources.iter().map(|it| (*it, vec![rule(it), 7])).collect();
+                runs.push(compiled.add(&RuleSelection { any: vec![9], by_source }));
+            }
+            for (run, sources) in runs.iter().zip(&lists) {
+                for source in asked.iter().chain(sources) {
+                    let listed = [rule(source), 7];
+                    let wanted = if sources.contains(source) { &listed[..] } else { &[9] };
+                    prop_assert_eq!(compiled.matching(run, *source), Some(wanted));
+                }
+            }
+        }
+    }
 }
