@@ -68,6 +68,11 @@ def known_peers(programs: Programs, mcr: str, folder: Path) -> dict[str, Peer]:
             )
             for way in ("socket", "xdp")
         ),
+        Peer(
+            name="mcr_kernel",
+            command=_mcr_relay(mcr, "--offload", "require"),
+            missing=_without_option(mcr, "--offload"),
+        ),
         Peer(name="mcr_many_rules", command=_mcr_many_rules("0")),
         Peer(name="mcr_changing_rules", command=_mcr_many_rules("20")),
         Peer(

@@ -19,6 +19,13 @@ class Feed(Enum):
     WIRE = "wire"  # the kernel makes the frames, as a card delivers them
 
 
+class Sink(Enum):
+    """Where the receiver counts copies."""
+
+    STACK = "stack"  # behind its driver: the kernel has made a packet of each
+    CARD = "card"  # in its driver: costs next to nothing here, like a card and another machine
+
+
 class Kind(Enum):
     """The number that a scenario compares."""
 
@@ -68,6 +75,7 @@ class Scenario:
     rate_pps: int = 0  # latency, changes and scaling only
     least_bytes: int = 0  # sizes are random from this to size_bytes; 0: all have size_bytes
     feed: Feed = Feed.SOCKET
+    sink: Sink = Sink.STACK
 
     @property
     def numbered(self) -> bool:
@@ -81,10 +89,14 @@ class Scenario:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What else selects it: `sizes:60-400`, `x20` (its flows), `egress` (ways are compared)."""
+        """What else selects it: `sizes:60-400`, `x20` (its flows), `egress` (ways are compared).
+
+        `offload`: the relay in the kernel is one of these ways.
+        """
         if not self.numbered:
             return ()
-        return (f"sizes:{self.sizes}", f"x{self.shape.flows}", "egress")
+        offload = ("offload",) if self.feed is Feed.WIRE else ()
+        return (f"sizes:{self.sizes}", f"x{self.shape.flows}", "egress", *offload)
 
     @property
     def name(self) -> str:
@@ -97,7 +109,8 @@ class Scenario:
             Kind.CHANGES: "changes",
         }[self.kind]
         feed = "" if self.feed is Feed.SOCKET else f"/{self.feed.value}"
-        return f"{head}/{self.sizes}/{self.mode.value}{feed}"
+        sink = "" if self.sink is Sink.STACK else f"/{self.sink.value}"
+        return f"{head}/{self.sizes}/{self.mode.value}{feed}{sink}"
 
     @property
     def references(self) -> list[str]:
@@ -117,7 +130,8 @@ class Scenario:
         if self.kind is Kind.CHANGES:
             return ["mcr_changing_rules"]
         if self.numbered:
-            return ["mcr", "mcr_socket", "mcr_xdp", *custom]
+            offload = ["mcr_kernel"] if "offload" in self.labels else []
+            return ["mcr", "mcr_socket", "mcr_xdp", *offload, *custom]
         one_to_one = self.kind is Kind.THROUGHPUT and self.shape.single and self.size_bytes == LARGE
         extra = ["mcr_send", "socat", "kernel"] if one_to_one else []
         if self.kind is Kind.LATENCY:
@@ -171,14 +185,16 @@ def all_scenarios() -> list[Scenario]:
 def mixed_scenarios() -> list[Scenario]:
     """List those with random sizes, one flow and twenty, and equal sizes beside them."""
     return [
-        Scenario(Kind.THROUGHPUT, shape, most, mode, least_bytes=least, feed=feed)
-        for feed, sizes in (
-            (Feed.SOCKET, ((LEAST, MOST),)),
-            (Feed.WIRE, ((LEAST, MOST), (0, LARGE))),
+        Scenario(Kind.THROUGHPUT, shape, most, mode, least_bytes=least, feed=feed, sink=sink)
+        for feed, sink, sizes in (
+            (Feed.SOCKET, Sink.STACK, ((LEAST, MOST),)),
+            (Feed.WIRE, Sink.STACK, ((LEAST, MOST), (0, LARGE))),
+            (Feed.WIRE, Sink.CARD, ((LEAST, MOST), (0, LARGE))),
         )
         for least, most in sizes
         for mode in (Mode.SOFTWARE, Mode.GRO)
         for shape in MIXED_SHAPES
+        if sink is Sink.STACK or mode is Mode.SOFTWARE
     ]
 
 

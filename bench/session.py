@@ -40,7 +40,8 @@ def run_scenario(
         name: why for name in _names(scenario, custom) if (why := _obstacle(scenario, peers[name]))
     }
     sink = bench.programs.bpf.order_sink if scenario.numbered and bench.programs.bpf else ""
-    with Topology(scenario.shape.hops, scenario.mode, sink) as topology:
+    place = scenario.sink.value
+    with Topology(scenario.shape.hops, scenario.mode, sink, place) as topology:
 
         def run(name: str) -> Sample:
             return run_peer(bench, scenario, topology, peers[name])

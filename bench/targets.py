@@ -6,11 +6,12 @@ Ratios are to the one-by-one relay where the text names nothing else.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from statistics import median
 from typing import TypeAlias
 
 from .sampling import Comparison, Sample
-from .scenarios import LARGE, LEAST, MOST, SMALL, Scenario, mixed_scenarios
+from .scenarios import LARGE, LEAST, MOST, SMALL, Scenario, Sink, mixed_scenarios
 from .session import Result
 from .topology import Mode
 
@@ -92,6 +93,25 @@ def _least_ratio(
     return measure
 
 
+def _least_between(
+    subject: str, other: str, scenarios: Sequence[Scenario]
+) -> Callable[[Found, str], float | None]:
+    """Divide the rates of two ways; the worst of several scenarios, all of which are measured."""
+
+    def measure(found: Found, label: str) -> float | None:
+        del label
+        ratios = []
+        for scenario in scenarios:
+            rates = [_samples(found, scenario.name, name) for name in (subject, other)]
+            if not all(rates):
+                return None
+            first, second = (median(sample.value for sample in samples) for samples in rates)
+            ratios.append(first / second)
+        return min(ratios)
+
+    return measure
+
+
 def _best_p99(found: Found, scenario: str) -> float | None:
     """Divide the best p99 of mcr by the best of the reference."""
     best = [
@@ -167,6 +187,24 @@ def _targets_of_ways() -> list[Target]:
     return [
         Target("one flow and twenty, by sockets", "egress", sockets, 1.4),
         Target("random sizes, 1:4 and 1:8", label, chosen, 2.4),
+        *_targets_of_offload(mixed),
+    ]
+
+
+def _targets_of_offload(mixed: Sequence[Scenario]) -> list[Target]:
+    """The relay in the kernel beside the engine with sockets."""
+    offload = [scenario for scenario in mixed if "offload" in scenario.labels]
+    to_card = [scenario for scenario in offload if scenario.sink is Sink.CARD]
+    random = [scenario for scenario in to_card if scenario.least_bytes]
+    merging = [scenario for scenario in offload if scenario.mode is Mode.GRO]
+    to_stack = [scenario for scenario in merging if scenario.least_bytes]
+    large = [scenario for scenario in to_card if scenario.size_bytes == LARGE]
+    one = [scenario for scenario in large if scenario.shape.single]
+    least = partial(_least_between, "mcr_kernel", "mcr_socket")
+    return [
+        Target("random sizes, kernel to sockets, to a card", "offload", least(random), 4.5),
+        Target("random sizes, kernel to sockets, to a stack", "offload", least(to_stack), 2.4),
+        Target(f"1:1, {LARGE} bytes, kernel to sockets, to a card", "offload", least(one), 2.2),
     ]
 
 

@@ -64,13 +64,17 @@ class Count:
 class Topology:
     """Namespaces for one scenario; leaving the context removes them and ends what runs there."""
 
-    def __init__(self, hops: int, mode: Mode, order_sink: str = "") -> None:
+    def __init__(
+        self, hops: int, mode: Mode, order_sink: str = "", sink_place: str = "stack"
+    ) -> None:
         """Prepare *hops* relay namespaces in a row, made when the context is entered.
 
-        With the path of the program *order_sink* that is the sink, instead of a counter.
+        With the path of the program *order_sink* that is the sink, at *sink_place*, instead of a
+        counter.
         """
         self.mode = mode
         self._order_program = order_sink
+        self._sink_place = sink_place
         self._order_sink: OrderSink | None = None
         self.src = f"{PREFIX}-{os.getpid()}-src"
         self.dst = f"{PREFIX}-{os.getpid()}-dst"
@@ -165,7 +169,8 @@ class Topology:
                 run(f"ip -n {namespace} addr add 10.77.{link}.{host}/24 dev {interface}")
                 run(f"ip -n {namespace} link set {interface} up")
         if self._order_program:
-            command = [self._order_program, "rx0", f"{self._order_program}.o"]
+            program = self._order_program
+            command = [program, "rx0", f"{program}.o", self._sink_place]
             child = self.spawn(self.dst, sorted(os.sched_getaffinity(0)), command)
             self._order_sink = OrderSink(child)
             return

@@ -3,16 +3,17 @@
 from collections.abc import Sequence
 from statistics import median
 
-from .scenarios import Feed
+from .scenarios import Feed, Sink
 from .session import Result
 from .topology import Mode
 
 REFERENCE = "one_by_one"
-WAYS = ("mcr", "mcr_socket", "mcr_xdp")
+WAYS = ("mcr", "mcr_socket", "mcr_xdp", "mcr_kernel")
 # Ways whose medians differ by less are even: one run differs from the next by as much.
 EVEN = 0.05
-HEADING = ("sizes", "flows", "outputs", "GRO", "frames from", REFERENCE, *WAYS, "wins")
+HEADING = ("sizes", "flows", "outputs", "GRO", "from", "to", REFERENCE, *WAYS, "wins")
 FEEDS = {Feed.SOCKET: "a socket", Feed.WIRE: "the wire"}
+SINKS = {Sink.STACK: "a stack", Sink.CARD: "a card"}
 
 
 def way_rows(results: Sequence[Result]) -> list[tuple[str, ...]]:
@@ -31,6 +32,7 @@ def _row(result: Result) -> tuple[str, ...]:
         f"1:{scenario.shape.outputs}",
         "on" if scenario.mode is Mode.GRO else "off",
         FEEDS[scenario.feed],
+        SINKS[scenario.sink],
         _rate(result, REFERENCE),
         *(f"{times[way]:.2f} ({_rate(result, way)})" if way in times else "-" for way in WAYS),
         _winner(times),

@@ -92,9 +92,9 @@ def test_the_fastest_way_wins_and_near_ones_are_even(times: dict[str, float], wi
     """Where mcr cannot be told which way to go, it is one itself."""
     [row] = way_rows([compared(**times)])
     assert len(row) == len(HEADING)
-    assert row[:5] == ("60-400", "20", "1:4", "on", "the wire")
+    assert row[:6] == ("60-400", "20", "1:4", "on", "the wire", "a stack")
     assert row[-1] == winner
-    assert row[6] == f"{times['mcr']:.2f} ({100 * times['mcr']:.0f} k/s)"
+    assert row[7] == f"{times['mcr']:.2f} ({100 * times['mcr']:.0f} k/s)"
 
 
 def test_scenarios_that_compare_no_ways_have_no_row() -> None:

@@ -1,7 +1,8 @@
 /*
- * A sink that checks: attaches order_sink.bpf.c to the ingress of an interface until its input ends.
+ * A sink that checks: attaches order_sink.bpf.c to an interface until its input ends, behind the driver ("stack") or
+ * in it ("card"), before the kernel makes packets of frames.
  *
- * usage: order_sink INTERFACE OBJECT
+ * usage: order_sink INTERFACE OBJECT stack|card
  *
  * Prints "ready". Answers "count" with {"frames":..., "bytes":..., "late":...}, and "flows" with the same and the
  * frames of each output and flow as [[output, flow, frames], ...]; "reset" begins anew. Bytes are those of payloads.
@@ -10,15 +11,21 @@
 #include "order_sink.h"
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <linux/if_link.h>
 #include <sys/mman.h>
 
 #define FLOWS (SINK_OUTPUTS * SINK_FLOWS)
+
+static int program(struct bpf_object *object, const char *name)
+{
+	return bpf_program__fd(bpf_object__find_program_by_name(object, name));
+}
 
 static void attach(struct bpf_object *object, int interface)
 {
 	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = interface, .attach_point = BPF_TC_INGRESS);
 	LIBBPF_OPTS(bpf_tc_opts, options, .handle = 1, .priority = 1);
-	options.prog_fd = bpf_program__fd(bpf_object__find_program_by_name(object, "order_sink"));
+	options.prog_fd = program(object, "order_sink");
 	check(bpf_tc_hook_create(&hook), "create the ingress hook");
 	check(bpf_tc_attach(&hook, &options), "attach the sink");
 }
@@ -51,8 +58,8 @@ static void print_each(const struct sink_flow *flows)
 int main(int argc, char **argv)
 {
 	char line[16];
-	if (argc != 3) {
-		fprintf(stderr, "usage: order_sink INTERFACE OBJECT\n");
+	if (argc != 4) {
+		fprintf(stderr, "usage: order_sink INTERFACE OBJECT stack|card\n");
 		return 2;
 	}
 	struct bpf_object *object = bpf_object__open_file(argv[2], NULL);
@@ -65,7 +72,11 @@ int main(int argc, char **argv)
 	struct sink_flow *flows = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, counts, 0);
 	if (flows == MAP_FAILED)
 		die("map the counts");
-	attach(object, interface_index(argv[1]));
+	int interface = interface_index(argv[1]);
+	if (strcmp(argv[3], "card") == 0)
+		check(bpf_xdp_attach(interface, program(object, "card_sink"), XDP_FLAGS_DRV_MODE, NULL), "attach the sink");
+	else
+		attach(object, interface);
 	puts("ready");
 	fflush(stdout);
 	while (fgets(line, sizeof line, stdin)) {
