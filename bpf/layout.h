@@ -99,6 +99,14 @@ struct tally {
     __u64 datagrams, bytes;
 };
 
+// What a rule has taken on one CPU, and the last of it: when, in nanoseconds of
+// CLOCK_MONOTONIC_COARSE, and from whom.
+struct taken {
+    struct tally sum;
+    __u64 seen;
+    struct address source;
+};
+
 // `phase` selects the entries in force; a frame sees one state of it.
 struct control {
     __u32 phase, on;
@@ -174,7 +182,7 @@ MAP(copied, BPF_MAP_TYPE_ARRAY, __u32, __u64, MAX_CPUS);
 MAP(passed, BPF_MAP_TYPE_ARRAY, __u32, __u64, 1);
 MAP(drained, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, __u64, 1);
 // By slot: datagrams taken, and those of them that arrived at the copying CPU.
-MAP(matched, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct tally, 1);
+MAP(matched, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct taken, 1);
 MAP(spread, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct tally, 1);
 // By output: copies handed to the device, and those of them that the device did not accept.
 MAP(handed, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct tally, 1);

@@ -34,6 +34,16 @@ static __always_inline void add(void *map, __u32 place, __u64 datagrams, __u64 b
     }
 }
 
+static __always_inline void take(__u32 number, const struct datagram *datagram, __u32 bytes) {
+    struct taken *taken = bpf_map_lookup_elem(&matched, &number);
+    if (!taken)
+        return;
+    taken->sum.datagrams++;
+    taken->sum.bytes += bytes;
+    taken->seen = bpf_ktime_get_coarse_ns();
+    taken->source = datagram->source;
+}
+
 static __always_inline int pass(enum pass reason) {
     count(&passes, reason);
     return XDP_PASS;
@@ -140,7 +150,7 @@ int relay(struct xdp_md *context) {
 
     struct mark mark = {.slot = number, .generation = slot->generation};
     __u32 bytes = datagram.udp_bytes - sizeof(struct udphdr);
-    add(&matched, number, 1, bytes);
+    take(number, &datagram, bytes);
     if (!slot->cpu) {
         add(&spread, number, 1, bytes);
         return broadcast(context, mark, slot, core);

@@ -2,6 +2,7 @@
 
 use super::layout::{PASSES, REFUSALS};
 use super::rule::Volume;
+use crate::addr::Addr;
 
 /// The counters of a rule since it was put, summed over the CPUs. Datagrams on their way from one
 /// count to the next are a few for each CPU, and with another CPU's queue as many as that holds.
@@ -9,6 +10,10 @@ use super::rule::Volume;
 pub struct RuleCounters {
     /// Datagrams that the rule took.
     pub matched: Volume,
+    /// The time of the last one in nanoseconds of CLOCK_MONOTONIC_COARSE; 0 for none.
+    pub last_seen_ns: u64,
+    /// Its sender.
+    pub last_source: Option<Addr>,
     /// Those of them that the copying CPU has copied.
     pub copied: Volume,
     /// Its outputs, in the order of the rule.
@@ -51,6 +56,15 @@ impl RuleCounters {
 }
 
 impl Volume {
+    /// The sum.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            datagrams: self.datagrams.saturating_add(other.datagrams),
+            bytes: self.bytes.saturating_add(other.bytes),
+        }
+    }
+
     /// The difference; zero where a count read later is larger.
     #[must_use]
     pub fn without(self, other: Self) -> Self {

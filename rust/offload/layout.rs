@@ -24,6 +24,9 @@ pub(super) type OutputBytes = [u8; 52];
 /// `struct tally`.
 pub(super) type TallyBytes = [u8; TALLY_BYTES];
 pub(super) const TALLY_BYTES: usize = 16;
+/// `struct taken`.
+pub(super) type TakenBytes = [u8; TAKEN_BYTES];
+pub(super) const TAKEN_BYTES: usize = 40;
 /// `struct control`.
 pub(super) type ControlBytes = [u8; 8];
 
@@ -173,6 +176,20 @@ pub(super) fn volume<'a>(cpus: impl Iterator<Item = &'a TallyBytes>) -> Volume {
         let [datagrams, bytes] = [words[0], words[1]].map(u64::from_ne_bytes);
         Volume { datagrams: sum.datagrams + datagrams, bytes: sum.bytes + bytes }
     })
+}
+
+/// What a rule has taken on all CPUs, the time of the last in nanoseconds, and its sender.
+pub(super) fn taken<'a>(cpus: impl Iterator<Item = &'a TakenBytes>) -> (Volume, u64, Option<Addr>) {
+    let mut sum = (Volume::default(), 0, None);
+    for cpu in cpus {
+        let mut reader = FieldReader(cpu);
+        sum.0 = sum.0.plus(volume([reader.take()].iter()));
+        let (seen, source) = (u64::from_ne_bytes(reader.take()), reader.address());
+        if seen > sum.1 {
+            (sum.1, sum.2) = (seen, Some(source));
+        }
+    }
+    sum
 }
 
 /// Takes fixed numbers of bytes from the start; zeros where there are no more.

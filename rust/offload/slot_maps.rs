@@ -7,7 +7,9 @@ use aya::maps::{Array, Map, MapData};
 
 use super::counters::{OutputCounters, RuleCounters};
 use super::fans::Fan;
-use super::layout::{self, DeviceOutputs, Mode, OutputBytes, RuleSlot, SlotBytes, TALLY_BYTES};
+use super::layout::{
+    self, DeviceOutputs, Mode, OutputBytes, RuleSlot, SlotBytes, TAKEN_BYTES, TALLY_BYTES,
+};
 use super::places::{FreeOutputs, FreeSlots};
 use super::refusal::refusal;
 use super::rule::{Endpoint, KernelOutput, KernelRule, Volume};
@@ -35,7 +37,7 @@ pub(super) struct SlotMaps {
     pub(super) slots: Array<MapData, SlotBytes>,
     outputs: Array<MapData, OutputBytes>,
     passed: Array<MapData, u64>,
-    matched: Tallies,
+    matched: PerCpuArray<TAKEN_BYTES>,
     spread: Tallies,
     handed: Tallies,
     rejected: Tallies,
@@ -60,10 +62,11 @@ impl SlotMaps {
     /// are free.
     pub(super) fn open(maps: [MapData; 7]) -> Result<Self> {
         let failed = refusal("opening a map");
-        let [slots, outputs, passed, counters @ ..] = maps;
+        let [slots, outputs, passed, matched, counters @ ..] = maps;
         let slots = Array::try_from(Map::Array(slots)).map_err(&failed)?;
         let outputs = Array::try_from(Map::Array(outputs)).map_err(&failed)?;
-        let [matched, spread, handed, rejected] = counters.map(open_tallies);
+        let matched = open_counters(&matched);
+        let [spread, handed, rejected] = counters.map(|data| open_counters(&data));
         let generations = (0..slots.len()).map(|number| {
             let bytes = slots.get(&number, 0).map_err(refusal("reading rules"))?;
             Ok(layout::read_slot(&bytes).generation)
@@ -166,7 +169,9 @@ impl SlotMaps {
         });
         let outputs = outputs.collect::<Result<_>>()?;
         let copied = read(&self.spread, place.number)?;
-        Ok(RuleCounters { matched: read(&self.matched, place.number)?, copied, outputs })
+        let values = self.matched.get(place.number).map_err(refusal("reading counters"))?;
+        let (matched, last_seen_ns, last_source) = layout::taken(values.iter());
+        Ok(RuleCounters { matched, last_seen_ns, last_source, copied, outputs })
     }
 }
 
@@ -192,7 +197,7 @@ fn arrange(outputs: &[KernelOutput], first: u32, fan: &Fan) -> (Vec<u32>, Vec<De
     (order, links)
 }
 
-fn open_tallies(data: MapData) -> Result<Tallies> {
+fn open_counters<const N: usize>(data: &MapData) -> Result<PerCpuArray<N>> {
     let map = data.fd().as_fd().try_clone_to_owned();
     map.and_then(PerCpuArray::open).map_err(refusal("opening counters"))
 }
@@ -202,6 +207,6 @@ fn read(map: &Tallies, place: u32) -> Result<Volume> {
     Ok(layout::volume(values.iter()))
 }
 
-fn clear(map: &Tallies, place: u32) -> Result<()> {
+fn clear<const N: usize>(map: &PerCpuArray<N>, place: u32) -> Result<()> {
     map.clear(place).map_err(refusal("clearing counters"))
 }

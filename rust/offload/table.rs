@@ -62,7 +62,20 @@ pub struct KernelTable {
     drains: u32,
 }
 
+impl RulePlace {
+    /// A number that no other rule in the kernel has or had lately; never 0.
+    fn id(&self) -> u64 {
+        1 << 63 | u64::from(self.slot.generation) << 32 | u64::from(self.number)
+    }
+}
+
 impl Retired {
+    /// As [`KernelTable::place_id`].
+    #[must_use]
+    pub fn place_id(&self) -> u64 {
+        self.place.id()
+    }
+
     /// The key that it had; none if an earlier process had put it.
     #[must_use]
     pub fn key(&self) -> Option<u64> {
@@ -306,6 +319,20 @@ impl KernelTable {
     /// The kernel's.
     pub fn retired_counters(&self, retired: &Retired) -> Result<RuleCounters> {
         self.slot_maps.counters(&retired.place)
+    }
+
+    /// A number for the rule's place that a successor of this process finds again
+    /// ([`Retired::place_id`]), and for each output its position among the counters that the
+    /// successor then gets; `None` for an unknown key. The number is never 0.
+    #[must_use]
+    pub fn place_id(&self, key: u64) -> Option<(u64, &[u32])> {
+        self.places.get(&key).map(|place| (place.id(), &*place.order))
+    }
+
+    /// The same numbers of the rules that an earlier process has put and that relay.
+    pub fn inherited_ids(&self) -> impl Iterator<Item = u64> {
+        let relays = |place: &&RulePlace| place.slot.mode == Mode::Relay;
+        self.inherited.iter().filter(relays).map(RulePlace::id)
     }
 
     fn place(&self, key: u64) -> Result<&RulePlace> {
