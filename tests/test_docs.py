@@ -54,6 +54,15 @@ def test_reasons_of_ways_are_documented() -> None:
     assert sorted(named) == sorted(_native.SOCKET_REASONS)
 
 
+def test_reasons_of_the_engine_are_documented() -> None:
+    """The same for the words of `offload_reason`."""
+    page = (ROOT / "docs/usage.md").read_text()
+    table = page.partition("| `offload_reason` |")[2].partition("\n\n")[0]
+    words = re.findall(r"^\| (`.+?`) \|", table, re.M)
+    named = re.findall(r"`(\w+)`", " ".join(words))
+    assert sorted(named) == sorted(_native.ENGINE_REASONS)
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_prose_has_one_width(path: Path) -> None:
     """Only what cannot be broken is longer: code, tables, headings and single long words."""

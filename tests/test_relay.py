@@ -59,12 +59,14 @@ def test_spare_sockets_are_opened_on_request(rights_end: bool) -> None:
 
 def test_options_reach_the_engine() -> None:
     """Its own decisions are shown."""
-    relay = mcr.Relay(A, ingress="auto", egress="socket", workers=3, buffer_bytes=2**21)
+    relay = mcr.Relay(
+        A, ingress="auto", egress="socket", offload="auto", workers=3, buffer_bytes=2**21
+    )
     asked = relay.ingress
     assert asked == "auto"
     with relay:
         assert relay.ingress == "udp"
-        assert FakeCore.made[0].egress == "socket"
+        assert (FakeCore.made[0].egress, FakeCore.made[0].offload) == ("socket", "auto")
         assert (FakeCore.made[0].workers, FakeCore.made[0].buffer_bytes) == (3, 2**21)
         assert "the receive buffer is small" in relay.warnings
 
@@ -74,6 +76,7 @@ def test_options_reach_the_engine() -> None:
     [
         ({"ingress": "pcap"}, "ingress: must be auto, packet or udp, not 'pcap'"),
         ({"egress": "udp"}, "egress: must be auto, socket or xdp, not 'udp'"),
+        ({"offload": "on"}, "offload: must be off, auto or require, not 'on'"),
         ({"workers": 0}, "workers: must be an integer from 1 to 256, not 0"),
         ({"workers": "2"}, "workers: must be an integer from 1 to 256, not '2'"),
         ({"buffer_bytes": 2.5e6}, "buffer_bytes: must be 1 MiB to 1 TiB, not 2500000.0"),

@@ -116,6 +116,8 @@ def test_json_keys_are_stable() -> None:
                         "rate_10s": None,
                     }
                 ],
+                "offload": "engine",
+                "offload_reason": None,
             }
         ],
     }

@@ -5,6 +5,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Final, Literal, final
 
 __all__ = [
+    "ENGINE_REASONS",
     "LOSSES",
     "SOCKET_REASONS",
     "Broker",
@@ -31,6 +32,8 @@ __all__ = [
     "xdp_obstacle",
 ]
 
+ENGINE_REASONS: Final[list[str]]
+"""Why the engine may relay a rule and not the kernel: the words in reports."""
 LOSSES: Final[list[str]]
 """The reasons why copies are lost, as the counters name them."""
 SOCKET_REASONS: Final[list[str]]
@@ -250,6 +253,7 @@ class RelayCore:
         cls,
         ingress: Literal["auto", "packet", "udp"],
         egress: Literal["auto", "socket", "xdp"],
+        offload: Literal["off", "auto", "require"],
         workers: int,
         buffer_bytes: int,
         cpus: Sequence[int],

@@ -12,6 +12,8 @@ that can use it while their datagrams form no batches, else socket."""
 Offload = Literal["off", "auto", "require"]
 """Whether the kernel relays rules in place of the engine: no rule, those that it can, or all, so
 that other rules are refused."""
+Relayer = Literal["engine", "kernel"]
+"""Who relays the datagrams of one rule now."""
 Way = Literal["socket", "xdp"]
 """How the copies of one output leave now."""
 Hosts = Literal["first", "all"]

@@ -40,6 +40,8 @@ use intake::Intake;
 pub enum EngineCommand {
     /// Use this plan from now on; the reply is the plan that it replaces.
     Adopt(Box<Plan>),
+    /// Answer once everything that had arrived is sent.
+    Drain(Sender<()>),
     /// Send what has been received, then end.
     Stop,
 }
@@ -86,6 +88,8 @@ struct Engine {
     window: Window,
     egress: Egress,
     counters: Writer,
+    /// The answer to the last [`EngineCommand::Drain`].
+    drained: Option<Sender<()>>,
     channels: EngineChannels,
 }
 
@@ -105,6 +109,7 @@ impl Engine {
             window: Window::new(),
             egress,
             counters,
+            drained: None,
             channels,
         };
         engine.adopt(first)?;
@@ -122,7 +127,7 @@ impl Engine {
 
     /// Runs one turn; false if it was the last.
     fn turn(&mut self) -> io::Result<bool> {
-        if self.intake.has_frames(&self.ring) {
+        if self.intake.has_frames(&self.ring) || self.drained.is_some() {
             self.ring.poll()?;
         } else {
             self.intake.watch_rings(&mut self.ring)?;
@@ -132,22 +137,31 @@ impl Engine {
                 self.ring.wait()?;
             }
         }
-        let woken = self.reap()?;
+        let Reaped { woken, is_all } = self.reap()?;
         self.relay()?;
         self.retire();
+        if self.drained.is_some() && is_all && !self.egress.has_waiting() {
+            // The receiver is gone if it has waited for too long.
+            self.drained.take().map(|answer| answer.send(()));
+        }
         if woken { self.run_commands() } else { Ok(true) }
     }
 
-    /// Receives everything that has arrived; true if a command waits.
-    fn reap(&mut self) -> io::Result<bool> {
+    /// Receives everything that has arrived.
+    fn reap(&mut self) -> io::Result<Reaped> {
         self.counters.set_time(coarse_clock_ms());
         let mut woken = false;
+        let mut is_all = true;
         loop {
             let before = self.window.len();
+            let mut events = 0;
             while let Some(event) = self.ring.next_event() {
+                events += 1;
                 match event {
                     RingEvent::Woken => woken = true,
                     RingEvent::Ended { token, errno } => {
+                        // More may wait in the socket.
+                        is_all = false;
                         self.intake.ended(token, errno, &mut self.counters);
                     }
                     RingEvent::Readable { token, failed } => {
@@ -159,27 +173,33 @@ impl Engine {
                 }
             }
             if self.window.len() - before < BUSY {
+                is_all &= events < BUSY;
                 break;
             }
             self.ring.poll()?;
         }
-        self.take_slots()?;
-        Ok(woken)
+        is_all &= self.take_slots()?;
+        Ok(Reaped { woken, is_all })
     }
 
-    /// Receives the frames in the packet rings, a turn's share of each.
-    fn take_slots(&mut self) -> io::Result<()> {
+    /// Receives the frames in the packet rings, a turn's share of each; returns whether these were
+    /// all.
+    fn take_slots(&mut self) -> io::Result<bool> {
         let before = self.window.len();
+        let mut are_all = true;
         for number in 0..self.intake.rings() {
-            for _ in 0..packet_rings::TURN_FRAMES {
+            let mut left = packet_rings::TURN_FRAMES;
+            while left > 0 {
                 let Some((token, buffer)) = self.intake.take_slot(number, &mut self.ring) else {
                     break;
                 };
                 self.handle_received(token, buffer, true)?;
+                left -= 1;
             }
+            are_all &= left > 0;
         }
         self.intake.note_pace(self.window.len() - before);
-        Ok(())
+        Ok(are_all)
     }
 
     #[inline]
@@ -231,6 +251,7 @@ impl Engine {
             match command {
                 EngineCommand::Stop => return Ok(false),
                 EngineCommand::Adopt(plan) => self.adopt(plan)?,
+                EngineCommand::Drain(answer) => self.drained = Some(answer),
             }
         }
         Ok(true)
@@ -281,6 +302,14 @@ impl Engine {
         self.counters.publish();
         Ok(())
     }
+}
+
+/// What a turn has received.
+struct Reaped {
+    /// Whether a command waits.
+    woken: bool,
+    /// Whether nothing that had arrived before the turn is left.
+    is_all: bool,
 }
 
 /// The destination of matched datagrams.

@@ -37,6 +37,11 @@ mod _native {
     const SOCKET_REASONS: [&str; crate::relay::SocketReason::NAMES.len()] =
         crate::relay::SocketReason::NAMES;
 
+    /// Why the engine may relay a rule and not the kernel: the words in reports.
+    #[pymodule_export]
+    const ENGINE_REASONS: [&str; crate::relay::RuleWay::REASONS.len()] =
+        crate::relay::RuleWay::REASONS;
+
     #[pymodule_export]
     use super::broker::Broker;
     #[pymodule_export]

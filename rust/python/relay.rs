@@ -11,7 +11,7 @@ use super::specs::read_rules;
 use crate::error::Error;
 use crate::relay::{
     EgressMode, Ingress, InterfaceReport, LastLoss, OffloadMode, OutputReport, OutputWay, Rates,
-    Relay, Report, RuleChange, RuleReport, Settings, Share, errno_name,
+    Relay, Report, RuleChange, RuleReport, RuleWay, Settings, Share, errno_name,
 };
 
 /// The longest time until Ctrl-C is noticed in a wait.
@@ -37,6 +37,7 @@ impl RelayCore {
     fn new(
         ingress: &str,
         egress: &str,
+        offload: &str,
         workers: u16,
         buffer_bytes: usize,
         cpus: Vec<usize>,
@@ -64,7 +65,10 @@ impl RelayCore {
             return Err(Error::Invalid(text).into());
         }
         let share = Share::WHOLE;
-        let offload = OffloadMode::Off;
+        let Some(offload) = OffloadMode::from_name(offload) else {
+            let text = format!("offload: {offload:?} is none of off, auto, require");
+            return Err(Error::Invalid(text).into());
+        };
         let settings = Settings {
             ingress,
             egress,
@@ -223,6 +227,9 @@ pub(super) fn rule_dict<'py>(py: Python<'py>, report: &RuleReport) -> PyResult<B
     fields.set_item("enabled", report.enabled)?;
     let trouble = report.trouble.as_ref().map(|it| (it.state.name(), &it.reason));
     fields.set_item("trouble", trouble)?;
+    let offload = if report.offload == RuleWay::Kernel { "kernel" } else { "engine" };
+    fields.set_item("offload", offload)?;
+    fields.set_item("offload_reason", report.offload.reason())?;
     fields.set_item("matched", report.matched)?;
     fields.set_item("matched_bytes", report.matched_bytes)?;
     set_rates(&fields, report.rates)?;

@@ -46,9 +46,15 @@ impl Relay {
         let mut state = shared.state();
         let difference = Difference::of(change, &state.rules)?;
         shared.workers.can_adopt()?;
-        let opened = shared.open(&mut state, &difference.add)?;
+        #[cfg(feature = "offload")]
+        let known = state.inputs.all_source_ids();
+        let opened = shared.open(&mut state, &difference)?;
         if agreed(&Prepared { state: &state }) {
+            #[cfg(feature = "offload")]
+            let opened = shared.place(&mut state, &difference, opened, &known);
             shared.swap(&mut state, &difference, opened)?;
+            #[cfg(feature = "offload")]
+            shared.follow_placed(&mut state)?;
             return Ok(true);
         }
         state.undo(opened);
@@ -84,8 +90,9 @@ impl Shared {
     fn open(
         &self,
         state: &mut State,
-        add: &[&RuleSpec],
+        difference: &Difference<'_>,
     ) -> std::result::Result<Opened, ChangeError> {
+        let add = &*difference.add;
         state.reserve(add)?;
         let watch = self.links.watch();
         watch.now()?;
@@ -96,7 +103,17 @@ impl Shared {
             state.has_stale_plans |= state.detach(&links, |_, _| false);
             state.checked_links = links.clone();
         }
-        let opened = state.open(add, &self.context(&links));
+        let context = self.context(&links);
+        let opened = state.open(add, &context);
+        #[cfg(feature = "offload")]
+        let opened =
+            opened.and_then(|opened| match state.check_offload(&opened, difference, &context) {
+                Ok(()) => Ok(opened),
+                Err(refusal) => {
+                    state.undo(opened);
+                    Err(refusal)
+                }
+            });
         if watch.has_changes() {
             self.links.wake();
         }

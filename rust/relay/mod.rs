@@ -33,7 +33,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::error::{Error, Result};
 #[cfg(feature = "offload")]
-use crate::offload::{KernelOpener, LocalOpener};
+use crate::offload::KernelOpener;
 pub use crate::sockets::egress::EgressMode;
 pub use crate::sockets::ingress::Ingress;
 use crate::sockets::local::LocalProvider;
@@ -63,7 +63,7 @@ pub use network::blocked::{InputTrouble, TroubleState};
 use network::link_table::LinkTable;
 pub use network::status::{LinkChange, RuleStatus, SeenLinks};
 use network::watcher::{NetworkWatcher, NextStep};
-pub use offload::OffloadMode;
+pub use offload::{OffloadMode, RuleWay};
 pub use rule_change::RuleChange;
 pub use settings::{Settings, Share};
 use state::State;
@@ -76,9 +76,6 @@ pub struct Relay {
 struct Shared {
     settings: Settings,
     provider: Arc<dyn SocketProvider>,
-    /// Opens the relay in the kernel.
-    #[cfg(feature = "offload")]
-    opener: Mutex<Box<dyn KernelOpener>>,
     state: Mutex<State>,
     /// To be locked only while `state` is locked.
     plans: Mutex<Plans>,
@@ -148,8 +145,6 @@ impl Relay {
             state: Mutex::new(State::new(&settings, any.into(), provider.clone(), slots)?),
             plans: Mutex::default(),
             provider,
-            #[cfg(feature = "offload")]
-            opener: Mutex::new(Box::new(LocalOpener::default())),
             links: NetworkWatcher::new()?,
             survey: XdpSurvey::open()?,
             egress_readings: EgressReadings::default(),
@@ -164,7 +159,7 @@ impl Relay {
     /// Sets what opens the relay in the kernel, before the first rule. By default this process does.
     #[cfg(feature = "offload")]
     pub fn set_kernel_opener(&self, opener: Box<dyn KernelOpener>) {
-        *self.shared.opener.lock().unwrap_or_else(PoisonError::into_inner) = opener;
+        self.shared.state().kernel.set_opener(opener);
     }
 
     /// How this relay receives.
@@ -185,7 +180,13 @@ impl Relay {
     /// A missing privilege, a limit.
     pub fn open_spares(&self) -> Result<()> {
         self.set_rings(EngineRings::create(self.shared.settings.workers)?);
-        self.shared.state().open_spares()
+        let mut state = self.shared.state();
+        #[cfg(feature = "offload")]
+        if state.kernel.is_wanted() {
+            // A rule shows why, if that is refused.
+            state.kernel.load().ok();
+        }
+        state.open_spares()
     }
 
     /// Starts the engines, each in its own thread, and the thread that follows the interfaces.
@@ -194,7 +195,11 @@ impl Relay {
     /// [`Error::Permission`] if io_uring is not permitted; [`Error::Invalid`] if the relay was
     /// started before.
     pub fn start(&self) -> Result<()> {
+        #[cfg(feature = "offload")]
+        self.shared.begin_offload()?;
         self.shared.workers.start()?;
+        #[cfg(feature = "offload")]
+        self.shared.follow_held(&mut self.shared.state())?;
         // The thread must not keep the relay alive.
         let shared = Arc::downgrade(&self.shared);
         self.shared.links.start(move || shared.upgrade().map_or(NextStep::End, |all| all.follow()))
@@ -206,11 +211,23 @@ impl Relay {
     /// # Errors
     /// The kernel refuses a thread.
     pub fn sample_rates(&self) -> Result<()> {
-        self.shared.sampler.start(self.shared.workers.pages())
+        // The thread must not keep the relay alive.
+        let shared = Arc::downgrade(&self.shared);
+        let refresh = move || {
+            #[cfg(feature = "offload")]
+            if let Some(shared) = shared.upgrade() {
+                shared.state().publish_kernel_counts();
+            }
+            #[cfg(not(feature = "offload"))]
+            let _ = &shared;
+        };
+        self.shared.sampler.start(self.shared.workers.pages(), refresh)
     }
 
     /// Stops the engines after they have sent what they received. A second call has no effect.
     pub fn stop(&self) {
+        #[cfg(feature = "offload")]
+        self.shared.end_offload();
         self.shared.workers.stop();
         self.shared.links.stop();
         self.shared.sampler.stop();
@@ -242,8 +259,12 @@ impl Relay {
     #[must_use]
     pub fn report(&self) -> Report {
         let links = self.shared.links.watch().latest();
+        #[cfg_attr(not(feature = "offload"), expect(unused_mut, reason = "nothing is read before"))]
+        let mut state = self.shared.state();
+        #[cfg(feature = "offload")]
+        state.publish_kernel_counts();
         let Shared { workers, sampler, .. } = &*self.shared;
-        report::read(&self.shared.state(), &links, &workers.pages(), sampler)
+        report::read(&state, &links, &workers.pages(), sampler)
     }
 
     /// Writes the number of frames that the kernel lost, which only this process can query, to the
@@ -252,9 +273,13 @@ impl Relay {
         self.shared.state().publish_kernel_drops();
     }
 
-    /// Publishes the way of each output in the pages.
+    /// Publishes the way of each output, and what the kernel has relayed, in the pages.
     pub fn publish_ways(&self) {
-        self.shared.state().publish_ways();
+        #[cfg_attr(not(feature = "offload"), expect(unused_mut, reason = "nothing else changes"))]
+        let mut state = self.shared.state();
+        state.publish_ways();
+        #[cfg(feature = "offload")]
+        state.publish_kernel_counts();
     }
 
     /// Writes the current time to the counter pages as a sign of life. Never blocks.
@@ -294,6 +319,10 @@ impl Shared {
             }
         }
         state.is_polling = state.needs_retry() || !state.unnotified_names(&links).is_empty();
+        #[cfg(feature = "offload")]
+        if self.open_gates(&mut state) {
+            return NextStep::RetrySoon;
+        }
         if state.is_polling { NextStep::Retry } else { NextStep::Wait }
     }
 

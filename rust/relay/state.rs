@@ -15,6 +15,9 @@ use super::live::{LiveOutput, LiveRule, NetworkContext, RuleId, StandIn};
 use super::network::announcements::Announcements;
 use super::network::blocked::{self, Blocked};
 use super::network::link_table::LinkTable;
+use super::offload::RuleWay;
+#[cfg(feature = "offload")]
+use super::offload::kernel_relay::KernelRelay;
 use super::{ChangeError, EgressMode, Ingress, Settings, warn_once};
 use crate::engine::ingress::OrderCheck;
 use crate::error::Result;
@@ -33,6 +36,9 @@ pub(super) struct State {
     pub(super) warnings: Vec<String>,
     pub(super) stand_in: StandIn,
     pub(super) xdp_links: XdpLinks,
+    /// The rules that the kernel relays.
+    #[cfg(feature = "offload")]
+    pub(super) kernel: KernelRelay,
     /// The rules that were added, removed or changed since the last plans.
     pub(super) touched: BTreeSet<RuleId>,
     pub(super) announcements: Announcements,
@@ -76,6 +82,8 @@ impl State {
             warnings: Vec::new(),
             stand_in: StandIn::new(any),
             xdp_links: XdpLinks::default(),
+            #[cfg(feature = "offload")]
+            kernel: KernelRelay::new(settings)?,
             touched: BTreeSet::new(),
             announcements: Announcements::default(),
             has_stale_plans: false,
@@ -97,6 +105,14 @@ impl State {
     /// How the inputs receive.
     pub(super) fn ingress(&self) -> Ingress {
         self.settings.ingress
+    }
+
+    /// Who relays a rule.
+    pub(super) fn rule_way(&self, _id: &RuleId) -> RuleWay {
+        #[cfg(feature = "offload")]
+        return self.kernel.way(_id);
+        #[cfg(not(feature = "offload"))]
+        RuleWay::OFF
     }
 
     /// Raises the limit of open files if the new rules need it.
@@ -234,6 +250,7 @@ impl State {
         let mut rule = LiveRule {
             id: id.into(),
             enabled,
+            is_held: false,
             interface_name,
             input,
             waiting: None,

@@ -14,11 +14,23 @@ pub enum Loss {
     TooBig,
     /// The output's interface had no carrier, did not exist, or had no address.
     NoCarrier,
+    /// The kernel relayed it, and the device did not accept it: its queue was full.
+    DeviceFull,
+    /// The kernel relayed it, and it did not reach the device: the device was down, its MTU had
+    /// become too small, or memory was short.
+    DeviceLost,
 }
 
 impl Loss {
     /// All reasons, in the order of their words.
-    pub const ALL: [Self; 4] = [Self::SendError, Self::OutputFull, Self::TooBig, Self::NoCarrier];
+    pub const ALL: [Self; 6] = [
+        Self::SendError,
+        Self::OutputFull,
+        Self::TooBig,
+        Self::NoCarrier,
+        Self::DeviceFull,
+        Self::DeviceLost,
+    ];
     /// The number of reasons.
     pub const COUNT: usize = Self::ALL.len();
     /// Their names in reports.
@@ -40,6 +52,8 @@ impl Loss {
             Self::OutputFull => "output_full",
             Self::TooBig => "too_big",
             Self::NoCarrier => "no_carrier",
+            Self::DeviceFull => "device_full",
+            Self::DeviceLost => "device_lost",
         }
     }
 }

@@ -3,11 +3,12 @@
 
 use std::sync::atomic::Ordering;
 
+use super::kernel::{KERNEL_WORDS, KernelWords};
 use super::{METADATA_START, Slot, SlotOwner, header};
 use crate::sys::memory::{SharedWords, WordsView};
 
 /// The number of metadata words for each slot.
-pub(super) const WORDS: usize = 4;
+pub(super) const WORDS: usize = KERNEL + KERNEL_WORDS;
 /// For a rule's slot: the tag of its group's owner.
 pub(super) const GROUP: usize = 0;
 /// For an interface's slot: frames lost in the kernel before they were received.
@@ -16,6 +17,8 @@ pub(super) const KERNEL_DROPS: usize = 0;
 pub(super) const WAY: usize = 0;
 /// For an interface's slot: its name, padded with zeros.
 pub(super) const NAME: usize = 1;
+/// What the kernel has relayed ([`super::kernel`]), behind the words above.
+pub(super) const KERNEL: usize = 3;
 /// The longest interface name and a terminating zero (IFNAMSIZ).
 const NAME_BYTES: usize = 16;
 
@@ -27,6 +30,31 @@ pub fn set_group(page: &SharedWords, rule: Slot, group: SlotOwner) {
 /// Sets the way of an output's copies.
 pub fn set_way(page: &SharedWords, output: Slot, way: u64) {
     write(page, output, WAY, way);
+}
+
+/// Sets what the kernel has relayed for an interface, a rule or an output.
+pub fn set_kernel(page: &SharedWords, slot: Slot, words: &KernelWords) {
+    for (at, word) in words.iter().enumerate() {
+        write(page, slot, KERNEL + at, *word);
+    }
+}
+
+/// Forgets what the kernel has relayed for the last owner of a slot.
+pub fn clear_kernel(page: &SharedWords, slot: Slot) {
+    set_kernel(page, slot, &[0; KERNEL_WORDS]);
+}
+
+/// What the kernel has relayed for an interface, a rule or an output.
+#[must_use]
+pub fn kernel(page: WordsView<'_>, slot: Slot) -> KernelWords {
+    read(page, slot.index).map_or([0; KERNEL_WORDS], |words| kernel_words(&words))
+}
+
+/// The same words in the metadata of a slot.
+pub(super) fn kernel_words(words: &[u64; WORDS]) -> KernelWords {
+    let mut kernel = [0; KERNEL_WORDS];
+    kernel.copy_from_slice(&words[KERNEL..]);
+    kernel
 }
 
 /// Sets the name of the interface that owns the slot.

@@ -1,12 +1,13 @@
 //! The counters: their layout in a shared page, the engine's writer, and the reader. `owner`
 //! identifies the owner of a slot, `metadata` holds what other processes need besides the counters,
-//! and `takeover` lets a page outlive the process that counts in it.
+//! `kernel` what the kernel has relayed in place of the engine, and `takeover` lets a page outlive the process that counts in it.
 //!
 //! A page is a header and slots of equal size. A slot belongs to one interface, group, rule or
 //! output and has a generation, so that a reader notices when it was given to another owner. The
 //! writer keeps its own copy and publishes the changes once per turn under a sequence number (a
 //! seqlock), so that a reader gets consistent numbers without stopping the writer.
 
+pub mod kernel;
 mod loss;
 pub mod metadata;
 mod owner;
@@ -145,7 +146,7 @@ pub struct Slot {
 pub type SlotWords = [u64; SLOT_WORDS];
 
 /// The position of each word, for the layout hash.
-const PLACES: [usize; 41] = [
+const PLACES: [usize; 42] = [
     SLOT_WORDS,
     header::LAYOUT,
     header::SEQUENCE,
@@ -159,6 +160,7 @@ const PLACES: [usize; 41] = [
     metadata::KERNEL_DROPS,
     metadata::WAY,
     metadata::NAME,
+    metadata::KERNEL,
     GENERATION,
     TAG,
     interface::RECEIVED,

@@ -13,7 +13,7 @@ const KIND_BITS: u64 = 3;
 
 /// The kind of object that a slot counts for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum OwnerKind {
+pub(super) enum OwnerKind {
     Interface,
     Group,
     Rule,
@@ -84,6 +84,11 @@ impl SlotOwner {
             OwnerKind::Output => Some(SlotTotals::of_output(words)),
             OwnerKind::Group => None,
         }
+    }
+
+    /// The kind of object.
+    pub(super) const fn kind(self) -> OwnerKind {
+        self.kind
     }
 
     /// Never 0, which marks free slots.

@@ -83,7 +83,7 @@ def test_changes_of_rules(command: Command, control: FakeSupervisor, revision: i
     assert listed[1].split()[1:] == [
         "feed-a",
         *A.split(),
-        *["socket", "yes", "joined,", "no", "frame", "seen", "on", "lo"],
+        *["socket", "engine", "yes", "joined,", "no", "frame", "seen", "on", "lo"],
     ]
     assert command("rule", "disable", "feed-a") == f"changed {ID_A}\nrevision {revision + 3}\n"
     assert "no       disabled" in command("rule", "list", "feed-a")

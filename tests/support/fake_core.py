@@ -18,6 +18,7 @@ class FakeCore:
         self,
         ingress: str,
         egress: str,
+        offload: str,
         workers: int,
         buffer_bytes: int,
         cpus: Sequence[int],
@@ -25,6 +26,7 @@ class FakeCore:
     ) -> None:
         self.ingress = "udp" if ingress == "auto" else ingress
         self.egress = egress
+        self.offload = offload
         self.workers = workers
         self.buffer_bytes = buffer_bytes
         self.cpus = cpus
@@ -127,6 +129,8 @@ class FakeCore:
             "id": rule["id"],
             "enabled": rule["enabled"],
             "trouble": None,
+            "offload": "engine",
+            "offload_reason": "off",
             "matched": 0,
             "matched_bytes": 0,
             "rate_1s": None,

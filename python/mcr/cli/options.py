@@ -34,8 +34,9 @@ EgressOption = Annotated[
 OffloadOption = Annotated[
     Offload,
     typer.Option(
-        help="Relay in the kernel (XDP): auto does so for rules with which it is possible, require"
-        " refuses others. Needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN, and one worker."
+        help="Whether the kernel relays (XDP), which hides the datagrams from other programs on this"
+        " host: auto those rules that it can, require all of them; off none. Needs CAP_BPF,"
+        " CAP_PERFMON and CAP_NET_ADMIN, and one worker process."
     ),
 ]
 HostsOption = Annotated[

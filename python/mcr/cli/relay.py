@@ -26,6 +26,7 @@ from .options import (
     EgressOption,
     HostsOption,
     IngressOption,
+    OffloadOption,
     ReportAsJson,
     WorkersOption,
 )
@@ -49,6 +50,7 @@ def relay(
     ],
     ingress: IngressOption = "auto",
     egress: EgressOption = "auto",
+    offload: OffloadOption = "off",
     workers: WorkersOption = 1,
     hosts: HostsOption = "first",
     cpus: CpusOption = None,
@@ -76,6 +78,7 @@ def relay(
         *join_arguments(rules),
         ingress=ingress,
         egress=egress,
+        offload=offload,
         workers=workers,
         cpus=places,
         verify_checksums=not accept_bad_checksums,

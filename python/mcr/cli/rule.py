@@ -9,6 +9,7 @@ import typer
 from ..client import methods
 from ..client.methods import Call, NewRule
 from ..protocol.results import ChangeResult, RuleInfo, RuleList
+from ..protocol.summary import relayer
 from ..protocol.text import printable
 from ..rules import Rule
 from ..rules.grammar import join_arguments
@@ -184,13 +185,14 @@ def _show_rules(listed: RuleList) -> None:
         print("no rules; add one with mcr rule add")
         return
     show_table(
-        ("id", "name", "rule", "egress", "enabled", "state"),
+        ("id", "name", "rule", "egress", "relayed by", "enabled", "state"),
         (
             (
                 rule.id,
                 rule.name or "-",
                 rule.rule,
                 _ways(rule),
+                relayer(rule),
                 "yes" if rule.enabled else "no",
                 rule.state,
             )

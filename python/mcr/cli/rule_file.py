@@ -10,7 +10,10 @@ from ..client.methods import NewRule
 from ..protocol.constants import LINE_BYTES
 from ..rules.file_format import parse_file
 
-_DERIVED = {"id", "name", "object", "state", "state_code", "facts", "outputs"}
+_DERIVED = {
+    *("id", "name", "object", "state", "state_code", "facts", "outputs"),
+    *("offload", "offload_reason"),
+}
 """Members of a rule in `mcr rule list --json` that do not define it."""
 
 

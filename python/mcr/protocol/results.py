@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from ..choices import Way
+from ..choices import Relayer, Way
 from ..json_codec import Count, JsonObject, decode_object
 from ..rules.fields import Address, Ttl
 from ..rules.hostnames import HostChange
@@ -96,6 +96,10 @@ class RuleInfo(JsonObject):
     """The state for programs; None in the result of a dry run."""
     facts: RuleFacts = NO_FACTS
     """What `state` and `state_code` follow from."""
+    offload: Relayer = "engine"
+    """Who relays it now."""
+    offload_reason: str | None = None
+    """Why not the kernel, in a word; None if it does."""
     object: Mapping[str, Any] | None = field(
         default=None, hash=False, metadata={"exclude_if": _is_none}
     )

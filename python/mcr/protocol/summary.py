@@ -3,13 +3,15 @@
 from collections.abc import Mapping
 
 from ..rules.model import counted
-from ..stats import InterfaceStats, OutputStats, Stats
-from .results import DaemonStats
+from ..stats import InterfaceStats, OutputStats, RuleStats, Stats
+from .results import DaemonStats, RuleInfo
 from .text import printable
 
 RULES_LISTED = 20
 """With this many rules or more, the final report of a daemon has the sums only."""
 _KILO = 1000
+_ORDINARY = ("off", "disabled")
+"""Reasons of the engine that say nothing about offload."""
 
 
 def report(stats: Stats, seconds: float | None = None) -> str:
@@ -24,7 +26,10 @@ def report(stats: Stats, seconds: float | None = None) -> str:
     for rule in stats.rules:
         name = f" ({rule.name})" if rule.name else ""
         lines.append(f"rule {rule.id}{name}: {rule.rule}")
-        lines.append(f"  {rule.state}; matched {rule.matched} ({bytes_text(rule.matched_bytes)})")
+        by = "" if rule.offload_reason in _ORDINARY else f", by the {relayer(rule)}"
+        lines.append(
+            f"  {rule.state}; matched {rule.matched} ({bytes_text(rule.matched_bytes)}){by}"
+        )
         for output in rule.outputs:
             losses = _reasons({**output.dropped, "pending": output.pending})
             refused = f", refused {output.refused}" if output.refused else ""
@@ -45,6 +50,12 @@ def daemon_report(stats: DaemonStats) -> str:
 def final_report(stats: DaemonStats) -> str:
     """Return the report with which a daemon ends: `daemon_report`, or its sums for many rules."""
     return daemon_report(stats) if len(stats.rules) < RULES_LISTED else _sums(stats)
+
+
+def relayer(rule: RuleStats | RuleInfo) -> str:
+    """Return who relays a rule, with a word for why if that is the engine and not the kernel."""
+    why = rule.offload_reason
+    return f"{rule.offload} ({why})" if why not in (None, *_ORDINARY) else rule.offload
 
 
 def interface_line(interface: InterfaceStats) -> str:

@@ -64,6 +64,7 @@ class ActiveRules:
         core = RelayCore(
             settings.ingress,
             settings.egress,
+            settings.offload,
             settings.workers,
             settings.buffer_bytes,
             settings.cpus,

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
-from ..choices import Egress, Hosts, IngressChoice
+from ..choices import Egress, Hosts, IngressChoice, Offload
 from ..errors import McrError, RuleError
 from ..rules import Rule, parse_rules
 from ..rules.hostnames import HostChange, HostResolver, resolve_again
@@ -42,6 +42,7 @@ class Relay:
         *rules: Rule | str,
         ingress: IngressChoice = "auto",
         egress: Egress = "auto",
+        offload: Offload = "off",
         workers: int = 1,
         buffer_bytes: int = BUFFER_BYTES,
         cpus: Iterable[int] | str | None = None,
@@ -57,6 +58,10 @@ class Relay:
             egress: `socket` (UDP sockets), `xdp` (AF_XDP sockets, needs CAP_NET_RAW; a rule with an
                 output that cannot use one is refused), or `auto`: per output, xdp where it is
                 possible and faster.
+            offload: `auto` has the kernel relay the rules that it can (XDP; needs CAP_BPF,
+                CAP_PERFMON and CAP_NET_ADMIN), and the engine all others. Other programs on this
+                host do not see what it relays. `require` refuses a rule that the kernel cannot
+                relay; `off` has the engine relay all.
             workers: engine threads, 1 to 256.
             buffer_bytes: receive buffers of each worker, 1 MiB to 1 TiB. Beside them, each of the
                 first four interfaces with GRO off has a ring of half of this.
@@ -75,6 +80,7 @@ class Relay:
         self._settings = RelaySettings.checked(
             ingress=ingress,
             egress=egress,
+            offload=offload,
             workers=workers,
             buffer_bytes=buffer_bytes,
             cpus=cpus,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Self, get_args
 
 from ..affinity import chosen_cpus
-from ..choices import Egress, Hosts, IngressChoice
+from ..choices import Egress, Hosts, IngressChoice, Offload
 
 BUFFER_BYTES = 32 * 2**20
 """Receive buffers of each worker by default; memory is touched only when used."""
@@ -21,6 +21,7 @@ class RelaySettings:
 
     ingress: IngressChoice
     egress: Egress
+    offload: Offload
     workers: int
     buffer_bytes: int
     """Receive buffers of each worker."""
@@ -36,6 +37,7 @@ class RelaySettings:
         *,
         ingress: IngressChoice,
         egress: Egress,
+        offload: Offload,
         workers: int,
         buffer_bytes: int,
         cpus: Iterable[int] | str | None,
@@ -51,6 +53,8 @@ class RelaySettings:
             raise ValueError(f"ingress: must be auto, packet or udp, not {ingress!r}")
         if egress not in get_args(Egress):
             raise ValueError(f"egress: must be auto, socket or xdp, not {egress!r}")
+        if offload not in get_args(Offload):
+            raise ValueError(f"offload: must be off, auto or require, not {offload!r}")
         if not isinstance(workers, int) or not 1 <= workers <= WORKERS_LIMIT:
             raise ValueError(
                 f"workers: must be an integer from 1 to {WORKERS_LIMIT}, not {workers!r}"
@@ -66,4 +70,6 @@ class RelaySettings:
             raise ValueError(f"cpus: {error}") from None
         if hosts not in get_args(Hosts):
             raise ValueError(f"hosts: must be first or all, not {hosts!r}")
-        return cls(ingress, egress, workers, buffer_bytes, numbers, verify_checksums, hosts)
+        return cls(
+            ingress, egress, offload, workers, buffer_bytes, numbers, verify_checksums, hosts
+        )

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
 
-from ..choices import Way
+from ..choices import Relayer, Way
 from ..json_codec import Count, JsonObject, decode_object
 from .rule_state import StateCode
 
@@ -134,6 +134,8 @@ class RuleStats(JsonObject):
     (docs/observability.md), `facts` what both follow from.
     `rate_1s` and `rate_10s` are the rates of `matched` and of what all outputs dropped, as those of
     an interface.
+    `offload` is who relays it now, the engine or the kernel, `offload_reason` a word for why that
+    is not the kernel, or None.
     """
 
     id: str
@@ -147,6 +149,8 @@ class RuleStats(JsonObject):
     facts: RuleFacts = field(default=NO_FACTS, compare=False)
     rate_1s: Rate | None = field(default=None, compare=False)
     rate_10s: Rate | None = field(default=None, compare=False)
+    offload: Relayer = "engine"
+    offload_reason: str | None = None
 
     @property
     def lost(self) -> int:

@@ -156,6 +156,8 @@ def rule_stats(
         state_code=state.code,
         facts=_facts(now_s, status),
         **_rates(counts),
+        offload=counts["offload"],
+        offload_reason=counts["offload_reason"],
     )
 
 

@@ -15,7 +15,9 @@ use crate::packet::Discard;
 use crate::relay::egress::way::OutputWay;
 use crate::relay::network::blocked::InputTrouble;
 use crate::relay::network::link_table::LinkTable;
+use crate::relay::offload::RuleWay;
 use crate::relay::state::State;
+use crate::stats::kernel::{KernelInterfaceCounts, KernelOutputCounts, KernelRuleCounts};
 use crate::stats::{
     self, Loss, Slot, SlotOwner, SlotTotals, SlotWords, group, interface, output, rule,
 };
@@ -59,6 +61,8 @@ pub struct RuleReport {
     pub enabled: bool,
     /// Why its input cannot receive; `None` if it can.
     pub trouble: Option<InputTrouble>,
+    /// Who relays it.
+    pub offload: RuleWay,
     /// Matched datagrams.
     pub matched: u64,
     /// Bytes of their payloads.
@@ -146,7 +150,8 @@ pub(in crate::relay) fn read(
     let windows = sampler.windows();
     let interfaces = state.inputs.interfaces().map(|interface| {
         let (name, copies) = (interface.name.clone(), copies(pages, interface.slot));
-        InterfaceReport::new(name, interface.kernel_drops(), &copies, &windows)
+        let kernel = KernelInterfaceCounts::from_words(&state.slots.kernel(interface.slot));
+        InterfaceReport::new(name, interface.kernel_drops(), &copies, kernel, &windows)
     });
     let interfaces = interfaces.collect();
     let now_ms = now_ms();
@@ -155,34 +160,40 @@ pub(in crate::relay) fn read(
         let (id, enabled) = (live.id.to_string(), live.enabled);
         let outputs = (0..=u16::MAX).zip(&live.outputs).map(|(place, output)| {
             let (trouble, way) = (output.trouble(), Some(output.way()));
+            let kernel = KernelOutputCounts::from_words(&state.slots.kernel(output.slot));
             let report = OutputReport::new(trouble, way, &copies(pages, output.slot), now_ms);
-            report.with_rates(SlotOwner::output(&id, place), &windows)
+            report.with(&kernel).with_rates(SlotOwner::output(&id, place), &windows)
         });
         let outputs = outputs.collect();
         let [counted, group] = [live.slot, live.group].map(|slot| copies(pages, slot));
-        let report = RuleReport::new(&counted, &group, outputs, now_ms);
+        let kernel = KernelRuleCounts::from_words(&state.slots.kernel(live.slot));
+        let report = RuleReport::new(&counted, &group, outputs, now_ms).with(&kernel, now_ms);
         let report = report.with_rates(SlotOwner::rule(&id), &windows);
-        RuleReport { id, enabled, trouble, ..report }
+        RuleReport { id, enabled, trouble, offload: state.rule_way(&live.id), ..report }
     });
     Report { interfaces, rules: rules.collect() }
 }
 
 impl InterfaceReport {
-    /// The report from the copies of an interface's slot.
+    /// The report from the copies of an interface's slot, and with what the kernel has relayed.
     pub(super) fn new(
         name: String,
         kernel_dropped_frames: u64,
         copies: &[SlotWords],
+        kernel: KernelInterfaceCounts,
         windows: &RateWindows,
     ) -> Self {
         let words = sum(copies);
-        let rates = windows.rates(SlotOwner::interface(&name), SlotTotals::of_interface(&words));
+        let KernelInterfaceCounts { relayed, relayed_bytes, .. } = kernel;
+        let mut totals = SlotTotals::of_interface(&words);
+        totals += SlotTotals { datagrams: relayed, bytes: relayed_bytes, dropped: 0 };
+        let rates = windows.rates(SlotOwner::interface(&name), totals);
         Self {
             name,
-            received_bytes: words[interface::RECEIVED_BYTES],
+            received_bytes: words[interface::RECEIVED_BYTES].saturating_add(relayed_bytes),
             rates,
-            received: words[interface::RECEIVED],
-            matched: words[interface::MATCHED],
+            received: words[interface::RECEIVED].saturating_add(relayed),
+            matched: words[interface::MATCHED].saturating_add(relayed),
             kernel_dropped_frames,
             buffer_waits: words[interface::BUFFER_WAITS],
             error: newest(copies, interface::ERROR)[interface::ERROR],
@@ -207,6 +218,7 @@ impl RuleReport {
             id: String::new(),
             enabled: true,
             trouble: None,
+            offload: RuleWay::OFF,
             matched: counted[rule::MATCHED],
             matched_bytes: counted[rule::MATCHED_BYTES],
             rates: [None; 2],
@@ -226,6 +238,18 @@ impl RuleReport {
         let own = windows.rates(owner, totals);
         let outputs = self.outputs.iter().map(|output| &output.rates);
         Self { rates: rates::with_drops(own, outputs), ..self }
+    }
+
+    /// The report with what the kernel has relayed.
+    pub(super) fn with(mut self, kernel: &KernelRuleCounts, now_ms: u64) -> Self {
+        self.matched = self.matched.saturating_add(kernel.matched);
+        self.matched_bytes = self.matched_bytes.saturating_add(kernel.matched_bytes);
+        let seen = age(kernel.last_seen_ms, now_ms);
+        if seen.is_some() && self.last_seen_age_ms.is_none_or(|own| Some(own) > seen) {
+            self.last_seen_age_ms = seen;
+            self.last_source = address(&kernel.last_source).or(self.last_source);
+        }
+        self
     }
 }
 
@@ -273,6 +297,19 @@ impl OutputReport {
         let dropped = dropped.fold(0, u64::saturating_add);
         let totals = SlotTotals { datagrams: self.sent, bytes: self.sent_bytes, dropped };
         Self { rates: windows.rates(owner, totals), ..self }
+    }
+
+    /// The report with what the kernel has relayed.
+    pub(super) fn with(mut self, kernel: &KernelOutputCounts) -> Self {
+        self.wanted = self.wanted.saturating_add(kernel.wanted());
+        self.sent = self.sent.saturating_add(kernel.sent);
+        self.sent_bytes = self.sent_bytes.saturating_add(kernel.sent_bytes);
+        self.pending = self.pending.saturating_add(kernel.pending);
+        for (loss, count) in [(Loss::DeviceFull, kernel.full), (Loss::DeviceLost, kernel.lost)] {
+            let own = &mut self.dropped[loss as usize].1;
+            *own = own.saturating_add(count);
+        }
+        self
     }
 }
 

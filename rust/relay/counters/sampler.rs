@@ -18,15 +18,20 @@ pub(in crate::relay) struct RateSampler {
 }
 
 impl RateSampler {
-    /// Starts the thread.
+    /// Starts the thread, which calls `refresh` before each sample.
     ///
     /// # Errors
     /// The kernel refuses a thread.
-    pub(in crate::relay) fn start(&self, pages: Vec<Arc<SharedWords>>) -> Result<()> {
+    pub(in crate::relay) fn start(
+        &self,
+        pages: Vec<Arc<SharedWords>>,
+        refresh: impl Fn() + Send + 'static,
+    ) -> Result<()> {
         let (running, ended) = channel::<()>();
         let history = self.history.clone();
         let work = move || {
             loop {
+                refresh();
                 let taken: Vec<_> =
                     pages.iter().filter_map(|page| Snapshot::take(page.view())).collect();
                 let mut samples = history.lock().unwrap_or_else(PoisonError::into_inner);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::relay::egress::way::OutputWay;
+use crate::stats::kernel::KernelWords;
 use crate::stats::{Found, Grant, MAX_SLOTS, Slot, SlotOwner, metadata};
 use crate::sys::memory::SharedWords;
 
@@ -58,6 +59,18 @@ impl SlotAllocator {
         self.pages.iter().for_each(|page| metadata::set_way(page, output, way.to_word()));
     }
 
+    /// Publishes what the kernel has relayed for the owner of a slot, in one page.
+    #[cfg(feature = "offload")]
+    pub(in crate::relay) fn set_kernel(&self, slot: Slot, words: &KernelWords) {
+        self.pages.iter().take(1).for_each(|page| metadata::set_kernel(page, slot, words));
+    }
+
+    /// The words that were last published.
+    pub(in crate::relay) fn kernel(&self, slot: Slot) -> KernelWords {
+        let page = self.pages.first();
+        page.map_or(KernelWords::default(), |page| metadata::kernel(page.view(), slot))
+    }
+
     /// Allocates the slot in which an earlier process counted for the owner, or else a free one, at
     /// a new generation.
     ///
@@ -68,6 +81,8 @@ impl SlotAllocator {
             return Ok(Grant { slot: next(slot), owner, is_continued: true });
         }
         if let Some(slot) = self.free.pop() {
+            // Of its last owner.
+            self.pages.iter().for_each(|page| metadata::clear_kernel(page, slot));
             return Ok(Grant { slot: next(slot), owner, is_continued: false });
         }
         if self.unused == MAX_SLOTS {

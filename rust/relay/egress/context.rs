@@ -4,7 +4,6 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use super::readings::EgressReadings;
-
 use crate::relay::network::watch::Watch;
 use crate::relay::{EgressMode, Settings};
 use crate::sockets::InterfaceRef;
@@ -63,12 +62,30 @@ impl<'a> EgressContext<'a> {
         link: &Link,
         spec: &OutputSpec,
     ) -> Result<(), XdpObstacle> {
-        let recent = self.start.checked_sub(RECENT).unwrap_or(self.start);
-        match self.check_since(link, spec, recent) {
+        let since = self.start.checked_sub(RECENT).unwrap_or(self.start);
+        match self.check_since(link, spec, self.last_queue, since) {
             // A change is not refused for what has ended meanwhile.
-            Err(_) if self.choice == EgressMode::Xdp => self.check_since(link, spec, self.start),
+            Err(_) if self.choice == EgressMode::Xdp => {
+                self.check_since(link, spec, self.last_queue, self.start)
+            }
             checked => checked,
         }
+    }
+
+    /// The same for frames that the driver puts into any queue.
+    ///
+    /// # Errors
+    /// What they would miss.
+    #[cfg(feature = "offload")]
+    pub(in crate::relay) fn check_any_queue(
+        &self,
+        link: &Link,
+        spec: &OutputSpec,
+    ) -> Result<(), XdpObstacle> {
+        let since = self.start.checked_sub(RECENT).unwrap_or(self.start);
+        // A change is not refused for what has ended meanwhile.
+        self.check_since(link, spec, 0, since)
+            .or_else(|_| self.check_since(link, spec, 0, self.start))
     }
 
     /// The same by readings that are not older than `since`.
@@ -76,15 +93,17 @@ impl<'a> EgressContext<'a> {
         &self,
         link: &Link,
         spec: &OutputSpec,
+        last_queue: u32,
         since: Instant,
     ) -> Result<(), XdpObstacle> {
         let is_v4 = spec.address.is_v4();
         let read = || {
             let interface = InterfaceRef { index: link.index, name: &link.name };
             let hooks = self.provider.egress_hooks(&interface);
-            self.survey.obstacle(link, self.last_queue, is_v4, &hooks)
+            self.survey.obstacle(link, last_queue, is_v4, &hooks)
         };
-        if let Some(obstacle) = self.readings.obstacle((link.index, is_v4), since, read) {
+        if let Some(obstacle) = self.readings.obstacle((link.index, is_v4, last_queue), since, read)
+        {
             return Err(obstacle);
         }
         let is_looped = spec.multicast_loop && spec.address.is_multicast();
@@ -100,7 +119,7 @@ impl<'a> EgressContext<'a> {
     ) -> Result<(), XdpObstacle> {
         let is_v4 = spec.address.is_v4();
         let read = || self.watch.groups(is_v4, link.index);
-        let has_member = self.readings.groups((link.index, is_v4), since, read, |groups| {
+        let has_member = self.readings.groups((link.index, is_v4, 0), since, read, |groups| {
             groups.map(|groups| match spec.address_bits {
                 0 => groups.contains(&(link.index, spec.address)),
                 bits => groups.iter().any(|(index, group)| {

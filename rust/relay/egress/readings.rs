@@ -12,8 +12,8 @@ use crate::sockets::xdp::obstacle::XdpObstacle;
 #[derive(Default)]
 pub(in crate::relay) struct EgressReadings(Mutex<Readings>);
 
-/// By interface and IP version.
-type ByInterface<T> = BTreeMap<(u32, bool), (Instant, T)>;
+/// By interface, IP version and last queue, which does not matter for groups.
+type ByInterface<T> = BTreeMap<(u32, bool, u32), (Instant, T)>;
 
 #[derive(Default)]
 struct Readings {
@@ -31,13 +31,13 @@ impl EgressReadings {
 
     /// The indexes of the interfaces whose groups were read.
     pub(in crate::relay) fn member_interfaces(&self) -> BTreeSet<u32> {
-        self.lock().groups.keys().map(|(ifindex, _)| *ifindex).collect()
+        self.lock().groups.keys().map(|(ifindex, ..)| *ifindex).collect()
     }
 
     /// The obstacle of an interface, read after `since`.
     pub(super) fn obstacle(
         &self,
-        key: (u32, bool),
+        key: (u32, bool, u32),
         since: Instant,
         read: impl FnOnce() -> Option<XdpObstacle>,
     ) -> Option<XdpObstacle> {
@@ -47,7 +47,7 @@ impl EgressReadings {
     /// The result of `look` at the groups of an interface, read after `since`.
     pub(super) fn groups<T>(
         &self,
-        key: (u32, bool),
+        key: (u32, bool, u32),
         since: Instant,
         read: impl FnOnce() -> Option<InterfaceGroups>,
         look: impl FnOnce(Option<&InterfaceGroups>) -> T,
@@ -63,7 +63,7 @@ impl EgressReadings {
 /// A reading that is not older than `since`; reads it if there is none.
 fn recent<T>(
     readings: &mut ByInterface<T>,
-    key: (u32, bool),
+    key: (u32, bool, u32),
     since: Instant,
     read: impl FnOnce() -> T,
 ) -> &T {
@@ -86,7 +86,7 @@ mod tests {
         let (readings, before) = (EgressReadings::default(), Instant::now());
         let read = |since, value: &str| {
             let value = Some(XdpObstacle::Down(value.to_owned()));
-            match readings.obstacle((1, true), since, || value) {
+            match readings.obstacle((1, true, 0), since, || value) {
                 Some(XdpObstacle::Down(name)) => name,
                 other => panic!("{other:?}"),
             }
@@ -96,6 +96,6 @@ mod tests {
         assert_eq!(read(Instant::now() + Duration::from_millis(1), "third"), "third");
         readings.clear();
         assert_eq!(read(before, "fourth"), "fourth");
-        assert_eq!(readings.obstacle((1, false), before, || None), None);
+        assert_eq!(readings.obstacle((1, false, 0), before, || None), None);
     }
 }

@@ -72,7 +72,7 @@ impl Plans {
             }
         }
         for id in touched {
-            if let Some(rule) = state.rules.get(id).filter(|rule| rule.is_active()) {
+            if let Some(rule) = state.rules.get(id).filter(|rule| rule.is_in_plans()) {
                 let number = self.put(id, rule);
                 shares.insert(number as usize / SHARE_RULES);
             }
@@ -121,7 +121,7 @@ impl Plans {
 
     /// Whether the parts agree with the state.
     fn match_state(&self, state: &State) -> bool {
-        let mut live = state.rules.iter().filter(|(_, rule)| rule.is_active());
+        let mut live = state.rules.iter().filter(|(_, rule)| rule.is_in_plans());
         let are_all_known = live.clone().count() == self.numbers.len();
         are_all_known
             && live.all(|(id, rule)| {

@@ -114,6 +114,30 @@ impl EngineThreads {
         }
     }
 
+    /// Waits until each engine has sent everything that had arrived; returns false if one has not
+    /// within this time. Engines that do not run have nothing.
+    #[cfg(feature = "offload")]
+    pub(in crate::relay) fn drain(&self, patience: Duration) -> bool {
+        let phase = self.phase();
+        let Phase::Running(workers) = &*phase else { return true };
+        let deadline = Instant::now() + patience;
+        let asked = workers.iter().map(|worker| {
+            let (sender, receiver) = mpsc::channel();
+            worker.send(EngineCommand::Drain(sender));
+            receiver
+        });
+        let asked: Vec<Receiver<()>> = asked.collect();
+        asked.iter().all(|answer| {
+            answer.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_ok()
+        })
+    }
+
+    /// Whether this process started the engines, and is not one forked from that.
+    #[cfg(feature = "offload")]
+    pub(in crate::relay) fn are_own(&self) -> bool {
+        std::process::id() == self.process
+    }
+
     /// Sets the rings to start with; missing ones are created by [`EngineThreads::start`].
     pub(in crate::relay) fn set_rings(&self, rings: EngineRings) {
         *self.rings.lock().unwrap_or_else(PoisonError::into_inner) = rings;

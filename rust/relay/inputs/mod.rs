@@ -12,6 +12,8 @@ pub(super) mod interface;
 mod ports;
 
 use std::collections::BTreeMap;
+#[cfg(feature = "offload")]
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub(super) use ports::HELD_PORTS;
@@ -229,6 +231,25 @@ impl Inputs {
             }
         }
         sources.into()
+    }
+
+    /// The identities of the sockets from which the engines receive an input.
+    #[cfg(feature = "offload")]
+    pub(super) fn source_ids(&self, input: &InputSpec) -> Vec<u64> {
+        let Some(interface) = self.interfaces.get(&input.interface) else { return Vec::new() };
+        let endpoint = interface.endpoints.get(&(input.group, input.port, input.everywhere));
+        let datagrams = endpoint.and_then(|endpoint| match &endpoint.socket {
+            EndpointSocket::Datagrams { source, .. } => Some(source),
+            EndpointSocket::Helper { .. } => None,
+        });
+        interface.frames.iter().chain(datagrams).map(|source| source.id).collect()
+    }
+
+    /// The identities of all sockets from which the engines receive.
+    #[cfg(feature = "offload")]
+    pub(super) fn all_source_ids(&self) -> BTreeSet<u64> {
+        let all = (0..self.workers).flat_map(|worker| self.sources(worker));
+        all.map(|source| source.id).collect()
     }
 
     /// Removes the interfaces that a refused change has added; returns their slots.

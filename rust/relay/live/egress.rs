@@ -110,7 +110,10 @@ impl LiveOutput {
     }
 
     /// The interface by which routing hands the copies to a host, if it does no more than that.
-    fn check_route(&self, context: &NetworkContext<'_>) -> std::result::Result<u32, SocketReason> {
+    pub(super) fn check_route(
+        &self,
+        context: &NetworkContext<'_>,
+    ) -> std::result::Result<u32, SocketReason> {
         let Some(route) = self.route else { return Err(SocketReason::Parked) };
         if !route.is_to_a_host {
             let is_local = context.links.is_local(self.spec.address);
@@ -132,7 +135,7 @@ impl LiveOutput {
     /// A frame that passes the network stack by does not make the kernel confirm the address, as a
     /// datagram would. So it is asked to once the entry is stale; where that is not permitted, the
     /// copies take the socket until one of them has done it.
-    fn destination_mac(
+    pub(super) fn destination_mac(
         &self,
         context: &NetworkContext<'_>,
     ) -> std::result::Result<[u8; 6], SocketReason> {

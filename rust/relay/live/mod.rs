@@ -3,9 +3,12 @@
 //!
 //! ```text
 //! output  an output and its sockets      egress  whether it can use AF_XDP
+//! kernel_path  how the kernel would send its copies
 //! ```
 
 mod egress;
+#[cfg(feature = "offload")]
+mod kernel_path;
 mod output;
 
 use std::sync::Arc;
@@ -44,6 +47,9 @@ pub(super) struct LiveRule {
     pub(super) id: RuleId,
     /// Whether it relays. Its sockets are open either way.
     pub(super) enabled: bool,
+    /// Whether the engines do without it until what its sockets had queued before is gone: the
+    /// kernel relays what arrives since.
+    pub(super) is_held: bool,
     /// The interface as the rule names it: by its primary name or an alternative one.
     pub(super) interface_name: String,
     /// As specified, but with the primary name and the index of the interface on which the input
@@ -82,6 +88,11 @@ impl LiveRule {
     /// Whether it relays what it receives.
     pub(super) fn is_active(&self) -> bool {
         self.waiting.is_none() && self.enabled
+    }
+
+    /// Whether the engines relay what they receive of it.
+    pub(super) fn is_in_plans(&self) -> bool {
+        self.is_active() && !self.is_held
     }
 
     /// Why the input cannot receive; `None` if it can.

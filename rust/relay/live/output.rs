@@ -1,5 +1,7 @@
 //! An output and its sockets, connected or waiting for an interface.
 
+#[cfg(feature = "offload")]
+use std::os::fd::BorrowedFd;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -109,6 +111,12 @@ impl LiveOutput {
             Ok(has_changed) => has_changed,
             Err(error) => self.park(Blocked::refused_output(&self.spec, &error)),
         }
+    }
+
+    /// The sockets of all workers.
+    #[cfg(feature = "offload")]
+    pub(in crate::relay) fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.sockets.iter().map(|socket| socket.as_fd())
     }
 
     /// Why copies cannot be sent, in a sentence; `None` if no reason is known.

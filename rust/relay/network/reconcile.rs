@@ -37,7 +37,10 @@ impl State {
         self.update_attached();
         has_changed |= self.announce(context, changes);
         has_changed |= self.follow_outputs(context, changes);
-        has_changed | self.follow_egress(context, changes)
+        has_changed |= self.follow_egress(context, changes);
+        #[cfg(feature = "offload")]
+        self.follow_offload(context, changes);
+        has_changed
     }
 
     /// Closes the inputs whose interface is not the one any more on which they were opened; returns
@@ -70,9 +73,18 @@ impl State {
                 || rule.order != OrderCheck::Nothing
                 || rule.may_use_xdp(self.egress())
         };
-        self.inputs.has_rings()
+        self.is_offload_followed()
+            || self.inputs.has_rings()
             || self.announcements.has_pending()
             || self.rules.values().any(is_followed)
+    }
+
+    /// Whether rules may move between the engines and the kernel without a notification.
+    fn is_offload_followed(&self) -> bool {
+        #[cfg(feature = "offload")]
+        return self.kernel.is_wanted() && !self.rules.is_empty();
+        #[cfg(not(feature = "offload"))]
+        false
     }
 
     /// The interface names in rules about which the kernel would not notify now.

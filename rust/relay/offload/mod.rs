@@ -1,9 +1,31 @@
 //! The rules of a relay that the kernel relays in place of the engines. This file is a map.
 //!
 //! ```text
-//! mode    the user's choice
+//! mode       the user's choice                  way      who relays a rule
+//! reason     why the engine does                candidates   what the kernel could relay
+//! drivers    what an output's driver can do     input_hooks  programs on inputs' interfaces
+//! kernel_relay  the rules in the kernel         reconcile    when rules move
+//! totals     counts over all places of a rule   counting     reads and publishes them
 //! ```
 
+#[cfg(feature = "offload")]
+mod candidates;
+#[cfg(feature = "offload")]
+mod counting;
+#[cfg(feature = "offload")]
+pub(super) mod drivers;
+#[cfg(feature = "offload")]
+mod input_hooks;
+#[cfg(feature = "offload")]
+pub(super) mod kernel_relay;
 mod mode;
+#[cfg(feature = "offload")]
+pub(super) mod reason;
+#[cfg(feature = "offload")]
+mod reconcile;
+#[cfg(feature = "offload")]
+mod totals;
+mod way;
 
 pub use mode::OffloadMode;
+pub use way::RuleWay;

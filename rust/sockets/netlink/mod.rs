@@ -12,8 +12,10 @@
 //! netfilter chains and functions                    ipsec      policies
 //! neighbours     link-layer addresses of next hops  query      requests and answers
 //! group_notices  notifications about memberships
+//! devices   what drivers can do for XDP
 //! ```
 
+pub mod devices;
 pub mod group_notices;
 pub mod groups;
 pub mod ipsec;

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
+use super::kernel::{self, KERNEL_WORDS, KernelWords};
 use super::{
     GENERATION, LAYOUT, MAX_SLOTS, PAGE_WORDS, SLOT_WORDS, Slot, SlotOwner, SlotTotals, SlotWords,
     TAG, header, metadata,
@@ -50,6 +51,8 @@ pub struct Snapshot {
     places: HashMap<u64, Place>,
     /// The words of the slots in which something was counted.
     counted: Vec<SlotWords>,
+    /// What the kernel has relayed for the slots for which it has.
+    kernel: Vec<KernelWords>,
     interfaces: Vec<(String, Place)>,
 }
 
@@ -60,6 +63,8 @@ struct Place {
     /// Of an interface: frames that the kernel lost. Of a rule: the tag of its group's owner. Of
     /// an output: the way of its copies.
     beside: u64,
+    /// Which of the kernel's words are the slot's; `None` if these are all zero.
+    kernel: Option<u32>,
 }
 
 /// An interface in a [`Snapshot`].
@@ -70,6 +75,8 @@ pub struct InterfaceCopy<'a> {
     pub words: &'a SlotWords,
     /// Frames lost in the kernel before they were received.
     pub kernel_drops: u64,
+    /// What the kernel has relayed.
+    pub kernel: &'a KernelWords,
 }
 
 impl Snapshot {
@@ -113,18 +120,27 @@ impl Snapshot {
 
     /// The totals of the owners that have counted something.
     pub fn totals(&self) -> impl Iterator<Item = (SlotOwner, SlotTotals)> {
-        let counted = self.places.iter().filter(|(_, place)| place.counted.is_some());
+        let has_any = |place: &Place| place.counted.is_some() || place.kernel.is_some();
+        let counted = self.places.iter().filter(move |(_, place)| has_any(place));
         counted.filter_map(|(tag, place)| {
             let owner = SlotOwner::from_tag(*tag);
-            Some((owner, owner.totals(self.words(*place))?))
+            let mut totals = owner.totals(self.words(*place))?;
+            totals += kernel::totals(owner.kind(), self.kernel(*place));
+            Some((owner, totals))
         })
+    }
+
+    /// What the kernel has relayed for a rule or an output.
+    #[must_use]
+    pub fn find_kernel(&self, owner: SlotOwner) -> Option<&KernelWords> {
+        Some(self.kernel(*self.places.get(&owner.tag())?))
     }
 
     /// The interfaces, in the order of their slots.
     pub fn interfaces(&self) -> impl Iterator<Item = InterfaceCopy<'_>> {
         self.interfaces.iter().map(|(name, place)| {
-            let (words, kernel_drops) = (self.words(*place), place.beside);
-            InterfaceCopy { name, words, kernel_drops }
+            let (words, kernel) = (self.words(*place), self.kernel(*place));
+            InterfaceCopy { name, words, kernel_drops: place.beside, kernel }
         })
     }
 
@@ -137,13 +153,27 @@ impl Snapshot {
         if counted.is_some() {
             self.counted.push(*words);
         }
-        let place = Place { counted, beside: metadata[metadata::GROUP] };
+        let relayed = metadata::kernel_words(metadata);
+        let kernel = if relayed.iter().all(|word| *word == 0) {
+            None
+        } else {
+            u32::try_from(self.kernel.len()).ok()
+        };
+        if kernel.is_some() {
+            self.kernel.push(relayed);
+        }
+        let place = Place { counted, beside: metadata[metadata::GROUP], kernel };
         // A duplicate tag is an error; the first one counts.
         self.places.entry(words[TAG]).or_insert(place);
         let name = metadata::name(metadata).filter(|_| self.interfaces.len() < MAX_INTERFACES);
         if let Some(name) = name.filter(|name| SlotOwner::interface(name).tag() == words[TAG]) {
             self.interfaces.push((name, place));
         }
+    }
+
+    fn kernel(&self, place: Place) -> &KernelWords {
+        const NOTHING: &KernelWords = &[0; KERNEL_WORDS];
+        place.kernel.and_then(|at| self.kernel.get(at as usize)).unwrap_or(NOTHING)
     }
 
     fn words(&self, place: Place) -> &SlotWords {

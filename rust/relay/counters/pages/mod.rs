@@ -11,6 +11,10 @@ use super::report::{InterfaceReport, OutputReport, RuleReport, now_ms};
 use crate::error::{Error, Result};
 use crate::relay::egress::way::OutputWay;
 use crate::relay::network::status::RuleStatus;
+use crate::relay::offload::RuleWay;
+use crate::stats::kernel::{
+    KernelInterfaceCounts, KernelOutputCounts, KernelRuleCounts, KernelWords,
+};
 use crate::stats::{self, InterfaceCopy, SlotOwner, SlotWords, Snapshot};
 use crate::sys::memory::ReadOnlyWords;
 
@@ -73,20 +77,24 @@ impl WorkerCounters {
     #[must_use]
     pub fn interfaces(&self) -> Vec<InterfaceReport> {
         let mut places: HashMap<&str, usize> = HashMap::new();
-        let mut found: Vec<(&str, u64, Vec<SlotWords>)> = Vec::new();
+        let mut found: Vec<(&str, u64, Vec<SlotWords>, KernelInterfaceCounts)> = Vec::new();
         let each = self.snapshots.iter().flat_map(|page| page.interfaces());
-        for InterfaceCopy { name, words, kernel_drops } in each {
+        for InterfaceCopy { name, words, kernel_drops, kernel } in each {
             let place = *places.entry(name).or_insert(found.len());
             if place == found.len() {
-                found.push((name, 0, Vec::new()));
+                found.push((name, 0, Vec::new(), KernelInterfaceCounts::default()));
             }
-            let (_, drops, copies) = &mut found[place];
+            let (_, drops, copies, relayed) = &mut found[place];
             *drops = drops.saturating_add(kernel_drops);
             copies.push(*words);
+            let own = KernelInterfaceCounts::from_words(kernel);
+            relayed.relayed = relayed.relayed.saturating_add(own.relayed);
+            relayed.relayed_bytes = relayed.relayed_bytes.saturating_add(own.relayed_bytes);
         }
-        let report = |(name, drops, copies): (&str, u64, Vec<SlotWords>)| {
-            InterfaceReport::new(name.to_owned(), drops, &copies, &self.windows)
-        };
+        let report =
+            |(name, drops, copies, relayed): (&str, u64, Vec<SlotWords>, KernelInterfaceCounts)| {
+                InterfaceReport::new(name.to_owned(), drops, &copies, relayed, &self.windows)
+            };
         found.into_iter().map(report).collect()
     }
 
@@ -116,14 +124,24 @@ impl WorkerCounters {
         let outputs = (0..=u16::MAX).zip(parked).map(|(place, parked)| {
             let owner = SlotOwner::output(&id, place);
             let report = OutputReport::new(parked, self.way(owner), &self.copies(owner), now_ms);
+            let kernel = self.kernel(owner).map(KernelOutputCounts::from_words);
+            let report = kernel.fold(report, |report, kernel| report.with(&kernel));
             report.with_rates(owner, &self.windows)
         });
         let outputs = outputs.collect();
         let groups = self.snapshots.iter().filter_map(|page| page.find_group(owner).copied());
         let groups: Vec<SlotWords> = groups.collect();
         let report = RuleReport::new(&self.copies(owner), &groups, outputs, now_ms);
+        let kernel: Vec<_> = self.kernel(owner).map(KernelRuleCounts::from_words).collect();
+        let ways = kernel.iter().filter_map(|counts| RuleWay::from_word(counts.way));
+        let offload = RuleWay::of_workers(ways).unwrap_or(RuleWay::OFF);
+        let report = kernel.iter().fold(report, |report, kernel| report.with(kernel, now_ms));
         let report = report.with_rates(owner, &self.windows);
-        RuleReport { id, enabled, trouble, ..report }
+        RuleReport { id, enabled, trouble, offload, ..report }
+    }
+
+    fn kernel(&self, owner: SlotOwner) -> impl Iterator<Item = &KernelWords> {
+        self.snapshots.iter().filter_map(move |page| page.find_kernel(owner))
     }
 
     fn way(&self, output: SlotOwner) -> Option<OutputWay> {

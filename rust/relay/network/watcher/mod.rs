@@ -23,6 +23,8 @@ const QUIET: Duration = Duration::from_millis(20);
 const FLOOD: Duration = Duration::from_millis(200);
 /// The interval of retries for what the kernel does not notify of: memory, a limit.
 const RETRY: Duration = Duration::from_secs(1);
+/// The same for a pause of a stream.
+const MOMENT: Duration = Duration::from_millis(20);
 
 /// The next step after the relay has followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +33,8 @@ pub(in crate::relay) enum NextStep {
     Wait,
     /// Try again later: something failed, and the kernel will not notify when it may succeed.
     Retry,
+    /// Try again in a moment: a stream may pause.
+    RetrySoon,
     /// End: the relay was dropped or stopped.
     End,
 }
@@ -140,7 +144,11 @@ impl Follower {
     fn run(self, mut follow: impl FnMut() -> NextStep) {
         loop {
             let next = follow();
-            let timeout = if next == NextStep::Retry { Some(RETRY) } else { None };
+            let timeout = match next {
+                NextStep::Retry => Some(RETRY),
+                NextStep::RetrySoon => Some(MOMENT),
+                NextStep::Wait | NextStep::End => None,
+            };
             if next == NextStep::End || !self.wait(timeout) {
                 return;
             }

@@ -357,6 +357,8 @@ def _info(record: RuleRecord, stats: RuleStats) -> RuleInfo:
         ),
         state_code=stats.state_code,
         facts=stats.facts,
+        offload=stats.offload,
+        offload_reason=stats.offload_reason,
         object=_object(record.rule),
     )
 

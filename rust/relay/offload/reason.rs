@@ -1,0 +1,176 @@
+//! Why the engine relays a rule: the closed list.
+
+use super::way::RuleWay;
+use crate::error::Error;
+use crate::offload::Obstacle;
+use crate::sockets::xdp::hooks::EgressHook;
+use crate::sockets::xdp::obstacle::XdpObstacle;
+
+/// Why the engine relays a rule, in a sentence for the user.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(in crate::relay) enum EngineReason {
+    /// It is disabled.
+    #[error("the rule is disabled")]
+    Disabled,
+    /// Its input is not open.
+    #[error("its input waits for an interface")]
+    Waiting,
+    /// The engine may still have datagrams of it, which others must not overtake.
+    #[error("it is waiting for a pause of the stream")]
+    Pause,
+    /// The rule itself, or the way of its outputs.
+    #[error("{0}")]
+    Rule(Obstacle),
+    /// The route to an output's host.
+    #[error("{0}")]
+    Route(String),
+    /// An output's interface has no carrier.
+    #[error("{0} has no carrier")]
+    NoCarrier(String),
+    /// Something on the way of an output's copies that frames of XDP would miss.
+    #[error(transparent)]
+    Bypass(#[from] XdpObstacle),
+    /// Another rule has the same group and port.
+    #[error(
+        "another rule for the same group and port receives the same datagrams, or cannot be \
+         relayed in the kernel"
+    )]
+    SharedInput,
+    /// Something above the input's interface is to get the same frames.
+    #[error("{0} receives for {1}, which would get nothing any more")]
+    Upper(String, String),
+    /// Several processes relay.
+    #[error("several worker processes share the rules (--workers)")]
+    Processes,
+    /// The input's interface.
+    #[error("{0}")]
+    Hook(String),
+    /// Rights are missing.
+    #[error("{0}")]
+    Rights(String),
+    /// The kernel refused something else.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl From<Obstacle> for EngineReason {
+    fn from(obstacle: Obstacle) -> Self {
+        Self::Rule(obstacle)
+    }
+}
+
+impl EngineReason {
+    /// The name in reports.
+    pub(in crate::relay) const fn name(&self) -> &'static str {
+        match self {
+            Self::Disabled => "disabled",
+            Self::Waiting => "waiting",
+            Self::Pause => "pause",
+            Self::Rule(obstacle) => obstacle.name(),
+            Self::Route(_) => "route",
+            Self::NoCarrier(_) => "no_carrier",
+            Self::Bypass(obstacle) => bypass_name(obstacle),
+            Self::SharedInput => "shared_input",
+            Self::Upper(..) => "upper",
+            Self::Processes => "processes",
+            Self::Hook(_) => "hook",
+            Self::Rights(_) => "rights",
+            Self::Refused(_) => "refused",
+        }
+    }
+
+    /// The way that it stands for.
+    pub(in crate::relay) const fn way(&self) -> RuleWay {
+        RuleWay::Engine(self.name())
+    }
+
+    /// Whether it ends by itself, so that a rule which has to be relayed in the kernel is accepted.
+    pub(in crate::relay) const fn is_transient(&self) -> bool {
+        matches!(
+            self,
+            Self::Disabled
+                | Self::Waiting
+                | Self::Pause
+                | Self::NoCarrier(_)
+                | Self::Rule(Obstacle::NoDevice | Obstacle::NoNeighbour)
+                | Self::Bypass(XdpObstacle::Down(_) | XdpObstacle::Removed)
+        )
+    }
+
+    /// The refusal of a rule that has to be relayed in the kernel.
+    pub(in crate::relay) fn refusal(&self) -> Error {
+        let text = format!(
+            "it cannot be relayed in the kernel: {self}; use offload auto (--offload auto), with \
+             which the engine relays it"
+        );
+        match self {
+            Self::Rights(_) | Self::Bypass(XdpObstacle::Hook(EgressHook::Unreadable(_))) => {
+                Error::Permission(text)
+            }
+            _ => Error::Invalid(text),
+        }
+    }
+}
+
+const fn bypass_name(obstacle: &XdpObstacle) -> &'static str {
+    match obstacle {
+        XdpObstacle::Removed => "no_device",
+        XdpObstacle::NotEthernet(_) => "not_ethernet",
+        XdpObstacle::Down(_) => "down",
+        XdpObstacle::Discipline { .. } => "rate",
+        XdpObstacle::Filter(_) => "filter",
+        XdpObstacle::Hook(EgressHook::Unreadable(_)) => "unknown_firewall",
+        XdpObstacle::Hook(_) => "firewall",
+        XdpObstacle::MulticastRouting => "multicast_routing",
+        XdpObstacle::LocalMember(_) => "member",
+        XdpObstacle::NoQueue { .. } | XdpObstacle::QueueInUse(_) | XdpObstacle::Refused(_) => {
+            "refused"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_reason_has_a_word_of_its_own_list() {
+        let text = String::new;
+        let bypassed = [
+            XdpObstacle::Removed,
+            XdpObstacle::NotEthernet(text()),
+            XdpObstacle::Down(text()),
+            XdpObstacle::Discipline { interface: text(), kind: text() },
+            XdpObstacle::Filter(text()),
+            XdpObstacle::Hook(EgressHook::Policy),
+            XdpObstacle::Hook(EgressHook::Unreadable(text())),
+            XdpObstacle::MulticastRouting,
+            XdpObstacle::LocalMember(text()),
+            XdpObstacle::Refused(text()),
+        ];
+        let own = [
+            EngineReason::Disabled,
+            EngineReason::Waiting,
+            EngineReason::Pause,
+            EngineReason::Route(text()),
+            EngineReason::NoCarrier(text()),
+            EngineReason::SharedInput,
+            EngineReason::Upper(text(), text()),
+            EngineReason::Processes,
+            EngineReason::Hook(text()),
+            EngineReason::Rights(text()),
+            EngineReason::Refused(text()),
+        ];
+        let all = own.into_iter().chain(bypassed.map(EngineReason::Bypass));
+        let all = all.chain(Obstacle::ALL.map(EngineReason::Rule));
+        let names = all.map(|reason| reason.name()).chain(["off"]);
+        let names: BTreeSet<&str> = names.collect();
+        assert_eq!(names, BTreeSet::from(RuleWay::REASONS));
+        for way in names.into_iter().map(RuleWay::Engine).chain([RuleWay::Kernel]) {
+            assert_eq!(RuleWay::from_word(way.to_word()), Some(way));
+        }
+        assert_eq!([0, 2 + 29, u64::MAX].map(RuleWay::from_word), [None; 3]);
+    }
+}

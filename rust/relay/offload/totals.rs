@@ -1,0 +1,211 @@
+//! What the kernel has relayed of a rule in all of its places: the counters of the present place,
+//! and what those before it had counted in the end.
+
+use std::time::{Duration, Instant};
+
+use crate::offload::{OutputCounters, RuleCounters, Volume};
+use crate::stats::kernel::{KernelOutputCounts, KernelRuleCounts};
+
+/// The longest time in which copies reach their device once they are counted as copied.
+pub(super) const FLIGHT: Duration = Duration::from_millis(10);
+
+/// The counts of a rule without its present place.
+#[derive(Clone, Debug, Default)]
+pub(super) struct RuleTotals {
+    pub(super) matched: Volume,
+    pub(super) outputs: Vec<OutputTotals>,
+    /// The time of the last datagram in milliseconds of CLOCK_MONOTONIC_COARSE; 0 for none.
+    pub(super) last_seen_ms: u64,
+    /// Its source, upper and lower half.
+    pub(super) last_source: [u64; 2],
+}
+
+/// The counts of an output without its present place.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct OutputTotals {
+    pub(super) sent: Volume,
+    pub(super) full: u64,
+    pub(super) lost: u64,
+}
+
+/// Which copies of a place never reach their devices. Copies on their way look the same, but only
+/// for [`FLIGHT`].
+#[derive(Clone, Debug)]
+pub(super) struct LostCopies {
+    /// The datagrams that were copied at some time, and that time.
+    mark: (Instant, u64),
+    /// The datagrams whose copies have all arrived or are lost.
+    settled: u64,
+    lost: Vec<u64>,
+}
+
+impl LostCopies {
+    pub(super) fn new(outputs: usize) -> Self {
+        Self { mark: (Instant::now(), 0), settled: 0, lost: vec![0; outputs] }
+    }
+
+    /// The copies of each output that are lost for certain.
+    pub(super) fn update(&mut self, counters: &RuleCounters, now: Instant) -> &[u64] {
+        if now.duration_since(self.mark.0) >= FLIGHT {
+            self.settled = self.mark.1;
+            self.mark = (now, counters.copied.datagrams);
+        }
+        for (lost, output) in self.lost.iter_mut().zip(&counters.outputs) {
+            *lost = self.settled.saturating_sub(output.handed.datagrams).max(*lost);
+        }
+        &self.lost
+    }
+}
+
+impl RuleTotals {
+    /// Of a rule with so many outputs.
+    pub(super) fn new(outputs: usize) -> Self {
+        Self { outputs: vec![OutputTotals::default(); outputs], ..Self::default() }
+    }
+
+    /// Those that a predecessor has left in the page.
+    pub(super) fn resumed(rule: &KernelRuleCounts, outputs: &[KernelOutputCounts]) -> Self {
+        let has_place = rule.place != 0;
+        let volume = |datagrams, bytes| Volume { datagrams, bytes };
+        let each = outputs.iter().map(|of| match (has_place, of.base) {
+            (true, [sent, bytes, full, lost]) => {
+                OutputTotals { sent: volume(sent, bytes), full, lost }
+            }
+            // Copies on their way have arrived.
+            (false, _) => OutputTotals {
+                sent: volume(of.sent, of.sent_bytes),
+                full: of.full,
+                lost: of.lost + of.pending,
+            },
+        });
+        let matched = if has_place {
+            volume(rule.base_matched, rule.base_bytes)
+        } else {
+            volume(rule.matched, rule.matched_bytes)
+        };
+        let (last_seen_ms, last_source) = (rule.last_seen_ms, rule.last_source);
+        Self { matched, outputs: each.collect(), last_seen_ms, last_source }
+    }
+
+    /// Adds what a place has counted between two readings.
+    pub(super) fn add(&mut self, after: &RuleCounters, before: &RuleCounters) {
+        self.matched = self.matched.plus(after.matched.without(before.matched));
+        let none = OutputCounters::default();
+        for (at, (own, after)) in self.outputs.iter_mut().zip(&after.outputs).enumerate() {
+            let before = before.outputs.get(at).unwrap_or(&none);
+            own.sent = own.sent.plus(after.sent().without(before.sent()));
+            own.full += after.rejected.without(before.rejected).datagrams;
+        }
+    }
+
+    /// Adds the copies of a place that never reached their devices, once it is out of use.
+    pub(super) fn add_lost(&mut self, counters: &RuleCounters) {
+        for (at, own) in self.outputs.iter_mut().enumerate().take(counters.outputs.len()) {
+            own.lost += counters.unhanded(at).datagrams;
+        }
+    }
+
+    /// Notes the last datagram.
+    pub(super) fn note_last(&mut self, counters: &RuleCounters) {
+        const NANOS: u64 = 1_000_000;
+        let seen_ms = counters.last_seen_ns / NANOS;
+        if let Some(source) = counters.last_source.filter(|_| seen_ms > self.last_seen_ms) {
+            let bits = source.bits().to_be_bytes();
+            let (halves, _) = bits.as_chunks::<8>();
+            self.last_source = [halves[0], halves[1]].map(u64::from_be_bytes);
+            self.last_seen_ms = seen_ms;
+        }
+    }
+
+    /// The rule's share in the page, with the counters of its present place.
+    pub(super) fn rule(&self, counters: &RuleCounters, place: u64, way: u64) -> KernelRuleCounts {
+        let matched = self.matched.plus(counters.matched);
+        KernelRuleCounts {
+            way,
+            matched: matched.datagrams,
+            matched_bytes: matched.bytes,
+            last_seen_ms: self.last_seen_ms,
+            last_source: self.last_source,
+            place,
+            base_matched: self.matched.datagrams,
+            base_bytes: self.matched.bytes,
+        }
+    }
+
+    /// An output's share, with the copies lost of its present place, and those of earlier ones that
+    /// may still be on their way.
+    pub(super) fn output(
+        &self,
+        at: usize,
+        counters: &RuleCounters,
+        lost: u64,
+        retiring: u64,
+    ) -> KernelOutputCounts {
+        let Some(own) = self.outputs.get(at) else { return KernelOutputCounts::default() };
+        let none = OutputCounters::default();
+        let now = counters.outputs.get(at).unwrap_or(&none);
+        let sent = own.sent.plus(now.sent());
+        let unhanded = counters.copied.without(now.handed).datagrams;
+        KernelOutputCounts {
+            sent: sent.datagrams,
+            sent_bytes: sent.bytes,
+            full: own.full + now.rejected.datagrams,
+            lost: own.lost + lost,
+            pending: unhanded.saturating_sub(lost) + retiring,
+            base: [own.sent.datagrams, own.sent.bytes, own.full, own.lost],
+            position: 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn volume(datagrams: u64) -> Volume {
+        Volume { datagrams, bytes: 10 * datagrams }
+    }
+
+    fn counters(copied: u64, handed: u64, rejected: u64) -> RuleCounters {
+        let output = OutputCounters { handed: volume(handed), rejected: volume(rejected) };
+        let (matched, copied) = (volume(copied), volume(copied));
+        RuleCounters { matched, copied, outputs: vec![output], ..RuleCounters::default() }
+    }
+
+    #[test]
+    fn copies_are_lost_once_they_cannot_be_on_their_way() {
+        let mut copies = LostCopies::new(1);
+        let start = copies.mark.0;
+        let mut at = |millis, copied, handed| {
+            let now = start + Duration::from_millis(millis);
+            copies.update(&counters(copied, handed, 0), now)[0]
+        };
+        assert_eq!(at(1, 10, 7), 0);
+        assert_eq!(at(10, 10, 7), 0);
+        assert_eq!(at(15, 20, 8), 0);
+        assert_eq!(at(20, 20, 9), 1);
+        assert_eq!(at(30, 20, 17), 3);
+        assert_eq!(at(31, 30, 27), 3);
+    }
+
+    #[test]
+    fn counts_of_all_places_add_up_and_are_balanced() {
+        let mut totals = RuleTotals::new(1);
+        let before = counters(100, 90, 5);
+        totals.add(&before, &RuleCounters::default());
+        let after = counters(102, 92, 6);
+        totals.add(&after, &before);
+        totals.add_lost(&after);
+        let now = counters(50, 40, 3);
+        let (rule, output) = (totals.rule(&now, 1, 1), totals.output(0, &now, 4, 0));
+        assert_eq!((rule.matched, rule.matched_bytes), (152, 1520));
+        assert_eq!((output.sent, output.full, output.lost, output.pending), (123, 9, 14, 6));
+        assert_eq!(output.wanted(), rule.matched);
+        let resumed = RuleTotals::resumed(&rule, &[output]);
+        assert_eq!(resumed.matched, volume(102));
+        assert_eq!((resumed.outputs[0].sent, resumed.outputs[0].lost), (volume(86), 10));
+        let rule = KernelRuleCounts { place: 0, ..rule };
+        let resumed = RuleTotals::resumed(&rule, &[output]);
+        assert_eq!((resumed.matched, resumed.outputs[0].lost), (volume(152), 20));
+    }
+}
