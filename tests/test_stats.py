@@ -59,6 +59,9 @@ FACTS = {
 }
 
 
+LOSS = {"at": 1700000000.0, "reason": "send_error", "errno": "ENETUNREACH"}
+
+
 def test_json_keys_are_stable() -> None:
     """Scripts read them, so they are never renamed."""
     found = STATS.as_dict()
@@ -106,11 +109,7 @@ def test_json_keys_are_stable() -> None:
                         "parked": None,
                         "way": "socket",
                         "way_reason": None,
-                        "last_loss": {
-                            "at": 1700000000.0,
-                            "reason": "send_error",
-                            "errno": "ENETUNREACH",
-                        },
+                        "last_loss": LOSS,
                         "last_refused": None,
                         "rate_1s": None,
                         "rate_10s": None,

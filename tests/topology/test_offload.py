@@ -249,7 +249,7 @@ def test_a_busy_interface_is_left_alone(lab: Lab) -> None:
         (f"239.1.90.1%in0:5001 to ff15::92:1%out0:{OUT_PORT}", "family"),
         (f"239.1.90.1%in0:5001 to {output(1, options=',priority=3')}", "priority"),
         (f"239.1.90.1%in0:5001 to {output(1, 'lo')}", "not_ethernet"),
-        (f"239.1.90.1%in0:5001 to 127.0.0.1:{OUT_PORT}", "not_ethernet"),
+        (f"239.1.90.1%in0:5001 to 127.0.0.1:{OUT_PORT}", "route"),
     ],
 )
 def test_what_only_the_engine_relays(lab: Lab, text: str, reason: str) -> None:

@@ -11,7 +11,18 @@ import mcr
 
 from .bursts import BurstSender, LinkReceiver
 from .checks import assert_balanced
-from .egress import OUT_PORT, TBF, WARM_S, BurstFlow, copy_group, firewall, flow, output, rule, sent_counts
+from .egress import (
+    OUT_PORT,
+    TBF,
+    WARM_S,
+    BurstFlow,
+    copy_group,
+    firewall,
+    flow,
+    output,
+    rule,
+    sent_counts,
+)
 from .lab import Lab
 from .offload import native, offloading, relayers, wait_for_relayers
 from .relays import Ingress

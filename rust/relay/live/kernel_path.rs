@@ -39,7 +39,7 @@ impl LiveOutput {
             ifindex: link.index,
             mtu: link.mtu.min(u32::from(self.max_segment) + headers),
             source_mac: link.mac.ok_or_else(|| XdpObstacle::NotEthernet(link.name.clone()))?,
-            next_hop_mac: self.destination_mac(context).ok().filter(|_| is_host),
+            next_hop_mac: if is_host { self.next_hop_mac(context) } else { None },
             source,
             source_port,
             sends_xdp: drivers.sends_xdp(link.index),
@@ -48,12 +48,21 @@ impl LiveOutput {
         })
     }
 
+    /// The MAC address of the next hop. An unknown one is asked for again: while rules change, no
+    /// notifications are read.
+    fn next_hop_mac(&self, context: &NetworkContext<'_>) -> Option<[u8; 6]> {
+        let known = self.destination_mac(context).ok();
+        known.or_else(|| {
+            context.routes.refresh_neighbour(self.route.as_ref()?).ok()?;
+            self.destination_mac(context).ok()
+        })
+    }
+
     /// The interface by which routing hands the copies to a host.
     fn host_ifindex(&self, context: &NetworkContext<'_>) -> Result<u32, EngineReason> {
         self.check_route(context).map_err(|reason| match reason {
             SocketReason::Parked => Obstacle::NoDevice.into(),
-            SocketReason::Route(_) => EngineReason::Route(reason.to_string()),
-            _ => Obstacle::NoNeighbour.into(),
+            _ => EngineReason::Route(reason.to_string()),
         })
     }
 }
