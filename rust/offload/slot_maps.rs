@@ -1,7 +1,7 @@
 //! Rules in their slots, with their outputs and counters, apart from what leads to a slot.
 
 use std::ops::Range;
-use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
 
 use aya::maps::{Array, Map, MapData};
 
@@ -58,15 +58,16 @@ impl RulePlace {
 }
 
 impl SlotMaps {
-    /// Opens `slots`, `outputs`, `passed`, `matched`, `spread`, `handed` and `rejected`. All places
-    /// are free.
-    pub(super) fn open(maps: [MapData; 7]) -> Result<Self> {
+    /// Opens `slots`, `outputs` and `passed`, and of the counters `matched`, `spread`, `handed` and
+    /// `rejected`. All places are free.
+    pub(super) fn open(maps: [MapData; 3], counters: [OwnedFd; 4]) -> Result<Self> {
         let failed = refusal("opening a map");
-        let [slots, outputs, passed, matched, counters @ ..] = maps;
+        let [slots, outputs, passed] = maps;
+        let [matched, counters @ ..] = counters;
         let slots = Array::try_from(Map::Array(slots)).map_err(&failed)?;
         let outputs = Array::try_from(Map::Array(outputs)).map_err(&failed)?;
-        let matched = open_counters(&matched);
-        let [spread, handed, rejected] = counters.map(|data| open_counters(&data));
+        let matched = open_counters(matched);
+        let [spread, handed, rejected] = counters.map(open_counters);
         let generations = (0..slots.len()).map(|number| {
             let bytes = slots.get(&number, 0).map_err(refusal("reading rules"))?;
             Ok(layout::read_slot(&bytes).generation)
@@ -197,9 +198,8 @@ fn arrange(outputs: &[KernelOutput], first: u32, fan: &Fan) -> (Vec<u32>, Vec<De
     (order, links)
 }
 
-fn open_counters<const N: usize>(data: &MapData) -> Result<PerCpuArray<N>> {
-    let map = data.fd().as_fd().try_clone_to_owned();
-    map.and_then(PerCpuArray::open).map_err(refusal("opening counters"))
+fn open_counters<const N: usize>(map: OwnedFd) -> Result<PerCpuArray<N>> {
+    PerCpuArray::open(map).map_err(refusal("opening counters"))
 }
 
 fn read(map: &Tallies, place: u32) -> Result<Volume> {

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::mem::take;
 use std::os::fd::OwnedFd;
 
-use aya::maps::{Array, Map, MapData, MapError};
+use aya::maps::{Array, Map, MapData};
 
 use super::counters::RuleCounters;
 use super::fans::Fan;
@@ -114,13 +114,12 @@ impl KernelTable {
     /// # Errors
     /// [`Error::Invalid`] if these are not the maps; [`Error::Os`].
     pub fn open(descriptors: Vec<OwnedFd>) -> Result<Self> {
-        let maps: std::result::Result<Vec<MapData>, MapError> =
-            descriptors.into_iter().map(MapData::from_fd).collect();
-        let maps = <[MapData; 10]>::try_from(maps.map_err(refusal("opening a map"))?);
-        let Ok([control, endpoints, senders, rest @ ..]) = maps else {
+        let Ok(descriptors) = <[OwnedFd; 10]>::try_from(descriptors) else {
             return Err(Error::Invalid("these are not the maps of the kernel relay".into()));
         };
         let failed = refusal("opening a map");
+        let [control, endpoints, senders, slots, outputs, passed, counters @ ..] = descriptors;
+        let [control, endpoints, senders] = open_maps([control, endpoints, senders])?;
         let control: Array<_, _> = Map::Array(control).try_into().map_err(&failed)?;
         let state = control.get(&0, 0).map_err(refusal("reading the state of all rules"))?;
         let (phase, on) = layout::read_control(&state);
@@ -130,7 +129,7 @@ impl KernelTable {
                 endpoints: Map::HashMap(endpoints).try_into().map_err(&failed)?,
                 senders: Map::HashMap(senders).try_into().map_err(&failed)?,
             },
-            slot_maps: SlotMaps::open(rest)?,
+            slot_maps: SlotMaps::open(open_maps([slots, outputs, passed])?, counters)?,
             phase,
             on,
             routes: BTreeMap::new(),
@@ -329,6 +328,12 @@ impl KernelTable {
         self.places.get(&key).map(|place| (place.id(), &*place.order))
     }
 
+    /// Whether there are rules that an earlier process has put.
+    #[must_use]
+    pub fn has_inherited(&self) -> bool {
+        !self.inherited.is_empty()
+    }
+
     /// The same numbers of the rules that an earlier process has put and that relay.
     pub fn inherited_ids(&self) -> impl Iterator<Item = u64> {
         let relays = |place: &&RulePlace| place.slot.mode == Mode::Relay;
@@ -338,6 +343,12 @@ impl KernelTable {
     fn place(&self, key: u64) -> Result<&RulePlace> {
         self.places.get(&key).ok_or_else(|| unknown(key))
     }
+}
+
+fn open_maps(descriptors: [OwnedFd; 3]) -> Result<[MapData; 3]> {
+    let [first, second, third] =
+        descriptors.map(|fd| MapData::from_fd(fd).map_err(refusal("opening a map")));
+    Ok([first?, second?, third?])
 }
 
 fn unknown(key: u64) -> Error {

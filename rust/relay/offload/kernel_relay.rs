@@ -199,7 +199,10 @@ impl KernelRelay {
         }
         let is_on = self.is_on;
         let opened = self.opener.maps().and_then(KernelTable::open).and_then(|mut table| {
-            table.switch(is_on)?;
+            // New maps are off; those of a predecessor keep relaying.
+            if is_on {
+                table.switch(true)?;
+            }
             Ok(table)
         });
         match opened {
@@ -257,9 +260,7 @@ impl KernelRelay {
     }
 
     fn change(&mut self, leaving: &[RuleId], puts: Vec<(RuleId, Put)>, gone: &BTreeSet<RuleId>) {
-        let has_inherited =
-            self.table.as_ref().is_some_and(|table| table.inherited_ids().next().is_some())
-                || !self.inherited.is_empty();
+        let has_inherited = self.has_inherited();
         let Some(table) = &mut self.table else { return };
         if leaving.is_empty() && puts.is_empty() && !has_inherited {
             return;
@@ -374,6 +375,11 @@ impl KernelRelay {
     ) {
         self.hooks.forget(deleted);
         self.hooks.retain(|index| inputs.contains(&index));
+    }
+
+    /// Whether rules of an earlier process are in the kernel, until the first change.
+    pub(in crate::relay) fn has_inherited(&self) -> bool {
+        self.table.as_ref().is_some_and(KernelTable::has_inherited)
     }
 
     /// Lets the kernel relay.

@@ -45,7 +45,8 @@ impl State {
         context: &NetworkContext<'_>,
         changes: &LinkNews,
     ) {
-        if !self.kernel.is_wanted() {
+        // A successor has no rules at first, and keeps those of its predecessor until then.
+        if !self.kernel.is_wanted() || self.kernel.has_inherited() {
             return;
         }
         let inputs = self.input_indices();
