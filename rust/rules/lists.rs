@@ -40,7 +40,7 @@ pub(super) struct RuleSelection {
 impl Run {
     /// The bit that marks a run by source.
     const BY_SOURCE: u32 = 1 << 31;
-    /// The bit that marks a run by source whose listed sources have the same rules.
+    /// The bit that marks a run by source whose listed sources, all of IPv4, have the same rules.
     const UNIFORM: u32 = 1 << 30;
 
     #[inline]
@@ -87,13 +87,14 @@ impl Lists {
         let mut run = run;
         if run.is_by_source() {
             let (place, first) = (run.first as usize, run.first as usize + 1);
-            let found = self.place_of(source, first, run.len());
-            run = match found {
-                // The place does not matter, so the processor need not wait until it is known.
-                Some(_) if run.is_uniform() => &self.sources[first].1,
-                Some(found) => &self.sources[found].1,
-                None => return self.rules_for_others(place),
-            };
+            if run.is_uniform() {
+                if !self.has(source, first, run.len()) {
+                    return self.rules_for_others(place);
+                }
+                run = &self.sources[first].1;
+            } else {
+                run = &self.sources[self.place_of(source, first, run.len()).unwrap_or(place)].1;
+            }
         }
         if run.len() == 0 { None } else { Some(self.rules(run)) }
     }
@@ -105,6 +106,22 @@ impl Lists {
     fn rules_for_others(&self, place: usize) -> Option<&[u32]> {
         let run = &self.sources[place].1;
         if run.len() == 0 { None } else { Some(self.rules(run)) }
+    }
+
+    /// Whether a source is among the `len` ones from `first` on, whose rules are the same. So the
+    /// processor need not wait until it is known which one it is.
+    #[inline]
+    fn has(&self, source: Addr, first: usize, len: usize) -> bool {
+        if len > Self::FEW {
+            return self.place_of(source, first, len).is_some();
+        }
+        let tail = tail(source);
+        let chunks =
+            self.tails[first..][..len.next_multiple_of(Self::WIDTH)].chunks_exact(Self::WIDTH);
+        // Without a branch for each; words behind the list equal its last one.
+        let mut chunks =
+            chunks.map(|tails| tails.iter().fold(false, |any, each| any | (*each == tail)));
+        source.is_v4() && chunks.any(|is_listed| is_listed)
     }
 
     /// The place of a source among the `len` ones from `first` on.
@@ -160,11 +177,16 @@ impl Lists {
         let first = count(self.sources.len());
         self.sources.push((Addr::from_bits(0), others));
         let mut lists = selection.by_source.values();
-        let same = lists.next().filter(|first| lists.all(|rules| rules == *first));
+        let is_v4 = selection.by_source.keys().all(|source| source.is_v4());
+        let same = lists.next().filter(|first| is_v4 && lists.all(|rules| rules == *first));
         let same = same.map(|rules| self.add_rules(rules));
         for (source, rules) in &selection.by_source {
             let run = same.unwrap_or_else(|| self.add_rules(rules));
             self.sources.push((*source, run));
+        }
+        if let Some(last) = self.sources.last().copied().filter(|_| same.is_some()) {
+            let len = selection.by_source.len().next_multiple_of(Self::WIDTH);
+            self.sources.resize(first as usize + 1 + len, last);
         }
         self.tails.truncate(first as usize);
         let added = &self.sources[first as usize..];
@@ -229,23 +251,29 @@ pub(super) fn count(len: usize) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use proptest::prelude::*;
 
     use super::*;
 
-    /// Addresses of few values, many of which have the same last bits.
-    fn address() -> impl Strategy<Value = Addr> {
-        (0..6_u128, 0..30_u128).prop_map(|(high, low)| Addr::from_bits(high << 64 | low))
+    /// Addresses of few values, many of which have the same last bits, of IPv4 or of both versions.
+    fn address(highest: u128) -> impl Strategy<Value = Addr> {
+        let of = |(high, low): (u128, u128)| Addr::from_bits(high << 64 | 0xffff << 32 | low);
+        (0..=highest, 0..60_u128).prop_map(of)
+    }
+
+    fn lists() -> impl Strategy<Value = (Vec<BTreeSet<Addr>>, Vec<Addr>)> {
+        prop::sample::select(vec![0, 3]).prop_flat_map(|highest| {
+            let list = prop::collection::btree_set(address(highest), 1..50);
+            (prop::collection::vec(list, 1..4), prop::collection::vec(address(3), 1..50))
+        })
     }
 
     proptest! {
         #[test]
         fn a_source_is_found_in_a_list_of_any_length(
-            lists in prop::collection::vec(
-                prop::collection::btree_set(address(), 1..100),
-                1..4,
-            ),
-            asked in prop::collection::vec(address(), 1..50),
+            (lists, asked) in lists(),
             kinds in 1..4_u32,
         ) {
             let mut compiled = Lists::default();
