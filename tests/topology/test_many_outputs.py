@@ -1,0 +1,85 @@
+"""A thousand hosts that receive one input: how long a change of one takes, and what each costs."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from tests.support.deadline import wait_until
+
+import mcr
+
+from .checks import settle
+from .daemons import memory_kib, serving
+from .egress import matched
+from .lab import Lab
+from .namespaces import Net
+from .relays import relaying
+from .traffic import payloads
+
+OUTPUTS = 1000
+INPUT = "239.1.120.1%in0:5001"
+CHANGE_S = 0.02
+"""Four times what it may take on a quiet machine."""
+WORKER_KIB, ALL_KIB = 4, 12
+"""The memory of an output in a worker, and in all processes together."""
+
+
+@pytest.fixture
+def lab(_rights: None) -> Iterator[Lab]:
+    """A network of its own, with room for the hosts."""
+    with Net() as net:
+        made = Lab.build(net)
+        made.relay.address("out0", "10.200.0.1/16")
+        # No host needs to answer.
+        batch = "".join(
+            f"neigh add {host(number)} lladdr 2:0:0:0:0:1 dev out0\n" for number in range(OUTPUTS)
+        )
+        made.relay.run("sh", "-c", f"printf '{batch}' | ip -batch -")
+        yield made
+
+
+def host(number: int) -> str:
+    """The address of a receiver."""
+    return f"10.200.{1 + number // 250}.{1 + number % 250}"
+
+
+def test_one_of_a_thousand_rules_for_an_input_changes_at_once(lab: Lab) -> None:
+    """With a rule for each host, adding or removing one touches no other."""
+    rules = [f"{INPUT},name=r{number} to {host(number)}:7000" for number in range(OUTPUTS)]
+    with (
+        relaying(lab.relay, *rules, egress="socket") as relay,
+        lab.sender("239.1.120.1", 5001) as sender,
+    ):
+        sender.send(payloads(2))
+        wait_until(lambda: matched(relay.stats()) == 2 * OUTPUTS)
+        took_s = []
+        for number in range(10):
+            began_s = time.perf_counter()
+            with lab.relay:
+                relay.remove_rule(relay.rules[number].id)
+                middle_s = time.perf_counter()
+                relay.add_rule(f"{INPUT},name=n{number} to {host(number)}:7001")
+            took_s += [middle_s - began_s, time.perf_counter() - middle_s]
+        assert min(took_s[::2]) < CHANGE_S, took_s
+        assert min(took_s[1::2]) < CHANGE_S, took_s
+        sender.send(payloads(1))
+        wait_until(lambda: matched(relay.stats()) == 3 * (OUTPUTS - 10) + 10)
+
+
+def test_a_thousand_outputs_of_a_rule_take_little_memory(lab: Lab) -> None:
+    """And each of them gets its copies."""
+    with (
+        serving(lab.relay, "--egress", "socket") as daemon,
+        daemon.client() as client,
+        lab.sender("239.1.120.1", 5001) as sender,
+    ):
+        client.add_rule("239.1.120.2%in0:5001 to 10.200.0.2:7000")
+        before = [memory_kib(pid) for pid in daemon.processes]
+        worker = memory_kib(daemon.workers[0])
+        outputs = " ".join(f"{host(number)}:7000" for number in range(OUTPUTS))
+        client.add_rule(mcr.Rule.parse(f"{INPUT} to {outputs}"))
+        grown = sum(memory_kib(pid) for pid in daemon.processes) - sum(before)
+        assert (memory_kib(daemon.workers[0]) - worker) / OUTPUTS < WORKER_KIB
+        assert grown / OUTPUTS < ALL_KIB
+        sender.send(payloads(3))
+        settle(client, lambda stats: stats.as_dict()["totals"]["sent"] == 3 * OUTPUTS)
