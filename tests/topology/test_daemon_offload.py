@@ -304,3 +304,27 @@ def test_rights_are_kept_only_for_offload(lab: Lab) -> None:
 def _effective(pid: int) -> int:
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.split("\nCapEff:")[1].split()[0], 16)
+
+
+@pytest.mark.parametrize("mode", ["auto", "require"])
+def test_rules_that_a_dead_worker_has_left_are_removed(lab: Lab, mode: str) -> None:
+    """The kernel relays by them until its successor starts, which has no rules any more."""
+    with (
+        offloading(lab, ONE, mode=mode) as (daemon, client),
+        lab.receive("239.2.97.1", 6001) as receiver,
+        lab.sender("239.1.97.1", 5001) as sender,
+    ):
+        first = daemon.workers
+        kill(*first)
+        wait_until(lambda: daemon.workers not in ([], first))
+        in_kernel(client, 1)
+        kill(*daemon.workers)  # from the second death on the restart is delayed
+        sender.send(payloads(20))
+        receiver.expect(payloads(20))
+        receiver.forget()
+        client.replace_rules([])
+        wait_until(lambda: not is_attached(lab))
+        sender.send(payloads(20))
+        wait_until(lambda: daemon.workers)
+        assert client.stats().rules == ()
+        assert receiver.drain() == []
