@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Literal
 
 from tests.support.deadline import wait_until
 
@@ -15,6 +15,7 @@ from .frames import Flow, udp_frame
 from .lab import Lab
 from .relays import Ingress, relaying
 
+Offload = Literal["auto", "require"]
 STEP = 64
 """Frames that are sent at once: fewer than the ring of a veth has."""
 
@@ -31,11 +32,10 @@ def native(lab: Lab) -> None:
 
 @contextlib.contextmanager
 def offloading(
-    lab: Lab, *rules: mcr.Rule | str, offload: str = "require", ingress: Ingress = "auto"
+    lab: Lab, *rules: mcr.Rule | str, offload: Offload = "require", ingress: Ingress = "auto"
 ) -> Iterator[mcr.Relay]:
     """Run a relay with offload on the relay host."""
-    options: Any = {"offload": offload, "ingress": ingress}
-    with relaying(lab.relay, *rules, **options) as relay:
+    with relaying(lab.relay, *rules, offload=offload, ingress=ingress) as relay:
         yield relay
 
 

@@ -17,6 +17,7 @@ class Options(TypedDict, total=False):
 
     ingress: Ingress
     egress: Literal["auto", "socket", "xdp"]
+    offload: Literal["off", "auto", "require"]
     workers: int
     buffer_bytes: int
     hosts: Literal["first", "all"]
