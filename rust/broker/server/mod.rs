@@ -273,7 +273,10 @@ impl BrokerServer {
                 self.kernel.iter_mut().for_each(KernelLeases::release_unclaimed);
                 self.close_unused_groups();
             }
-            #[cfg_attr(not(feature = "offload"), expect(unused_mut))]
+            #[cfg_attr(
+                not(feature = "offload"),
+                expect(unused_mut, reason = "nothing is added to it")
+            )]
             Request::Release { mut leases } => {
                 #[cfg(feature = "offload")]
                 if let Some(kernel) = &mut self.kernel {

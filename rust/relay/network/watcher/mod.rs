@@ -24,6 +24,7 @@ const FLOOD: Duration = Duration::from_millis(200);
 /// The interval of retries for what the kernel does not notify of: memory, a limit.
 const RETRY: Duration = Duration::from_secs(1);
 /// The same for a pause of a stream.
+#[cfg(feature = "offload")]
 const MOMENT: Duration = Duration::from_millis(20);
 
 /// The next step after the relay has followed.
@@ -34,6 +35,7 @@ pub(in crate::relay) enum NextStep {
     /// Try again later: something failed, and the kernel will not notify when it may succeed.
     Retry,
     /// Try again in a moment: a stream may pause.
+    #[cfg(feature = "offload")]
     RetrySoon,
     /// End: the relay was dropped or stopped.
     End,
@@ -146,6 +148,7 @@ impl Follower {
             let next = follow();
             let timeout = match next {
                 NextStep::Retry => Some(RETRY),
+                #[cfg(feature = "offload")]
                 NextStep::RetrySoon => Some(MOMENT),
                 NextStep::Wait | NextStep::End => None,
             };
