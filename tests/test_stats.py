@@ -57,9 +57,28 @@ FACTS = {
     "unmatched_port": None,
     "unmatched_source": None,
 }
-
-
-LOSS = {"at": 1700000000.0, "reason": "send_error", "errno": "ENETUNREACH"}
+OUTPUT_OBJECT = {
+    "output": "239.2.0.1%eth1:6001",
+    "address": "239.2.0.1",
+    "wanted": 10,
+    "sent": 7,
+    "sent_bytes": 700,
+    "pending": 1,
+    "refused": 0,
+    "dropped": {"output_full": 1, "send_error": 1},
+    "errors": {"ENETUNREACH": 1},
+    "parked": None,
+    "way": "socket",
+    "way_reason": None,
+    "last_loss": {
+        "at": 1700000000.0,
+        "reason": "send_error",
+        "errno": "ENETUNREACH",
+    },
+    "last_refused": None,
+    "rate_1s": None,
+    "rate_10s": None,
+}
 
 
 def test_json_keys_are_stable() -> None:
@@ -91,30 +110,12 @@ def test_json_keys_are_stable() -> None:
                 "state": "flowing from 10.0.0.5",
                 "state_code": "flowing",
                 "facts": FACTS,
+                "flows_evicted": 0,
                 "rate_1s": None,
                 "rate_10s": None,
                 "matched": 10,
                 "matched_bytes": 1000,
-                "outputs": [
-                    {
-                        "output": "239.2.0.1%eth1:6001",
-                        "address": "239.2.0.1",
-                        "wanted": 10,
-                        "sent": 7,
-                        "sent_bytes": 700,
-                        "pending": 1,
-                        "refused": 0,
-                        "dropped": {"output_full": 1, "send_error": 1},
-                        "errors": {"ENETUNREACH": 1},
-                        "parked": None,
-                        "way": "socket",
-                        "way_reason": None,
-                        "last_loss": LOSS,
-                        "last_refused": None,
-                        "rate_1s": None,
-                        "rate_10s": None,
-                    }
-                ],
+                "outputs": [OUTPUT_OBJECT],
                 "offload": "engine",
                 "offload_reason": None,
             }

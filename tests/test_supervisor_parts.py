@@ -312,6 +312,7 @@ class TestChildren:
             "cpu": None,
             "buffer_bytes": 1 << 20,
             "verify_checksums": True,
+            "flows": False,
             "ingress": "udp",
             "egress": "auto",
             "offload": "off",

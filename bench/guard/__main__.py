@@ -26,6 +26,7 @@ RUN_LIMIT_S = 60
 WORKLOADS = {
     "1:1, one datagram in a turn": ("1", "1", "steady"),
     "1:1, 192 datagrams in batches": ("1", "192", "steady"),
+    "1:1, 192 datagrams, with flows": ("1", "192", "steady", "flows"),
     "1:8, 192 datagrams in batches": ("8", "192", "steady"),
     "1:8, 192 datagrams sent one by one": ("8", "192", "rising"),
     "20x1:1, 192 datagrams, random sizes": ("1", "192", "mixed"),
@@ -75,8 +76,8 @@ def _compare(counts: dict[str, int], known: dict[str, int]) -> int:
     return int(longer)
 
 
-def _instructions(outputs: str, datagrams: str, sizes: str) -> int:
-    return _count(outputs, datagrams, sizes) - _count(outputs, "0", sizes)
+def _instructions(outputs: str, datagrams: str, *options: str) -> int:
+    return _count(outputs, datagrams, *options) - _count(outputs, "0", *options)
 
 
 def _count(*words: str) -> int:

@@ -1,6 +1,6 @@
 //! An engine with a fixed amount of work, to be run where instructions are counted.
 //!
-//! usage: `hot_loop OUTPUTS DATAGRAMS steady|rising|mixed`
+//! usage: `hot_loop OUTPUTS DATAGRAMS steady|rising|mixed [flows]`
 //!
 //! The frames lie in the input's socket and the order to stop is given before the engine starts,
 //! so that it finds everything in its first turn and ends, whatever the machine does meanwhile.
@@ -51,8 +51,8 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 
 fn main() -> Outcome<()> {
     let words: Vec<String> = env::args().skip(1).collect();
-    let [outputs, datagrams, sizes] = words.as_slice() else {
-        return Err("usage: hot_loop OUTPUTS DATAGRAMS steady|rising|mixed".into());
+    let ([outputs, datagrams, sizes] | [outputs, datagrams, sizes, _]) = words.as_slice() else {
+        return Err("usage: hot_loop OUTPUTS DATAGRAMS steady|rising|mixed [flows]".into());
     };
     let (outputs, datagrams): (u32, usize) = (outputs.parse()?, datagrams.parse()?);
     let groups = groups(if sizes == "mixed" { MIXED_FLOWS } else { 1 });
@@ -80,6 +80,7 @@ fn main() -> Outcome<()> {
         page: page.clone(),
         buffer_bytes: BUFFER_BYTES,
         verify_checksums: true,
+        flows: words.get(3).is_some_and(|word| word == "flows"),
     };
     engine::run(Box::new(plan(inputs, &groups, outputs)), FreshRing::new()?, links)?;
     for slot in slots {

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .protocol.results import ChangeResult as ChangeResult
     from .protocol.results import DaemonStats as DaemonStats
     from .protocol.results import Event as Event
+    from .protocol.results import FlowList as FlowList
     from .protocol.results import Hello as Hello
     from .protocol.results import InterfaceInfo as InterfaceInfo
     from .protocol.results import LogLevels as LogLevels
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from .rules import Output as Output
     from .rules import Rule as Rule
     from .rules.hostnames import HostChange as HostChange
+    from .stats import FlowStats as FlowStats
     from .stats import InterfaceStats as InterfaceStats
     from .stats import OutputLoss as OutputLoss
     from .stats import OutputStats as OutputStats
@@ -81,6 +83,7 @@ _EXPORTS = {
         "ChangeResult",
         "DaemonStats",
         "Event",
+        "FlowList",
         "Hello",
         "InterfaceInfo",
         "LogLevels",
@@ -97,6 +100,7 @@ _EXPORTS = {
     ".rules": ("Input", "Output", "Rule"),
     ".rules.hostnames": ("HostChange",),
     ".stats": (
+        "FlowStats",
         "InterfaceStats",
         "OutputLoss",
         "OutputStats",

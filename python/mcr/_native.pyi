@@ -245,8 +245,8 @@ class RelayCore:
 
     `workers` is the number of engines, at least 1; `buffer_bytes` the size of each one's receive
     buffers, at least 1 MiB; `cpus` the CPU of each engine, or empty. `verify_checksums` drops
-    datagrams with a wrong UDP checksum. Raises RuleError for invalid values, InterfaceError for an
-    error of the kernel.
+    datagrams with a wrong UDP checksum, `flows` counts the flows of each rule. Raises RuleError for
+    invalid values, InterfaceError for an error of the kernel.
     """
 
     def __new__(
@@ -258,6 +258,7 @@ class RelayCore:
         buffer_bytes: int,
         cpus: Sequence[int],
         verify_checksums: bool,
+        flows: bool,
     ) -> RelayCore: ...
     @property
     def ingress(self) -> Literal["packet", "udp"]:
@@ -308,6 +309,12 @@ class RelayCore:
 
     def stats(self) -> dict[str, Any]:
         """Return the counters: a dictionary with the lists `interfaces` and `rules`."""
+
+    def flows(self, rules: Sequence[str]) -> list[dict[str, Any]] | None:
+        """Return the flows of these rules as dictionaries, those with the most datagrams first.
+
+        None if they are not counted.
+        """
 
 @final
 class Broker:
@@ -363,6 +370,12 @@ class CounterPages:
     def __new__(cls, descriptors: Sequence[int]) -> CounterPages: ...
     def read(self) -> CounterReading:
         """Read all pages; takes at most 0.1 s for each whose worker does not finish an update."""
+
+    def flows(self, rules: Sequence[str]) -> list[dict[str, Any]] | None:
+        """Return the flows of these rules as `RelayCore.flows` does.
+
+        None if no worker counts flows.
+        """
 
 @final
 class CounterReading:

@@ -61,6 +61,8 @@ pub struct EngineChannels {
     pub buffer_bytes: usize,
     /// Whether datagrams with a wrong UDP checksum are dropped.
     pub verify_checksums: bool,
+    /// Whether the flows of rules are counted.
+    pub flows: bool,
 }
 
 /// The number of datagrams that one check of the ring must deliver to make another check worth a
@@ -97,7 +99,10 @@ impl Engine {
     fn new(first: Box<Plan>, ring: FreshRing, channels: EngineChannels) -> io::Result<Self> {
         let mut ring = Ring::begin(ring)?;
         ring.watch(channels.wake.as_fd())?;
-        let counters = Writer::new(channels.page.clone());
+        let mut counters = Writer::new(channels.page.clone());
+        if channels.flows {
+            counters.count_flows();
+        }
         let intake = Intake::new(channels.buffer_bytes, channels.verify_checksums);
         let egress = Egress::new(MAX_SLOTS as usize);
         let plan = Box::new(Plan::empty());

@@ -35,6 +35,7 @@ impl Running {
             page: stats::create_page().unwrap(),
             buffer_bytes: 1 << 20,
             verify_checksums: true,
+            flows: false,
         };
         let thread = thread::spawn(move || run(Box::new(first), FreshRing::new()?, links));
         Self { commands, retired, wake, thread }

@@ -6,7 +6,7 @@ use std::os::fd::RawFd;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::relay::{interface_dict, rule_dict};
+use super::relay::{flow_dict, interface_dict, rule_dict};
 use crate::error::Error;
 use crate::relay::{RuleStatus, WorkerCounters, WorkerPages};
 use crate::sys::scm_rights;
@@ -33,6 +33,18 @@ impl CounterPages {
     /// Read all pages; takes at most 0.1 s for each whose worker does not finish an update.
     fn read(&self, py: Python<'_>) -> CounterReading {
         CounterReading { counters: py.detach(|| self.pages.read()) }
+    }
+
+    /// Return the flows of these rules as `RelayCore.flows` does.
+    ///
+    /// None if no worker counts flows.
+    fn flows<'py>(
+        &self,
+        py: Python<'py>,
+        rules: Vec<String>,
+    ) -> PyResult<Option<Vec<Bound<'py, PyDict>>>> {
+        let flows = py.detach(|| self.pages.flows(&rules));
+        flows.map(|flows| flows.iter().map(|one| flow_dict(py, one)).collect()).transpose()
     }
 }
 

@@ -10,8 +10,8 @@ use pyo3::types::PyDict;
 use super::specs::read_rules;
 use crate::error::Error;
 use crate::relay::{
-    EgressMode, Ingress, InterfaceReport, LastLoss, OffloadMode, OutputReport, OutputWay, Rates,
-    Relay, Report, RuleChange, RuleReport, RuleWay, Settings, Share, errno_name,
+    EgressMode, FlowReport, Ingress, InterfaceReport, LastLoss, OffloadMode, OutputReport,
+    OutputWay, Rates, Relay, Report, RuleChange, RuleReport, RuleWay, Settings, Share, errno_name,
 };
 
 /// The longest time until Ctrl-C is noticed in a wait.
@@ -23,8 +23,8 @@ const MIN_BUFFER_BYTES: usize = 1 << 20;
 ///
 /// `workers` is the number of engines, at least 1; `buffer_bytes` the size of each one's receive
 /// buffers, at least 1 MiB; `cpus` the CPU of each engine, or empty. `verify_checksums` drops
-/// datagrams with a wrong UDP checksum. Raises RuleError for invalid values, InterfaceError for an
-/// error of the kernel.
+/// datagrams with a wrong UDP checksum, `flows` counts the flows of each rule. Raises RuleError for
+/// invalid values, InterfaceError for an error of the kernel.
 #[pyclass(frozen, module = "mcr._native")]
 pub(super) struct RelayCore {
     relay: Relay,
@@ -34,6 +34,7 @@ pub(super) struct RelayCore {
 #[pymethods]
 impl RelayCore {
     #[new]
+    #[expect(clippy::too_many_arguments, reason = "one for each setting, by position")]
     fn new(
         ingress: &str,
         egress: &str,
@@ -42,6 +43,7 @@ impl RelayCore {
         buffer_bytes: usize,
         cpus: Vec<usize>,
         verify_checksums: bool,
+        flows: bool,
     ) -> PyResult<Self> {
         let ingress = match ingress {
             "auto" => Ingress::permitted(),
@@ -77,6 +79,7 @@ impl RelayCore {
             buffer_bytes,
             cpus,
             verify_checksums,
+            flows,
             share,
         };
         Ok(Self { relay: Relay::new(settings)?, changed: Mutex::default() })
@@ -176,6 +179,18 @@ impl RelayCore {
         let report = py.detach(|| self.relay.report());
         report_dict(py, &report, self.ingress())
     }
+
+    /// Return the flows of these rules as dictionaries, those with the most datagrams first.
+    ///
+    /// None if they are not counted.
+    fn flows<'py>(
+        &self,
+        py: Python<'py>,
+        rules: Vec<String>,
+    ) -> PyResult<Option<Vec<Bound<'py, PyDict>>>> {
+        let flows = py.detach(|| self.relay.flows(&rules));
+        flows.map(|flows| flows.iter().map(|one| flow_dict(py, one)).collect()).transpose()
+    }
 }
 
 /// Create a ring as an engine does, and close it.
@@ -232,6 +247,7 @@ pub(super) fn rule_dict<'py>(py: Python<'py>, report: &RuleReport) -> PyResult<B
     fields.set_item("offload_reason", report.offload.reason())?;
     fields.set_item("matched", report.matched)?;
     fields.set_item("matched_bytes", report.matched_bytes)?;
+    fields.set_item("flows_evicted", report.flows_evicted)?;
     set_rates(&fields, report.rates)?;
     fields.set_item("last_source", report.last_source)?;
     fields.set_item("last_seen_age_ms", report.last_seen_age_ms)?;
@@ -240,6 +256,28 @@ pub(super) fn rule_dict<'py>(py: Python<'py>, report: &RuleReport) -> PyResult<B
     fields.set_item("other_port", report.other_port)?;
     fields.set_item("other_source", report.other_source)?;
     fields.set_item("outputs", outputs.collect::<PyResult<Vec<_>>>()?)?;
+    Ok(fields)
+}
+
+/// A flow as a dictionary.
+pub(super) fn flow_dict<'py>(py: Python<'py>, flow: &FlowReport) -> PyResult<Bound<'py, PyDict>> {
+    let fields = PyDict::new(py);
+    fields.set_item("rule", &flow.rule)?;
+    fields.set_item("source", flow.source.to_string())?;
+    fields.set_item("source_port", flow.source_port)?;
+    fields.set_item("group", flow.group.to_string())?;
+    fields.set_item("port", flow.port)?;
+    fields.set_item("datagrams", flow.datagrams)?;
+    fields.set_item("bytes", flow.bytes)?;
+    set_rates(&fields, flow.rates)?;
+    let [first_ms, last_ms] = flow.age_ms;
+    fields.set_item("first_seen_age_ms", first_ms)?;
+    fields.set_item("last_seen_age_ms", last_ms)?;
+    let [least, most] = flow.ttls;
+    fields.set_item("ttl_min", least)?;
+    fields.set_item("ttl_max", most)?;
+    let dscps: Vec<u16> = flow.dscps.iter().map(|&dscp| dscp.into()).collect();
+    fields.set_item("dscps", dscps)?;
     Ok(fields)
 }
 

@@ -43,6 +43,7 @@ use crate::sockets::xdp::survey::XdpSurvey;
 use crate::stats::{self, Found, metadata};
 use crate::sys::memory::SharedWords;
 pub use change::Prepared;
+pub use counters::flows::FlowReport;
 pub use counters::pages::{WorkerCounters, WorkerPages};
 pub use counters::rates::{Rate, Rates};
 use counters::report;
@@ -265,6 +266,13 @@ impl Relay {
         state.publish_kernel_counts();
         let Shared { workers, sampler, .. } = &*self.shared;
         report::read(&state, &links, &workers.pages(), sampler)
+    }
+
+    /// The flows of these rules, those with the most datagrams first; `None` if they are not counted.
+    #[must_use]
+    pub fn flows(&self, rules: &[String]) -> Option<Vec<FlowReport>> {
+        let Shared { workers, sampler, settings, .. } = &*self.shared;
+        settings.flows.then(|| sampler.flows(&workers.pages(), rules, report::now_ms()))
     }
 
     /// Writes the number of frames that the kernel lost, which only this process can query, to the

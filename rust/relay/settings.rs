@@ -21,6 +21,8 @@ pub struct Settings {
     pub cpus: Vec<usize>,
     /// Whether to verify UDP checksums that the kernel has not verified, and to drop wrong ones.
     pub verify_checksums: bool,
+    /// Whether to count the flows of each rule.
+    pub flows: bool,
     /// The share of this process, if several relay the same rules.
     pub share: Share,
 }
@@ -46,6 +48,7 @@ impl Settings {
             buffer_bytes,
             cpus: Vec::new(),
             verify_checksums: true,
+            flows: false,
             share: Share::WHOLE,
         }
     }

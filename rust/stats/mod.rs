@@ -5,8 +5,10 @@
 //! A page is a header and slots of equal size. A slot belongs to one interface, group, rule or
 //! output and has a generation, so that a reader notices when it was given to another owner. The
 //! writer keeps its own copy and publishes the changes once per turn under a sequence number (a
-//! seqlock), so that a reader gets consistent numbers without stopping the writer.
+//! seqlock), so that a reader gets consistent numbers without stopping the writer. `flows` is a table
+//! of senders behind the slots.
 
+mod flows;
 pub mod kernel;
 mod loss;
 pub mod metadata;
@@ -15,11 +17,14 @@ mod reader;
 mod takeover;
 mod totals;
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-use crate::packet::Discard;
+use crate::packet::{Datagram, Discard};
 use crate::sys::memory::{PrivateArray, SharedWords};
+use flows::FlowTable;
+pub use flows::{FlowRow, MAX_FLOWS, read_flows};
 pub use loss::{Loss, count_loss, count_send_error};
 pub use owner::{Grant, SlotOwner};
 pub use reader::{InterfaceCopy, Snapshot, alive_ms, read};
@@ -32,8 +37,10 @@ pub const SLOT_WORDS: usize = 32;
 pub const MAX_SLOTS: u32 = 65_536;
 /// The offset of the metadata, behind the header and the slots.
 const METADATA_START: usize = (MAX_SLOTS as usize + 1) * SLOT_WORDS;
+/// The offset of the flows, behind the metadata.
+const FLOWS_START: usize = METADATA_START + MAX_SLOTS as usize * metadata::WORDS;
 /// Words in a page.
-const PAGE_WORDS: usize = METADATA_START + MAX_SLOTS as usize * metadata::WORDS;
+const PAGE_WORDS: usize = FLOWS_START + flows::WORDS;
 /// A hash of the layout, which readers check.
 pub const LAYOUT: u64 = layout();
 
@@ -49,6 +56,8 @@ mod header {
     /// The last time at which the current process was alive, in milliseconds of
     /// CLOCK_MONOTONIC_COARSE.
     pub(super) const ALIVE_MS: usize = 5;
+    /// 1 while the current process counts flows.
+    pub(super) const FLOWS: usize = 6;
 }
 
 /// The word of every slot that holds its generation.
@@ -99,6 +108,8 @@ pub mod rule {
     /// Datagrams that would overtake others if the kernel merges; counted only while the check is
     /// on.
     pub const OVERTAKING: usize = 6;
+    /// Flows that gave way to others, of whatever rule.
+    pub const FLOWS_EVICTED: usize = 7;
 }
 
 /// The words of an output's slot.
@@ -146,7 +157,7 @@ pub struct Slot {
 pub type SlotWords = [u64; SLOT_WORDS];
 
 /// The position of each word, for the layout hash.
-const PLACES: [usize; 42] = [
+const PLACES: [usize; 47] = [
     SLOT_WORDS,
     header::LAYOUT,
     header::SEQUENCE,
@@ -154,7 +165,11 @@ const PLACES: [usize; 42] = [
     header::INCARNATIONS,
     header::USED,
     header::ALIVE_MS,
+    header::FLOWS,
     METADATA_START,
+    FLOWS_START,
+    flows::WORDS,
+    flows::ROW_WORDS,
     metadata::WORDS,
     metadata::GROUP,
     metadata::KERNEL_DROPS,
@@ -178,6 +193,7 @@ const PLACES: [usize; 42] = [
     rule::LAST_SEEN_MS,
     rule::LAST_SOURCE,
     rule::OVERTAKING,
+    rule::FLOWS_EVICTED,
     output::WANTED,
     output::SENT,
     output::SENT_BYTES,
@@ -241,6 +257,8 @@ pub struct Writer {
     words: PrivateArray<u64>,
     changed: Vec<u32>,
     is_changed: Box<[bool]>,
+    /// The flows of rules, if they are counted.
+    flows: Option<Box<FlowTable>>,
     sequence: u64,
     now_ms: u64,
 }
@@ -250,14 +268,39 @@ impl Writer {
     #[must_use]
     pub fn new(page: Arc<SharedWords>) -> Self {
         let sequence = page.words()[header::SEQUENCE].load(Ordering::Relaxed);
+        page.words()[header::FLOWS].store(0, Ordering::Relaxed);
         let slots = MAX_SLOTS as usize;
         Self {
             page,
             words: PrivateArray::new(slots * SLOT_WORDS),
             changed: Vec::with_capacity(slots),
             is_changed: vec![false; slots].into(),
+            flows: None,
             sequence,
             now_ms: 0,
+        }
+    }
+
+    /// Counts flows too, continuing those of an earlier process in the page.
+    pub fn count_flows(&mut self) {
+        let cells = &self.page.words()[FLOWS_START..FLOWS_START + flows::WORDS];
+        let found = cells.chunks_exact(flows::ROW_WORDS).filter_map(|cells| {
+            let mut words = [0; flows::ROW_WORDS];
+            copy(cells, &mut words);
+            flows::resumed(&words)
+        });
+        let seed = RandomState::new().hash_one(0);
+        self.flows = Some(Box::new(FlowTable::new(found, seed)));
+        self.page.words()[header::FLOWS].store(1, Ordering::Relaxed);
+    }
+
+    /// Counts a datagram for its flow, if flows are counted.
+    #[inline]
+    pub fn count_flow(&mut self, slot: u32, datagram: &Datagram) {
+        let Some(flows) = &mut self.flows else { return };
+        let slots: &[SlotWords] = self.words.as_chunks().0;
+        if let Some(evicted) = flows.count(slot, slots, datagram, self.now_ms) {
+            self.slot(evicted)[rule::FLOWS_EVICTED] += 1;
         }
     }
 
@@ -330,12 +373,20 @@ impl Writer {
                 cell.store(*word, Ordering::Relaxed);
             }
         }
+        if let Some(flows) = &mut self.flows {
+            for (at, words) in flows.take_changes() {
+                let start = FLOWS_START + at * flows::ROW_WORDS;
+                for (cell, word) in cells[start..start + flows::ROW_WORDS].iter().zip(words) {
+                    cell.store(*word, Ordering::Relaxed);
+                }
+            }
+        }
         self.sequence += 2;
         cells[header::SEQUENCE].store(self.sequence, Ordering::Release);
     }
 }
 
-fn copy(cells: &[AtomicU64], words: &mut SlotWords) {
+fn copy<const N: usize>(cells: &[AtomicU64], words: &mut [u64; N]) {
     for (cell, word) in cells.iter().zip(words) {
         *word = cell.load(Ordering::Relaxed);
     }

@@ -125,7 +125,10 @@ impl SlotOwner {
             OwnerKind::Output => balance_output(&mut resumed),
             // Any two halves form an address.
             OwnerKind::Group => copy_address(&mut resumed, words, super::group::OTHER_SOURCE),
-            OwnerKind::Rule => copy_address(&mut resumed, words, rule::LAST_SOURCE),
+            OwnerKind::Rule => {
+                copy_address(&mut resumed, words, rule::LAST_SOURCE);
+                resumed[rule::FLOWS_EVICTED] = words[rule::FLOWS_EVICTED].min(MOST);
+            }
         }
         resumed
     }

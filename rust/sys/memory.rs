@@ -52,11 +52,13 @@ unsafe impl Send for Anonymous {}
 /// A number: every pattern of bits is one.
 pub trait Number: Copy + sealed::Sealed {}
 impl Number for u8 {}
+impl Number for u32 {}
 impl Number for u64 {}
 
 mod sealed {
     pub trait Sealed {}
     impl Sealed for u8 {}
+    impl Sealed for u32 {}
     impl Sealed for u64 {}
 }
 

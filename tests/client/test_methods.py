@@ -76,7 +76,7 @@ def test_all_values(client: mcr.Client, control: FakeSupervisor, revision: int) 
     assert isinstance(stats, mcr.DaemonStats)
     assert stats.revision == revision + 1
     dropped = {why: int(why == "no_rule") for why in stats.totals.dropped}
-    assert stats.totals == mcr.Totals(11, 10, dropped, 10, 9, 1, 0)
+    assert stats.totals == mcr.Totals(11, 10, dropped, 10, 9, 1, 0, 1100)
     assert stats.rules[0].outputs[0].lost == 1
     assert stats.imbalances() == ()
     assert stats.rates_since(stats)[stats.rules[0].id].matched_pps == 0

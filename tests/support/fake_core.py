@@ -23,6 +23,7 @@ class FakeCore:
         buffer_bytes: int,
         cpus: Sequence[int],
         verify_checksums: bool,
+        flows: bool,
     ) -> None:
         self.ingress = "udp" if ingress == "auto" else ingress
         self.egress = egress
@@ -31,6 +32,7 @@ class FakeCore:
         self.buffer_bytes = buffer_bytes
         self.cpus = cpus
         self.verify_checksums = verify_checksums
+        self.flows_counted = flows
         self.rules: dict[str, dict[str, Any]] = {}
         """The specifications, by id."""
         self.changes: list[tuple[int, int]] = []
@@ -133,6 +135,7 @@ class FakeCore:
             "offload_reason": "off",
             "matched": 0,
             "matched_bytes": 0,
+            "flows_evicted": 0,
             "rate_1s": None,
             "rate_10s": None,
             "last_source": None,

@@ -177,6 +177,7 @@ class WorkerProcess:
             "cpu": None,
             "buffer_bytes": 1 << 20,
             "verify_checksums": True,
+            "flows": False,
             "ingress": resources.ingress,
             "egress": "auto",
             "offload": "off",

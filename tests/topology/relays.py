@@ -23,6 +23,7 @@ class Options(TypedDict, total=False):
     hosts: Literal["first", "all"]
     cpus: Sequence[int] | str
     verify_checksums: bool
+    flows: bool
 
 
 @contextlib.contextmanager

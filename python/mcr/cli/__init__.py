@@ -90,6 +90,7 @@ COMMANDS: Mapping[str, CommandEntry] = {
         _RULES,
         ("mcr stats", "mcr stats feed-a --watch", "mcr stats --json"),
     ),
+    "flows": CommandEntry("flows:flows", _RULES, ("mcr flows", "mcr flows feed-a --json")),
     "doctor": CommandEntry(
         "doctor:doctor",
         _DIAGNOSE,

@@ -63,6 +63,12 @@ AcceptBadChecksums = Annotated[
         help="Also relay datagrams with a wrong UDP checksum (ingress packet only).",
     ),
 ]
+FlowsOption = Annotated[
+    bool,
+    typer.Option(
+        "--flows", help="Count who sends to each rule: source addresses and ports, TTL and DSCP."
+    ),
+]
 SocketOption = Annotated[
     str | None,
     typer.Option("--socket", metavar="PATH", help="The daemon's socket; by default this user's."),

@@ -24,6 +24,7 @@ from .options import (
     CpusOption,
     DurationOption,
     EgressOption,
+    FlowsOption,
     HostsOption,
     IngressOption,
     OffloadOption,
@@ -55,6 +56,7 @@ def relay(
     hosts: HostsOption = "first",
     cpus: CpusOption = None,
     accept_bad_checksums: AcceptBadChecksums = False,
+    flows: FlowsOption = False,
     user: Annotated[
         str | None,
         typer.Option(
@@ -82,6 +84,7 @@ def relay(
         workers=workers,
         cpus=places,
         verify_checksums=not accept_bad_checksums,
+        flows=flows,
         hosts=hosts,
     )
     with hangup_held():  # host names are resolved at the start anyway

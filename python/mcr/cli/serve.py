@@ -22,6 +22,7 @@ from .options import (
     AcceptBadChecksums,
     CpusOption,
     EgressOption,
+    FlowsOption,
     HostsOption,
     IngressOption,
     OffloadOption,
@@ -96,6 +97,7 @@ def serve(
     offload: OffloadOption = "off",
     hosts: HostsOption = "first",
     accept_bad_checksums: AcceptBadChecksums = False,
+    flows: FlowsOption = False,
     log_level: _LogLevel = "info",
 ) -> None:
     """Run the daemon, which relays by the rules that clients set.
@@ -125,6 +127,7 @@ def serve(
         hosts=hosts,
         log_level=log_level,
         verify_checksums=not accept_bad_checksums,
+        flows=flows,
     )
     become_supervisor(settings)
 

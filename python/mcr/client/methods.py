@@ -14,6 +14,7 @@ from ..protocol.results import (
     ChangeResult,
     DaemonStats,
     EventPosition,
+    FlowList,
     Hello,
     HostChanges,
     InterfaceInfo,
@@ -197,6 +198,19 @@ def stats(rules: Iterable[KnownRule] | None = None) -> Call[DaemonStats]:
         RuleError: the daemon has no such rule.
     """
     return _call("stats", _given(rules=_ids(rules)), DaemonStats)
+
+
+def flows(rules: Iterable[KnownRule] | None = None, *, limit: int = 1000) -> Call[FlowList]:
+    """List who sends to all rules or the given ones, those with the most datagrams first.
+
+    Args:
+        rules: the rules.
+        limit: the largest number of flows to return, 1 to 10000.
+
+    Raises:
+        RuleError: the daemon has no such rule.
+    """
+    return _call("flows", _given(rules=_ids(rules), limit=limit), FlowList)
 
 
 def workers() -> Call[tuple[WorkerInfo, ...]]:

@@ -167,6 +167,7 @@ class Client:
     disable_rule = _method(methods.disable_rule)
     replace_rules = _method(methods.replace_rules)
     stats = _method(methods.stats)
+    flows = _method(methods.flows)
     workers = _method(methods.workers)
     interfaces = _method(methods.interfaces)
     log_levels = _method(methods.log_levels)

@@ -34,6 +34,8 @@ class DaemonSettings:
     log_level: Level = "info"
     verify_checksums: bool = True
     """Whether datagrams with a wrong UDP checksum are dropped."""
+    flows: bool = False
+    """Whether workers count the flows of each rule."""
 
     def to_text(self) -> str:
         """Serialize the settings into one command-line argument."""

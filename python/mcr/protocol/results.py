@@ -11,7 +11,7 @@ from ..choices import Relayer, Way
 from ..json_codec import Count, JsonObject, decode_object
 from ..rules.fields import Address, Ttl
 from ..rules.hostnames import HostChange
-from ..stats import OutputLoss, RuleFacts, StateCode, Stats
+from ..stats import FlowStats, OutputLoss, RuleFacts, StateCode, Stats
 from ..stats.model import NO_FACTS
 
 
@@ -186,6 +186,22 @@ class DaemonStats(Stats):
     totals: Totals
     stale_workers: tuple[int, ...]
     """The workers whose counters cannot be read; their last known counts are included."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlowList(JsonObject):
+    """The flows of rules, over all workers, those with the most datagrams first."""
+
+    revision: Count
+    counted: bool
+    """Whether the daemon counts flows (`mcr serve --flows`)."""
+    flows: tuple[FlowStats, ...]
+    total: Count
+    """The number of known flows; more than those listed if a limit was reached."""
+    time: float = field(default=0.0, compare=False)
+    """The Unix time of the answer, in seconds."""
+    uptime_s: float = field(default=0.0, compare=False)
+    """The time since the control process started, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)

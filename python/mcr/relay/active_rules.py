@@ -14,8 +14,8 @@ from ..rules import Rule
 from ..rules.hostnames import HostName, HostResolver, ResolvedHosts
 from ..rules.ruleset import RulePlan, RuleSet
 from ..rules.spec import rule_specs
-from ..stats import Stats
-from ..stats.report import stats_from_report
+from ..stats import FlowStats, Stats
+from ..stats.report import flow_stats, stats_from_report
 from .candidate_rules import CandidateRules
 from .settings import RelaySettings
 
@@ -69,6 +69,7 @@ class ActiveRules:
             settings.buffer_bytes,
             settings.cpus,
             settings.verify_checksums,
+            settings.flows,
         )
         active = cls(core)
         try:
@@ -125,6 +126,13 @@ class ActiveRules:
         """Return one consistent reading of all counters."""
         self._catch_up()
         return stats_from_report(self.core.stats(), self._set.active, self._set.before, uptime_s)
+
+    def flows(self, rule_ids: Iterable[str] | None) -> tuple[FlowStats, ...] | None:
+        """Return the flows of all rules or of these; None if they are not counted."""
+        self._catch_up()
+        every = [rule.id for rule in self.rules]
+        flows = self.core.flows(every if rule_ids is None else list(rule_ids))
+        return None if flows is None else tuple(map(flow_stats, flows))
 
     def change(
         self,

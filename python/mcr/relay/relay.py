@@ -14,7 +14,7 @@ from ..choices import Egress, Hosts, IngressChoice, Offload
 from ..errors import McrError, RuleError
 from ..rules import Rule, parse_rules
 from ..rules.hostnames import HostChange, HostResolver, resolve_again
-from ..stats import Stats
+from ..stats import FlowStats, Stats
 from .active_rules import ActiveRules
 from .candidate_rules import CandidateRules
 from .lifecycle import Lifecycle
@@ -47,6 +47,7 @@ class Relay:
         buffer_bytes: int = BUFFER_BYTES,
         cpus: Iterable[int] | str | None = None,
         verify_checksums: bool = True,
+        flows: bool = False,
         hosts: Hosts = "first",
     ) -> None:
         """Parse the rules; open nothing yet.
@@ -69,6 +70,7 @@ class Relay:
                 single worker, and each of several has its own CPU if there are enough.
             verify_checksums: drop datagrams whose UDP checksum is wrong as `bad_checksum`; False
                 relays them, with a valid one (`packet` only: for `udp` the kernel decides).
+            flows: count the flows of each rule, for `flows()`.
             hosts: whether copies go to the `first` address of an output's host name or to `all`.
 
         Raises:
@@ -85,6 +87,7 @@ class Relay:
             buffer_bytes=buffer_bytes,
             cpus=cpus,
             verify_checksums=verify_checksums,
+            flows=flows,
             hosts=hosts,
         )
         self._candidate = CandidateRules(rules)
@@ -290,6 +293,22 @@ class Relay:
         """
         with self._life.locked():
             return self._opened().stats(self._life.uptime_s)
+
+    def flows(self, *rules: Rule | str) -> tuple[FlowStats, ...]:
+        """Return who sends to all rules or the given ones, those with the most datagrams first.
+
+        At most 8192 flows are known for each worker; the least recent give way to new ones
+        (`RuleStats.flows_evicted`).
+
+        Raises:
+            RuleError: there is no such rule.
+            McrError: the relay is not open, or does not count flows (`flows=True`).
+        """
+        with self._life.locked():
+            found = self._opened().flows([self._find(rule) for rule in rules] if rules else None)
+        if found is None:
+            raise McrError("the relay does not count flows; create it with flows=True")
+        return found
 
     @property
     def error(self) -> str | None:

@@ -28,6 +28,8 @@ class RelaySettings:
     cpus: tuple[int, ...]
     """The CPU of each worker; empty leaves the choice to the kernel."""
     verify_checksums: bool
+    flows: bool
+    """Whether the flows of each rule are counted."""
     hosts: Hosts
     """The addresses of an output's host name that get copies."""
 
@@ -42,6 +44,7 @@ class RelaySettings:
         buffer_bytes: int,
         cpus: Iterable[int] | str | None,
         verify_checksums: bool,
+        flows: bool,
         hosts: Hosts,
     ) -> Self:
         """Settings as `Relay` takes them.
@@ -71,5 +74,13 @@ class RelaySettings:
         if hosts not in get_args(Hosts):
             raise ValueError(f"hosts: must be first or all, not {hosts!r}")
         return cls(
-            ingress, egress, offload, workers, buffer_bytes, numbers, verify_checksums, hosts
+            ingress,
+            egress,
+            offload,
+            workers,
+            buffer_bytes,
+            numbers,
+            verify_checksums,
+            flows,
+            hosts,
         )

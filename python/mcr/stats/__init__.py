@@ -1,6 +1,7 @@
 """Counters of a relay, and the status of its rules."""
 
 from .model import (
+    FlowStats,
     InterfaceStats,
     OutputLoss,
     OutputStats,
@@ -13,6 +14,7 @@ from .model import (
 from .rule_state import StateCode
 
 __all__ = [
+    "FlowStats",
     "InterfaceStats",
     "OutputLoss",
     "OutputStats",

@@ -133,9 +133,9 @@ class RuleStats(JsonObject):
     `state` describes its state in one sentence, for people. `state_code` is the state for programs
     (docs/observability.md), `facts` what both follow from.
     `rate_1s` and `rate_10s` are the rates of `matched` and of what all outputs dropped, as those of
-    an interface.
-    `offload` is who relays it now, the engine or the kernel, `offload_reason` a word for why that
-    is not the kernel, or None.
+    an interface. `flows_evicted` counts the flows of it that gave way to others where flows are
+    counted. `offload` is who relays it now, the engine or the kernel, `offload_reason` a word for
+    why that is not the kernel, or None.
     """
 
     id: str
@@ -147,6 +147,7 @@ class RuleStats(JsonObject):
     outputs: tuple[OutputStats, ...]
     state_code: StateCode | None = None
     facts: RuleFacts = field(default=NO_FACTS, compare=False)
+    flows_evicted: Count = 0
     rate_1s: Rate | None = field(default=None, compare=False)
     rate_10s: Rate | None = field(default=None, compare=False)
     offload: Relayer = "engine"
@@ -156,6 +157,31 @@ class RuleStats(JsonObject):
     def lost(self) -> int:
         """The copies that were not sent, over all outputs."""
         return sum(output.lost for output in self.outputs)
+
+
+@dataclass(frozen=True, slots=True)
+class FlowStats(JsonObject):
+    """What one sender sent to one group and port of a rule.
+
+    `rule` is the rule's id. `first_seen` and `last_seen` are Unix times in seconds, right to 10 ms;
+    `ttl_min`, `ttl_max` and `dscps` what its datagrams carried. `rate_1s` and `rate_10s` are those
+    of `datagrams` and `bytes`, as those of an interface.
+    """
+
+    rule: str
+    source: str
+    source_port: Count
+    group: str
+    port: Count
+    datagrams: Count
+    bytes: Count
+    first_seen: float
+    last_seen: float
+    ttl_min: Count
+    ttl_max: Count
+    dscps: tuple[Count, ...]
+    rate_1s: Rate | None = field(default=None, compare=False)
+    rate_10s: Rate | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

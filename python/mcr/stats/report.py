@@ -12,7 +12,16 @@ from ..rules import Output, Rule
 from ..rules.active_rule import ActiveRule
 from ..rules.precedence import covers
 from ..rules.spec import ResolvedInput, ResolvedOutput, ResolvedRule
-from .model import InterfaceStats, OutputLoss, OutputStats, Rate, RuleFacts, RuleStats, Stats
+from .model import (
+    FlowStats,
+    InterfaceStats,
+    OutputLoss,
+    OutputStats,
+    Rate,
+    RuleFacts,
+    RuleStats,
+    Stats,
+)
 from .rule_state import InputTrouble, MoreSpecificRule, OutputStatus, RuleStatus, rule_state
 
 Counts = Mapping[str, Any]
@@ -124,6 +133,15 @@ def interface_stats(counts: Counts) -> InterfaceStats:
     return InterfaceStats(**{**counts, **_rates(counts)})
 
 
+def flow_stats(counts: Counts) -> FlowStats:
+    """Return the statistics of one flow."""
+    now_s = time.time()
+    ages = {name: counts[f"{name}_age_ms"] for name in ("first_seen", "last_seen")}
+    own = {name: count for name, count in counts.items() if not name.endswith("_age_ms")}
+    moments = {name: round(now_s - age_ms / 1000, 2) for name, age_ms in ages.items()}
+    return FlowStats(**{**own, **moments, **_rates(counts), "dscps": tuple(counts["dscps"])})
+
+
 def rule_stats(
     rule: Rule, resolved: ResolvedRule, counts: Counts, preceding: PrecedingRules | None = None
 ) -> RuleStats:
@@ -155,6 +173,7 @@ def rule_stats(
         outputs=outputs,
         state_code=state.code,
         facts=_facts(now_s, status),
+        flows_evicted=counts["flows_evicted"],
         **_rates(counts),
         offload=counts["offload"],
         offload_reason=counts["offload_reason"],

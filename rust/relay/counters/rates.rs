@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::stats::{SlotOwner, SlotTotals, Snapshot};
+use crate::stats::{FlowRow, SlotOwner, SlotTotals, Snapshot};
 
 /// The windows of rates.
 const WINDOWS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)];
@@ -51,8 +51,13 @@ pub(super) struct RateHistory {
 }
 
 impl RateHistory {
-    /// Adds a sample of these pages, unless the last one is recent.
-    pub(super) fn add<'a>(&mut self, now: Instant, pages: impl Iterator<Item = &'a Snapshot>) {
+    /// Adds a sample of these pages and their flows, unless the last one is recent.
+    pub(super) fn add<'a>(
+        &mut self,
+        now: Instant,
+        pages: impl Iterator<Item = &'a Snapshot>,
+        flows: impl Iterator<Item = Vec<FlowRow>>,
+    ) {
         let last = self.samples.back();
         if last.is_some_and(|last| now.duration_since(last.at) < INTERVAL - TOLERANCE) {
             return;
@@ -60,6 +65,9 @@ impl RateHistory {
         let mut totals: HashMap<u64, SlotTotals> = HashMap::new();
         for (owner, counted) in pages.flat_map(Snapshot::totals) {
             *totals.entry(owner.tag()).or_default() += counted;
+        }
+        for row in flows.flatten() {
+            *totals.entry(row.tag()).or_default() += row.totals();
         }
         let mut before: Option<Instant> = None;
         self.samples.retain(|sample| {
@@ -94,10 +102,15 @@ impl RateWindows {
     /// The rates of an owner that has now counted `totals`. Counters that are lower than before
     /// have restarted from 0.
     pub(super) fn rates(&self, owner: SlotOwner, totals: SlotTotals) -> Rates {
+        self.rates_of(owner.tag(), totals)
+    }
+
+    /// The same for an owner, or a flow, with this tag.
+    pub(super) fn rates_of(&self, tag: u64, totals: SlotTotals) -> Rates {
         self.starts.each_ref().map(|start| {
             let start = start.as_ref()?;
             let seconds = self.now.duration_since(start.at).as_secs_f64();
-            let before = start.totals.get(&owner.tag()).copied().unwrap_or_default();
+            let before = start.totals.get(&tag).copied().unwrap_or_default();
             let SlotTotals { datagrams, bytes, dropped } =
                 totals.checked_sub(before).unwrap_or(totals);
             #[expect(clippy::cast_precision_loss, reason = "a rate is no exact number")]
@@ -144,7 +157,7 @@ mod tests {
             writer.publish();
             let snapshot = Snapshot::take(page.view()).unwrap();
             let offset = Duration::from_millis(500 * half);
-            history.add(start + offset, std::iter::once(&snapshot));
+            history.add(start + offset, std::iter::once(&snapshot), std::iter::empty());
         }
         (history, start + Duration::from_secs(seconds))
     }

@@ -69,6 +69,8 @@ pub struct RuleReport {
     pub matched_bytes: u64,
     /// The rates of these, and of the copies that the outputs dropped.
     pub rates: Rates,
+    /// Flows of it that gave way to others in the table of flows.
+    pub flows_evicted: u64,
     /// The source address of the last matched datagram.
     pub last_source: Option<IpAddr>,
     /// The age of the last matched datagram, in milliseconds.
@@ -222,6 +224,7 @@ impl RuleReport {
             matched: counted[rule::MATCHED],
             matched_bytes: counted[rule::MATCHED_BYTES],
             rates: [None; 2],
+            flows_evicted: counted[rule::FLOWS_EVICTED],
             last_source: address(&newest_rule[rule::LAST_SOURCE..]),
             last_seen_age_ms: age(newest_rule[rule::LAST_SEEN_MS], now_ms),
             group_seen: sum(groups)[group::UNMATCHED],

@@ -4,9 +4,10 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use super::flows::{self, FlowReport};
 use super::rates::{INTERVAL, RateHistory, RateWindows};
 use crate::error::{Error, Result};
-use crate::stats::Snapshot;
+use crate::stats::{Snapshot, read_flows};
 use crate::sys::memory::SharedWords;
 
 /// The samples of the pages of this process, and the thread that takes them.
@@ -35,7 +36,8 @@ impl RateSampler {
                 let taken: Vec<_> =
                     pages.iter().filter_map(|page| Snapshot::take(page.view())).collect();
                 let mut samples = history.lock().unwrap_or_else(PoisonError::into_inner);
-                samples.add(Instant::now(), taken.iter());
+                let flows = pages.iter().filter_map(|page| read_flows(page.view()));
+                samples.add(Instant::now(), taken.iter(), flows);
                 drop(samples);
                 if ended.recv_timeout(INTERVAL) != Err(RecvTimeoutError::Timeout) {
                     return;
@@ -51,6 +53,17 @@ impl RateSampler {
     /// Ends the thread; the samples stay.
     pub(in crate::relay) fn stop(&self) {
         self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// The flows of these rules in the pages.
+    pub(in crate::relay) fn flows(
+        &self,
+        pages: &[Arc<SharedWords>],
+        rules: &[String],
+        now_ms: u64,
+    ) -> Vec<FlowReport> {
+        let rows = pages.iter().filter_map(|page| read_flows(page.view()));
+        flows::report(rows, rules, &self.windows(), now_ms)
     }
 
     /// The windows that end now.

@@ -215,6 +215,7 @@ impl EngineThreads {
             page,
             buffer_bytes: self.settings.buffer_bytes,
             verify_checksums: self.settings.verify_checksums,
+            flows: self.settings.flows,
         };
         let ring = self.ring()?;
         let exits = self.exits.clone();

@@ -16,7 +16,7 @@ use crate::sys::memory::WordsView;
 /// How long a reader waits for the writer of one slot, which may have died while publishing.
 const SLOT_PATIENCE: Duration = Duration::from_millis(500);
 /// How long a reader of a whole page waits for all slots together.
-const PAGE_PATIENCE: Duration = Duration::from_millis(100);
+pub(super) const PAGE_PATIENCE: Duration = Duration::from_millis(100);
 
 /// The most interfaces read from a page: no host has more.
 const MAX_INTERFACES: usize = 4096;
@@ -40,7 +40,7 @@ pub fn alive_ms(page: WordsView<'_>) -> u64 {
     alive.filter(|_| is_ours(page)).unwrap_or(0)
 }
 
-fn is_ours(page: WordsView<'_>) -> bool {
+pub(super) fn is_ours(page: WordsView<'_>) -> bool {
     page.count() == PAGE_WORDS && page.load(header::LAYOUT, Ordering::Acquire) == Some(LAYOUT)
 }
 
@@ -183,19 +183,27 @@ impl Snapshot {
 }
 
 /// The time limit of a reader.
-struct Patience {
+pub(super) struct Patience {
     attempts: u32,
     ends: Instant,
 }
 
 impl Patience {
-    fn new(most: Duration) -> Self {
+    pub(super) fn new(most: Duration) -> Self {
         Self { attempts: 0, ends: Instant::now() + most }
     }
 
     /// Reads a slot, unless the writer publishes all the time.
     fn read(&mut self, page: WordsView<'_>, index: u32) -> Option<SlotWords> {
-        let cells = slot_cells(index);
+        self.read_words(page, slot_cells(index))
+    }
+
+    /// Reads these cells, unless the writer publishes all the time.
+    pub(super) fn read_words<const N: usize>(
+        &mut self,
+        page: WordsView<'_>,
+        cells: Range<usize>,
+    ) -> Option<[u64; N]> {
         loop {
             if let Some(words) = read_undisturbed(page, cells.clone()) {
                 return Some(words);
@@ -226,18 +234,18 @@ impl Patience {
     }
 }
 
-fn slot_cells(index: u32) -> Range<usize> {
+pub(super) fn slot_cells(index: u32) -> Range<usize> {
     let start = (index as usize + 1) * SLOT_WORDS;
     start..start + SLOT_WORDS
 }
 
-/// Reads the slot, unless the writer published meanwhile.
-fn read_undisturbed(page: WordsView<'_>, cells: Range<usize>) -> Option<SlotWords> {
+/// Reads these cells, unless the writer published meanwhile.
+fn read_undisturbed<const N: usize>(page: WordsView<'_>, cells: Range<usize>) -> Option<[u64; N]> {
     let before = page.load(header::SEQUENCE, Ordering::Acquire)?;
     if !before.is_multiple_of(2) {
         return None;
     }
-    let mut words = [0; SLOT_WORDS];
+    let mut words = [0; N];
     for (word, cell) in words.iter_mut().zip(page.relaxed(cells.start, cells.len())?) {
         *word = cell;
     }

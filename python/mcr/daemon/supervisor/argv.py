@@ -69,6 +69,7 @@ def worker_command(
         "cpu": settings.cpus[number] if settings.cpus else None,
         "buffer_bytes": settings.buffer_bytes,
         "verify_checksums": settings.verify_checksums,
+        "flows": settings.flows,
         "ingress": settings.ingress,
         "egress": settings.egress,
         "offload": settings.offload,

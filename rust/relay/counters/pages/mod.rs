@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use super::flows::{self, FlowReport};
 use super::rates::{RateHistory, RateWindows};
 use super::report::{InterfaceReport, OutputReport, RuleReport, now_ms};
 use crate::error::{Error, Result};
@@ -67,8 +68,23 @@ impl WorkerPages {
         let alive = alive.map(|then| (then != 0).then(|| now_ms.saturating_sub(then)));
         let now = Instant::now();
         let windows = history.windows(now);
-        history.add(now, last.iter().map(|page| &**page));
+        let flows = self.pages.iter().filter_map(|page| stats::read_flows(page.view()));
+        history.add(now, last.iter().map(|page| &**page), flows);
         WorkerCounters { snapshots: last.clone(), windows, stale, alive_age_ms: alive.collect() }
+    }
+}
+
+impl WorkerPages {
+    /// The flows of these rules; `None` if no worker counts flows.
+    #[must_use]
+    pub fn flows(&self, rules: &[String]) -> Option<Vec<FlowReport>> {
+        let known = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let windows = known.1.windows(Instant::now());
+        drop(known);
+        let read = self.pages.iter().filter_map(|page| stats::read_flows(page.view()));
+        let read: Vec<_> = read.collect();
+        let is_counted = !read.is_empty();
+        is_counted.then(|| flows::report(read.into_iter(), rules, &windows, now_ms()))
     }
 }
 

@@ -21,6 +21,7 @@ from ....protocol.results import (
     ChangeResult,
     DaemonStats,
     EventPosition,
+    FlowList,
     Hello,
     HostChanges,
     InterfaceInfo,
@@ -78,6 +79,7 @@ SHAPES: Mapping[str, MethodSchema] = {
     "rules.disable": MethodSchema(params.RefsParams, ChangeResult),
     "rules.replace": MethodSchema(params.ReplaceParams, ChangeResult),
     "stats": MethodSchema(params.SelectionParams, DaemonStats),
+    "flows": MethodSchema(params.FlowsParams, FlowList),
     "workers.list": MethodSchema(params.NoParams, WorkerList),
     "interfaces.list": MethodSchema(params.NoParams, InterfaceList),
     "logs.get": MethodSchema(params.NoParams, LogLevels),
@@ -129,6 +131,7 @@ class Methods:
             "rules.disable": self._rules_disable,
             "rules.replace": self._rules_replace,
             "stats": self._stats,
+            "flows": self._flows,
             "workers.list": self._workers_list,
             "interfaces.list": self._interfaces_list,
             "logs.get": self._logs_get,
@@ -225,6 +228,19 @@ class Methods:
         revision = self._daemon.book.revision
         reading = await self._daemon.counters.read()
         return await self._daemon.counters.stats(reading, rules, revision)
+
+    async def _flows(self, _client: Connection, given: params.FlowsParams) -> Encoded:
+        rules, _aside = self._selected(given.rules)
+        revision = self._daemon.book.revision
+        found = await self._daemon.counters.flows(rules)
+
+        def encode() -> Encoded:
+            flows, is_counted = found or (), found is not None
+            shown = tuple(flows[: given.limit])
+            answer = FlowList(revision, is_counted, shown, len(flows), **self._moment())
+            return Encoded(encode_in_pieces(answer, "flows"))
+
+        return await self._in_thread(encode)
 
     async def _workers_list(self, _client: Connection, _given: params.NoParams) -> WorkerList:
         workers = tuple(worker.info() for worker in self._daemon.pool.workers)

@@ -126,6 +126,13 @@ class SelectionParams(Params):
     rules: RuleRefs | None = None
 
 
+class FlowsParams(SelectionParams):
+    """The flows of rules, with a limit."""
+
+    limit: Annotated[int, Field(ge=1, le=10_000)] = 1000
+    """The largest number of flows in the answer."""
+
+
 class RuleParams(Params):
     """One rule, by its id or name."""
 

@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 from ...._native import CounterPages, CounterReading
 from ....json_codec import encode_in_pieces
 from ....protocol.results import DaemonStats, Totals
-from ....stats import InterfaceStats, RuleStats
-from ....stats.report import PrecedingRules, RuleCounts, interface_stats, rule_stats
+from ....stats import FlowStats, InterfaceStats, RuleStats
+from ....stats.report import PrecedingRules, RuleCounts, flow_stats, interface_stats, rule_stats
 from ....stats.rule_state import InputTrouble
 from ..api.jsonrpc import Encoded
 from ..rules.draft import RuleRecord
@@ -109,6 +109,16 @@ class CounterReader:
     ) -> list[RuleStats]:
         """The statistics of these rules."""
         return await self._in_thread(lambda: list(self._rule_stats(reading, rules)))
+
+    async def flows(self, rule_ids: Iterable[str]) -> list[FlowStats] | None:
+        """The flows of these rules; None if no worker counts flows."""
+        ids = list(rule_ids)
+
+        def read() -> list[FlowStats] | None:
+            flows = self._pages.flows(ids)
+            return None if flows is None else [*map(flow_stats, flows)]
+
+        return await self._in_thread(read)
 
     async def stats(
         self, reading: Reading, rules: Mapping[str, RuleRecord], revision: int
