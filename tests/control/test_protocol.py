@@ -81,7 +81,7 @@ def test_changes_of_rules(client: RawClient, supervisor: FakeSupervisor) -> None
 def test_an_existing_rule_is_kept(client: RawClient, supervisor: FakeSupervisor) -> None:
     """Unchanged, whatever name or state is requested; workers get no request."""
     (one,) = ids(call(client, "rules.add", rules=[ONE])["added"])
-    before = call(client, "rules.list")
+    before = call(client, "rules.list")["rules"]
     worker = supervisor.workers[0]
     worker.asked.clear()
     again = call(client, "rules.add", rules=[ONE], expected_revision=1)
@@ -94,7 +94,7 @@ def test_an_existing_rule_is_kept(client: RawClient, supervisor: FakeSupervisor)
         "rule 1: already exists and keeps its name 'one'",
         "rule 1: already exists and stays enabled",
     ]
-    assert call(client, "rules.list") == before
+    assert call(client, "rules.list")["rules"] == before
     assert "prepare" not in worker.asked
     mixed = call(client, "rules.add", rules=[TWO, ONE, THREE])
     assert (mixed["revision"], mixed["kept"], len(mixed["added"])) == (2, [one], 2)
