@@ -41,6 +41,7 @@ pub(super) fn count_match(counters: &mut Writer, slot: u32, arrival: &Arrival) {
     words[rule::MATCHED_BYTES] += u64::from(datagram.payload.len);
     words[rule::LAST_SEEN_MS] = now_ms;
     store_address(&mut words[rule::LAST_SOURCE..], datagram.source);
+    counters.count_flow(slot, *datagram);
 }
 
 /// Counts a datagram if GRO lets it overtake others.

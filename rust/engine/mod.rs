@@ -173,11 +173,7 @@ impl Engine {
                         self.intake.readable(token, failed, &mut self.counters);
                     }
                     RingEvent::Received { token, buffer, armed } => {
-                        if self.channels.flows {
-                            self.handle_received::<true>(token, buffer, armed)?;
-                        } else {
-                            self.handle_received::<false>(token, buffer, armed)?;
-                        }
+                        self.handle_received(token, buffer, armed)?;
                     }
                 }
             }
@@ -202,11 +198,7 @@ impl Engine {
                 let Some((token, buffer)) = self.intake.take_slot(number, &mut self.ring) else {
                     break;
                 };
-                if self.channels.flows {
-                    self.handle_received::<true>(token, buffer, true)?;
-                } else {
-                    self.handle_received::<false>(token, buffer, true)?;
-                }
+                self.handle_received(token, buffer, true)?;
                 left -= 1;
             }
             are_all &= left > 0;
@@ -216,19 +208,14 @@ impl Engine {
     }
 
     #[inline]
-    fn handle_received<const FLOWS: bool>(
-        &mut self,
-        token: u32,
-        buffer: Buffer,
-        armed: bool,
-    ) -> io::Result<()> {
+    fn handle_received(&mut self, token: u32, buffer: Buffer, armed: bool) -> io::Result<()> {
         let Self { ring, plan, intake, window, egress, counters, .. } = self;
         let read = intake.read(token, ring.bytes(&buffer), plan, counters);
         if !armed {
             intake.disarmed(token);
         }
         let Some((arrival, rules)) = read else { return self.handle_unmatched(token, buffer) };
-        Lanes { ring, plan, window, egress, counters }.enter::<FLOWS>(buffer, &arrival, rules)
+        Lanes { ring, plan, window, egress, counters }.enter(buffer, &arrival, rules)
     }
 
     /// Gives back a buffer that matches no rule, unless it must be finished first.
@@ -245,7 +232,7 @@ impl Engine {
         }
         let finished = intake.finish(token, buffer, ring, plan, counters);
         let Some((buffer, arrival, rules)) = finished else { return Ok(()) };
-        Lanes { ring, plan, window, egress, counters }.enter::<true>(buffer, &arrival, rules)
+        Lanes { ring, plan, window, egress, counters }.enter(buffer, &arrival, rules)
     }
 
     /// Sends what was received, gives the buffers back, arms the listeners, and publishes the
@@ -342,12 +329,7 @@ struct Lanes<'a> {
 impl Lanes<'_> {
     /// Counts the datagrams of a buffer for each of these rules, and adds them to its lane.
     #[inline(always)]
-    fn enter<const FLOWS: bool>(
-        self,
-        buffer: Buffer,
-        arrival: &Arrival,
-        rules: &[u32],
-    ) -> io::Result<()> {
+    fn enter(self, buffer: Buffer, arrival: &Arrival, rules: &[u32]) -> io::Result<()> {
         let Self { ring, plan, window, egress, counters } = self;
         let payload = arrival.datagram.payload;
         let segment = if arrival.segment == 0 { payload.len } else { u32::from(arrival.segment) };
@@ -357,10 +339,6 @@ impl Lanes<'_> {
         for &rule in rules {
             let PlanRule { slot, kept, order, .. } = &plan.rules[rule as usize];
             counts::count_match(counters, *slot, arrival);
-            // Compiled twice, since even the question costs each datagram 40 instructions.
-            if FLOWS {
-                counters.count_flow(*slot, arrival.datagram);
-            }
             if *order != OrderCheck::Nothing {
                 let is_v4 = arrival.datagram.group.is_v4();
                 counts::check_order((ring, window), entry, is_v4, (*slot, *order), counters);
