@@ -2,7 +2,7 @@
 
 use crate::addr::Addr;
 use crate::engine::ingress::{Arrival, OrderCheck};
-use crate::engine::plan::Source;
+use crate::engine::plan::{Plan, Source};
 use crate::engine::window::{Window, WindowEntry};
 use crate::packet::{Datagram, Discard, Span};
 use crate::stats::{SlotWords, Writer, group, interface, rule};
@@ -41,7 +41,16 @@ pub(super) fn count_match(counters: &mut Writer, slot: u32, arrival: &Arrival) {
     words[rule::MATCHED_BYTES] += u64::from(datagram.payload.len);
     words[rule::LAST_SEEN_MS] = now_ms;
     store_address(&mut words[rule::LAST_SOURCE..], datagram.source);
-    counters.count_flow(slot, *datagram);
+}
+
+/// Counts a datagram in its flow of each of these rules.
+// Cold, and the datagram by value: else every datagram is kept in memory for it, counted or not.
+#[cold]
+#[inline(never)]
+pub(super) fn count_flows(counters: &mut Writer, plan: &Plan, rules: &[u32], datagram: Datagram) {
+    for &rule in rules {
+        counters.count_flow(plan.rules[rule as usize].slot, datagram);
+    }
 }
 
 /// Counts a datagram if GRO lets it overtake others.

@@ -209,12 +209,15 @@ impl Engine {
 
     #[inline]
     fn handle_received(&mut self, token: u32, buffer: Buffer, armed: bool) -> io::Result<()> {
-        let Self { ring, plan, intake, window, egress, counters, .. } = self;
+        let Self { ring, plan, intake, window, egress, counters, channels, .. } = self;
         let read = intake.read(token, ring.bytes(&buffer), plan, counters);
         if !armed {
             intake.disarmed(token);
         }
         let Some((arrival, rules)) = read else { return self.handle_unmatched(token, buffer) };
+        if channels.flows {
+            counts::count_flows(counters, plan, rules, arrival.datagram);
+        }
         Lanes { ring, plan, window, egress, counters }.enter(buffer, &arrival, rules)
     }
 
@@ -232,6 +235,7 @@ impl Engine {
         }
         let finished = intake.finish(token, buffer, ring, plan, counters);
         let Some((buffer, arrival, rules)) = finished else { return Ok(()) };
+        counts::count_flows(counters, plan, rules, arrival.datagram);
         Lanes { ring, plan, window, egress, counters }.enter(buffer, &arrival, rules)
     }
 

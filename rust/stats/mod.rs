@@ -297,14 +297,6 @@ impl Writer {
     /// Counts a datagram for its flow, if flows are counted.
     #[inline]
     pub fn count_flow(&mut self, slot: u32, datagram: Datagram) {
-        if self.flows.is_some() {
-            self.enter_flow(slot, datagram);
-        }
-    }
-
-    // By value and not inlined: a reference would keep each datagram in memory, counted or not.
-    #[inline(never)]
-    fn enter_flow(&mut self, slot: u32, datagram: Datagram) {
         let Some(flows) = &mut self.flows else { return };
         let slots: &[SlotWords] = self.words.as_chunks().0;
         if let Some(evicted) = flows.count(slot, slots, &datagram, self.now_ms) {
