@@ -30,18 +30,13 @@ impl RateSampler {
     ) -> Result<()> {
         let (running, ended) = channel::<()>();
         let history = self.history.clone();
+        // The first at once: what arrives from now on counts in the rates.
+        refresh();
+        sample(&history, &pages);
         let work = move || {
-            loop {
+            while ended.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
                 refresh();
-                let taken: Vec<_> =
-                    pages.iter().filter_map(|page| Snapshot::take(page.view())).collect();
-                let mut samples = history.lock().unwrap_or_else(PoisonError::into_inner);
-                let flows = pages.iter().filter_map(|page| read_flows(page.view()));
-                samples.add(Instant::now(), taken.iter(), flows);
-                drop(samples);
-                if ended.recv_timeout(INTERVAL) != Err(RecvTimeoutError::Timeout) {
-                    return;
-                }
+                sample(&history, &pages);
             }
         };
         let thread = std::thread::Builder::new().name("mcr-rates".to_owned()).spawn(work);
@@ -71,4 +66,12 @@ impl RateSampler {
         let samples = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         samples.windows(Instant::now())
     }
+}
+
+/// Adds a sample of the pages.
+fn sample(history: &Mutex<RateHistory>, pages: &[Arc<SharedWords>]) {
+    let taken: Vec<_> = pages.iter().filter_map(|page| Snapshot::take(page.view())).collect();
+    let flows = pages.iter().filter_map(|page| read_flows(page.view()));
+    let mut samples = history.lock().unwrap_or_else(PoisonError::into_inner);
+    samples.add(Instant::now(), taken.iter(), flows);
 }
