@@ -289,4 +289,5 @@ def test_ten_thousand_rules_delay_no_client(directory: Path) -> None:
             began_s = time.perf_counter()
             client.call("rules.enable" if turn % 2 else "rules.disable", rules=[added[0]["id"]])
             times_s.append(time.perf_counter() - began_s)
-        assert min(times_s) < PING_S / 4
+        # Half of this time the supervisor of this test reads ten thousand rules.
+        assert min(times_s) < PING_S / 2

@@ -109,11 +109,13 @@ def test_rules_by_several_names_share_the_interface(
         first.expect(sent)
         second.expect(sent)
         settle_sent(relay, len(sent), len(sent))
-        relay.replace_rules([rules[1], wrong])
+        with lab.relay:
+            relay.replace_rules([rules[1], wrong])
         sender.send(sent)
         second.expect(sent * 2)
         settle_sent(relay, 2 * len(sent), 0)
-        relay.replace_rules([wrong])
+        with lab.relay:
+            relay.replace_rules([wrong])
         sender.send(sent)
         if ingress == "packet":  # a UDP socket never hears of senders that it did not ask for
             wait_until(lambda: "none from 10.1.0.9" in relay.stats().rules[0].state)
