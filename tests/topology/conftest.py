@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from tests.support.worker_process import WorkerProcess, WorkerResources
 
+from .egress import Kind
 from .lab import Lab
 from .namespaces import Net, remove_leftovers
 from .relays import Ingress
@@ -51,6 +52,13 @@ def lab(net: Net) -> Lab:
 def ingress(request: pytest.FixtureRequest) -> Ingress:
     """Run the test with both ingresses."""
     kind: Ingress = request.param
+    return kind
+
+
+@pytest.fixture(params=["library", "daemon"])
+def kind(request: pytest.FixtureRequest) -> Kind:
+    """Run the test with a relay of this process and with a daemon."""
+    kind: Kind = request.param
     return kind
 
 

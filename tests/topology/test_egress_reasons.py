@@ -38,13 +38,6 @@ def _single_frames(lab: Lab) -> None:
     single_frames(lab)
 
 
-@pytest.fixture(params=["library", "daemon"])
-def kind(request: pytest.FixtureRequest) -> Kind:
-    """The same test with a relay of this process and with a daemon."""
-    kind: Kind = request.param
-    return kind
-
-
 def check(
     lab: Lab, kind: Kind, ingress: Ingress, wanted: str, target: str, egress: Egress = "auto"
 ) -> None:

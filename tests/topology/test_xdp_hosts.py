@@ -49,13 +49,6 @@ def lab(_rights: None) -> Iterator[Lab]:
         yield made
 
 
-@pytest.fixture(params=["library", "daemon"])
-def kind(request: pytest.FixtureRequest) -> Kind:
-    """The same test with a relay of this process and with a daemon."""
-    kind: Kind = request.param
-    return kind
-
-
 def written(host: str) -> str:
     """An output to the host."""
     return f"[{host}]:{OUT_PORT}" if ":" in host else f"{host}:{OUT_PORT}"

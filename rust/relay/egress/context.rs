@@ -62,14 +62,7 @@ impl<'a> EgressContext<'a> {
         link: &Link,
         spec: &OutputSpec,
     ) -> Result<(), XdpObstacle> {
-        let since = self.start.checked_sub(RECENT).unwrap_or(self.start);
-        match self.check_since(link, spec, self.last_queue, since) {
-            // A change is not refused for what has ended meanwhile.
-            Err(_) if self.choice == EgressMode::Xdp => {
-                self.check_since(link, spec, self.last_queue, self.start)
-            }
-            checked => checked,
-        }
+        self.check_recent(link, spec, self.last_queue, self.choice == EgressMode::Xdp)
     }
 
     /// The same for frames that the driver puts into any queue.
@@ -82,10 +75,23 @@ impl<'a> EgressContext<'a> {
         link: &Link,
         spec: &OutputSpec,
     ) -> Result<(), XdpObstacle> {
+        self.check_recent(link, spec, 0, true)
+    }
+
+    /// The same by recent readings, and where `confirms`, by new ones before an error.
+    fn check_recent(
+        &self,
+        link: &Link,
+        spec: &OutputSpec,
+        last_queue: u32,
+        confirms: bool,
+    ) -> Result<(), XdpObstacle> {
         let since = self.start.checked_sub(RECENT).unwrap_or(self.start);
-        // A change is not refused for what has ended meanwhile.
-        self.check_since(link, spec, 0, since)
-            .or_else(|_| self.check_since(link, spec, 0, self.start))
+        match self.check_since(link, spec, last_queue, since) {
+            // A change is not refused for what has ended meanwhile.
+            Err(_) if confirms => self.check_since(link, spec, last_queue, self.start),
+            checked => checked,
+        }
     }
 
     /// The same by readings that are not older than `since`.
