@@ -6,9 +6,13 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, shutdown, socketpair,
+};
 
+use super::messages::{PROTOCOL, Request};
 use super::{BrokerClient, BrokerServer, Ingress};
+use crate::sys::scm_rights;
 
 pub(crate) const BUFFER_BYTES: usize = 1 << 20;
 
@@ -61,4 +65,18 @@ impl Death {
 pub(crate) fn pair() -> (OwnedFd, OwnedFd) {
     let flags = SockFlag::SOCK_CLOEXEC;
     socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap()
+}
+
+/// Whether the last of these requests of worker 0 ends its connection, as a violation of the
+/// protocol.
+pub(super) fn ends_connection(mut server: BrokerServer, requests: &[Request]) -> bool {
+    let (near, far) = pair();
+    let hello = Request::Hello { protocol: PROTOCOL };
+    let mut last = Ok(true);
+    for request in std::iter::once(&hello).chain(requests) {
+        assert!(last.unwrap());
+        scm_rights::send(near.as_fd(), &request.to_bytes(), None, MsgFlags::empty()).unwrap();
+        last = server.serve(0, far.as_fd());
+    }
+    last.is_err()
 }

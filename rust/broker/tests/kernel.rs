@@ -2,14 +2,13 @@
 
 use super::*;
 use crate::broker::messages::{InterfaceId, PROTOCOL, Request};
-use crate::broker::testbed::{BUFFER_BYTES, Death, pair};
+use crate::broker::testbed::{BUFFER_BYTES, Death};
 use crate::error::{Error, Result};
 use crate::offload::{
     Endpoint, Fan, KernelOpener, KernelOutput, KernelRule, KernelTable, Mode, Put,
 };
 use crate::sockets::InterfaceRef;
 use crate::spec::Ttl;
-use crate::sys::scm_rights;
 
 fn supervisor() -> TestSupervisor {
     let supervisor = TestSupervisor::new(1, Ingress::Udp);
@@ -188,19 +187,10 @@ fn only_the_worker_of_a_daemon_that_asked_for_it_may_use_it() {
     });
 }
 
-/// Whether the last of these requests ends the connection, as a violation of the protocol.
 fn ends_connection(requests: &[Request]) -> bool {
     let mut server = BrokerServer::new(1, Ingress::Udp, BUFFER_BYTES).unwrap();
     server.allow_offload().unwrap();
-    let (near, far) = pair();
-    let hello = Request::Hello { protocol: PROTOCOL };
-    let mut last = Ok(true);
-    for request in std::iter::once(&hello).chain(requests) {
-        assert!(last.unwrap());
-        scm_rights::send(near.as_fd(), &request.to_bytes(), None, MsgFlags::empty()).unwrap();
-        last = server.serve(0, far.as_fd());
-    }
-    last.is_err()
+    testbed::ends_connection(server, requests)
 }
 
 #[test]

@@ -3,13 +3,12 @@
 use std::fs;
 
 use super::*;
-use crate::broker::messages::{InterfaceId, PROTOCOL, Request};
-use crate::broker::testbed::{BUFFER_BYTES, pair};
+use crate::broker::messages::{InterfaceId, Request};
+use crate::broker::testbed::BUFFER_BYTES;
 use crate::sockets::provider::{XdpLinkHandle, XdpLinkRequest};
 use crate::sockets::testnet::{lacks_nft, nft, tc};
 use crate::sockets::xdp::hooks::{EgressHook, EgressHooks};
 use crate::sockets::xdp::obstacle::XdpObstacle;
-use crate::sys::scm_rights;
 use crate::sys::xdp_socket::XdpSender;
 
 fn link(worker: &BrokerClient, name: &str, queue: u32) -> Result<XdpLinkHandle, XdpObstacle> {
@@ -134,18 +133,9 @@ fn a_link_on_a_removed_interface_is_replaced() {
     });
 }
 
-/// Whether the last of these requests ends the connection, as a violation of the protocol.
 fn ends_connection(requests: &[Request]) -> bool {
-    let mut server = BrokerServer::new(1, Ingress::Udp, BUFFER_BYTES).unwrap();
-    let (near, far) = pair();
-    let hello = Request::Hello { protocol: PROTOCOL };
-    let mut last = Ok(true);
-    for request in std::iter::once(&hello).chain(requests) {
-        assert!(last.unwrap());
-        scm_rights::send(near.as_fd(), &request.to_bytes(), None, MsgFlags::empty()).unwrap();
-        last = server.serve(0, far.as_fd());
-    }
-    last.is_err()
+    let server = BrokerServer::new(1, Ingress::Udp, BUFFER_BYTES).unwrap();
+    testbed::ends_connection(server, requests)
 }
 
 #[test]
