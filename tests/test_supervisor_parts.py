@@ -335,9 +335,8 @@ class TestChildren:
 
     def test_controls_command(self) -> None:
         """It has the users to serve and the user to become."""
-        command = control_command(
-            SETTINGS, 12, Path("/run/x.sock"), ControlDescriptors(5, 6, 7, [8, 9])
-        )
+        inherited = ControlDescriptors(5, 6, 7, [8, 9])
+        command = control_command(SETTINGS, 12, Path("/run/x.sock"), inherited)
         assert command[:5] == [sys.executable, "-E", "-P", "-m", "mcr.daemon.control"]
         assert json.loads(command[5]) == {
             "supervisor": os.getpid(),
@@ -349,6 +348,7 @@ class TestChildren:
             "uid": None,
             "gid": None,
             "starter_uid": os.getuid(),
+            "observers": None,
             "socket_gid": 12,
             "state": None,
             "workers": 2,

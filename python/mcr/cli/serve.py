@@ -1,5 +1,6 @@
 """The command `mcr serve`: the options of the daemon, and its start."""
 
+import grp
 import os
 import sys
 from pathlib import Path
@@ -64,6 +65,23 @@ _User = Annotated[
         " of its group may use the daemon. By default it is nobody, and only root may.",
     ),
 ]
+_Observers = Annotated[
+    str | None,
+    typer.Option(
+        metavar="GROUP",
+        help="Open a second socket, through which members of this group see rules, counters and"
+        " events, and can change nothing.",
+    ),
+]
+_ObserversSocket = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="PATH",
+        parser=_socket_path,
+        help="Where observers reach the daemon. By default beside its socket, such as"
+        " /run/mcr/mcr-observers.sock.",
+    ),
+]
 _ConfigFile = Annotated[
     Path | None,
     typer.Option(
@@ -90,6 +108,8 @@ def serve(
     workers: WorkersOption = 1,
     cpus: CpusOption = None,
     user: _User = None,
+    observers: _Observers = None,
+    observers_socket: _ObserversSocket = None,
     config: _ConfigFile = None,
     state: _StateFile = None,
     ingress: IngressOption = "auto",
@@ -112,8 +132,10 @@ def serve(
         _check_workers(offload, workers)
     with usage_of("--user"):
         account = target_account(user)
+    path = socket or default_socket()
+    observers_gid, observers_path = _observers_end(path, observers, observers_socket)
     settings = DaemonSettings(
-        socket=socket or default_socket(),
+        socket=path,
         ingress=_available(ingress),
         egress=egress,
         offload=_permitted(offload),
@@ -122,6 +144,8 @@ def serve(
         cpus=places,
         account=account,
         group=_group(user, account),
+        observers=observers_gid,
+        observers_socket=observers_path,
         config=None if config is None else config.absolute(),
         state=state,
         hosts=hosts,
@@ -130,6 +154,31 @@ def serve(
         flows=flows,
     )
     become_supervisor(settings)
+
+
+def _observers_end(
+    path: Path, group: str | None, named: Path | None
+) -> tuple[int | None, Path | None]:
+    """The group and the path of the socket for observers; None without one."""
+    with usage_of("--observers"):
+        gid = None if group is None else _group_id(group)
+    with usage_of("--observers-socket"):
+        if gid is None and named is not None:
+            raise ValueError("needs --observers GROUP")
+        if named == path:
+            raise ValueError("is the daemon's own socket; choose another path")
+    beside = path.with_name(f"{path.stem}-observers{path.suffix}")
+    return gid, None if gid is None else named or beside
+
+
+def _group_id(group: str) -> int:
+    """The id of a group that is given by name or number."""
+    try:
+        if group.isdecimal():
+            return grp.getgrgid(int(group)).gr_gid
+        return grp.getgrnam(group).gr_gid
+    except (KeyError, OverflowError):
+        raise ValueError(f"there is no group {group!r} on this host") from None
 
 
 def _available(asked: IngressChoice) -> Ingress:

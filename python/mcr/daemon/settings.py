@@ -26,6 +26,10 @@ class DaemonSettings:
     """The account of the children; None keeps the user that started the daemon."""
     group: int | None = None
     """The group id of the socket; None for the group that the supervisor runs with."""
+    observers: int | None = None
+    """The group id of those who may only observe; None opens no socket for them."""
+    observers_socket: Path | None = None
+    """The absolute path of their socket."""
     config: Path | None = None
     state: Path | None = None
     egress: Egress = "auto"
@@ -45,7 +49,7 @@ class DaemonSettings:
     def from_text(cls, text: str) -> Self:
         """Parse the output of `to_text`."""
         values: dict[str, Any] = json.loads(text)
-        for name in ("socket", "config", "state"):
+        for name in ("socket", "observers_socket", "config", "state"):
             values[name] = None if values[name] is None else Path(values[name])
         account = values.pop("account")
         return cls(

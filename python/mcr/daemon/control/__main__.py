@@ -30,7 +30,7 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     try:
-        hidden = enter_sandbox(arguments.uid, arguments.gid, arguments.supervisor, arguments.socket)
+        hidden = enter_sandbox(arguments.uid, arguments.gid, arguments.supervisor, arguments.paths)
     except McrError as error:
         print(f"control cannot drop its privileges: {error}", file=sys.stderr)
         return 1

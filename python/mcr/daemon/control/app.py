@@ -126,7 +126,7 @@ class ControlApp:
             lookups=self._lookups,
             hosts=arguments.hosts,
         )
-        self._server = self._create_server()
+        self._servers = self._create_servers()
 
     async def run(self) -> int:
         """Serve until the shutdown; return the exit code."""
@@ -140,7 +140,7 @@ class ControlApp:
         self._log.flush_to_stderr(1.0)
         return code
 
-    def _create_server(self) -> Server:
+    def _create_servers(self) -> list[Server]:
         arguments = self._arguments
         methods = Methods(
             Daemon(
@@ -157,11 +157,18 @@ class ControlApp:
                 shut_down=self._supervisor.request_shutdown,
             )
         )
-        rpc = Dispatcher(methods.table())
-        listener = socket.socket(fileno=arguments.listener)
-        return Server(
-            listener, AccessPolicy(arguments.starter_uid, arguments.socket_gid), rpc.answer
-        )
+        starter_uid, observers = arguments.starter_uid, arguments.observers
+        ends = [(arguments.listener, arguments.socket_gid, methods.table())]
+        if observers is not None:
+            ends.append((observers.listener, observers.gid, methods.observer_table()))
+        return [
+            Server(
+                socket.socket(fileno=descriptor),
+                AccessPolicy(starter_uid, gid),
+                Dispatcher(table).answer,
+            )
+            for descriptor, gid, table in ends
+        ]
 
     def _handle_message(self, message: SupervisorMessage, descriptors: list[int]) -> None:
         """Act on a message; at the start, record the rules until `Begin` arrives."""
@@ -215,7 +222,8 @@ class ControlApp:
         self._changes.begin()
         for warning in await self._changes.keep():
             _log.warning("%s", warning)
-        self._server.start()
+        for server in self._servers:
+            server.start()
         self._supervisor.send_ready(len(self._book.rules) + len(self._book.aside))
         self._spawn(self._collect_counters())
         self._spawn(self._retry_set_aside())
@@ -279,8 +287,9 @@ class ControlApp:
         if self._changes.is_draining:
             return
         self._changes.is_draining = True
-        with suppress(ValueError):  # the server has not started yet
-            self._server.stop_accepting()
+        for server in self._servers:
+            with suppress(ValueError):  # the server has not started yet
+                server.stop_accepting()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._pool.lock.acquire(), _FINISH_S)
         await self._pool.stop(_FINISH_S)
@@ -289,7 +298,7 @@ class ControlApp:
         stats = await self._counters.daemon_stats(reading, rules, self._book.revision)
         self._log.say(final_report(stats))
         self._log.flush_to_stderr(1.0)
-        await self._server.close(_FINISH_S)
+        await asyncio.gather(*(server.close(_FINISH_S) for server in self._servers))
         for warning in await self._changes.end():
             _log.warning("%s", warning)
         await self._supervisor.send_drained()
@@ -303,8 +312,9 @@ class ControlApp:
 
     def _exit_orphaned(self) -> None:
         """Exit because the supervisor is dead; leave nothing that prevents the next start."""
-        with suppress(OSError):
-            os.unlink(self._arguments.socket)
+        for path in self._arguments.paths:
+            with suppress(OSError):
+                os.unlink(path)
         os._exit(1)
 
     def _exit(self, code: int) -> None:

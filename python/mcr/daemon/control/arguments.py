@@ -10,6 +10,18 @@ from ...protocol.constants import Level
 Descriptor = Annotated[int, Field(ge=3)]
 
 
+class ObserverArguments(BaseModel):
+    """The socket for clients that may only observe."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    listener: Descriptor
+    socket: str
+    """Its path."""
+    gid: int
+    """The group whose members may use it."""
+
+
 class ControlArguments(BaseModel):
     """The arguments that the supervisor passes."""
 
@@ -25,7 +37,8 @@ class ControlArguments(BaseModel):
     pages: list[Descriptor]
     """The workers' pages of counters in the order of their numbers, open for reading only."""
     socket: str
-    """The path of the listener, which control removes if the supervisor dies."""
+    """The path of the listener."""
+    observers: ObserverArguments | None = None
     uid: int | None
     """The user to switch to; null keeps the current one."""
     gid: int | None
@@ -39,3 +52,8 @@ class ControlArguments(BaseModel):
     ingress: Ingress
     hosts: Hosts = "first"
     log_level: Level = "info"
+
+    @property
+    def paths(self) -> list[str]:
+        """The paths of its sockets, which control removes if the supervisor dies."""
+        return [self.socket, *([self.observers.socket] if self.observers else [])]

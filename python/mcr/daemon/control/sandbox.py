@@ -16,7 +16,9 @@ ALL_HIDDEN = "landlock hides files, TCP, sockets and processes"
 """The result of `enter_sandbox` where the kernel supports everything."""
 
 
-def enter_sandbox(uid: int | None, gid: int | None, supervisor: int, socket_path: str) -> str:
+def enter_sandbox(
+    uid: int | None, gid: int | None, supervisor: int, socket_paths: list[str]
+) -> str:
     """Switch to the user, drop all capabilities, and restrict files and system calls, for good.
 
     From then on the kernel kills this process when the supervisor dies.
@@ -25,7 +27,7 @@ def enter_sandbox(uid: int | None, gid: int | None, supervisor: int, socket_path
         uid: the user to switch to; None keeps the current one.
         gid: the group to switch to.
         supervisor: the process id of the supervisor.
-        socket_path: the path of the daemon's socket, which stays removable.
+        socket_paths: the paths of the daemon's sockets, which stay removable.
 
     Returns:
         How much landlock hides, as a phrase.
@@ -37,7 +39,7 @@ def enter_sandbox(uid: int | None, gid: int | None, supervisor: int, socket_path
     # Python loads modules from here later. The native module adds the files of the resolver.
     package = Path(str(_native.__file__)).parents[1]
     readable = sorted({sys.prefix, sys.base_prefix, str(package)})
-    return _native.confine_control(uid, gid, supervisor, readable, [socket_path])
+    return _native.confine_control(uid, gid, supervisor, readable, socket_paths)
 
 
 def _load_lazy_modules() -> None:

@@ -7,6 +7,7 @@ broker opens the sockets.
 
 import os
 import sys
+from contextlib import ExitStack
 from typing import NoReturn
 
 from ..._native import try_io_uring
@@ -77,6 +78,11 @@ def supervise(settings: DaemonSettings, tools: NativeTools | None = None) -> boo
         log.log("info", f"keeping CAP_DAC_OVERRIDE: without it root cannot use {unreachable}")
     tools.shrink(unreachable is not None, settings.offload != "off")
     group = os.getegid() if settings.group is None else settings.group
-    private = os.geteuid() != 0
-    with Listener(settings.socket, group, private) as listener:
-        return Supervisor(settings, tools, listener, group, log).run()
+    private = os.geteuid() != 0 and settings.observers is None
+    with ExitStack() as stack:
+        listener = stack.enter_context(Listener(settings.socket, group, private))
+        observers = None
+        if settings.observers is not None and settings.observers_socket is not None:
+            path, option = settings.observers_socket, "--observers-socket"
+            observers = stack.enter_context(Listener(path, settings.observers, private, option))
+        return Supervisor(settings, tools, listener, group, log, observers=observers).run()

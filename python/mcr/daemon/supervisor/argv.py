@@ -52,11 +52,14 @@ class ControlDescriptors:
     """Memory for the number of the last event of each kind."""
     pages: Sequence[int]
     """The workers' pages of counters in the order of their numbers, open for reading only."""
+    observers: int | None = None
+    """The listener of those who may only observe."""
 
     @property
     def all(self) -> list[int]:
         """The descriptors that control inherits."""
-        return [self.supervisor_channel, self.listener, self.numbers, *self.pages]
+        own = [self.supervisor_channel, self.listener, self.numbers, *self.pages]
+        return own if self.observers is None else [*own, self.observers]
 
 
 def worker_command(
@@ -100,6 +103,13 @@ def control_command(
         "numbers": descriptors.numbers,
         "pages": list(descriptors.pages),
         "socket": str(path),
+        "observers": None
+        if descriptors.observers is None
+        else {
+            "listener": descriptors.observers,
+            "socket": str(settings.observers_socket),
+            "gid": settings.observers,
+        },
         "starter_uid": os.getuid(),
         "socket_gid": socket_gid,
         "state": None if settings.state is None else str(settings.state),

@@ -28,13 +28,14 @@ _POLL_S = 0.02
 class Listener:
     """A listening socket at a path, and the lock file beside it."""
 
-    def __init__(self, path: Path, group: int, private: bool) -> None:
+    def __init__(self, path: Path, group: int, private: bool, option: str = "--socket") -> None:
         """Create the directory, the lock file and the socket.
 
         Args:
             path: the absolute path of the socket.
             group: the group whose members may connect, beside root and the owner.
             private: whether a created directory has mode 0700, for this user alone; else 0755.
+            option: the option that chooses the path, for messages.
 
         Raises:
             StartError: another daemon serves the path, or it cannot be used.
@@ -47,8 +48,8 @@ class Listener:
         with ExitStack() as undo:
             try:
                 _create_directory(path.parent, 0o700 if private else 0o755)
-                self._lock = undo.enter_context(_Lock(path))
-                _remove_stale(path)
+                self._lock = undo.enter_context(_Lock(path, option))
+                _remove_stale(path, option)
                 self.socket = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
                 self._bind(group)
             except OSError as error:
@@ -94,9 +95,9 @@ class _Lock:
     The kernel releases the lock when the process ends, so a left-over file does not block a start.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, option: str) -> None:
         self._path = path.with_name(f"{path.name}.lock")
-        self._descriptor = self._acquire(path)
+        self._descriptor = self._acquire(path, option)
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
 
@@ -108,7 +109,7 @@ class _Lock:
             self._path.unlink()
         os.close(self._descriptor)
 
-    def _acquire(self, socket_path: Path) -> int:
+    def _acquire(self, socket_path: Path, option: str) -> int:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         while True:
             descriptor = os.open(self._path, flags, 0o600)
@@ -121,7 +122,7 @@ class _Lock:
             except BlockingIOError:
                 owner = os.pread(descriptor, 16, 0).decode("ascii", "replace").strip()
                 os.close(descriptor)
-                raise StartError(_in_use(socket_path, owner)) from None
+                raise StartError(_in_use(socket_path, owner, option)) from None
             except OSError:
                 os.close(descriptor)
                 raise
@@ -139,22 +140,22 @@ def _create_directory(directory: Path, mode: int) -> None:
         raise StartError(f"the directory {directory} is writable by everyone")
 
 
-def _remove_stale(path: Path) -> None:
+def _remove_stale(path: Path, option: str) -> None:
     """Remove the socket of a dead daemon; the caller holds the lock.
 
     After a supervisor was killed, its control process lives until the kernel has ended it too. The
     socket still accepts connections then, but its peer credentials name a process that is gone.
     """
     deadline_s = time.monotonic() + _CONTROL_EXIT_S
-    while (pid := _listening_pid(path)) is not None:
+    while (pid := _listening_pid(path, option)) is not None:
         if os.path.exists(f"/proc/{pid}") or time.monotonic() > deadline_s:
-            raise StartError(_in_use(path, str(pid)))
+            raise StartError(_in_use(path, str(pid), option))
         time.sleep(_POLL_S)
     with suppress(FileNotFoundError):
         path.unlink()
 
 
-def _listening_pid(path: Path) -> int | None:
+def _listening_pid(path: Path, option: str) -> int | None:
     """The id of the process that called listen(2) on the socket; None if nothing listens."""
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
@@ -169,14 +170,14 @@ def _listening_pid(path: Path) -> int | None:
             if error.errno in (errno.ECONNREFUSED, errno.ENOENT):
                 return None
             if error.errno == errno.EAGAIN:  # the backlog is full: a daemon listens and is busy
-                raise StartError(_in_use(path, "")) from None
+                raise StartError(_in_use(path, "", option)) from None
             raise
         return peer_credentials(probe).pid
 
 
-def _in_use(path: Path, pid: str) -> str:
+def _in_use(path: Path, pid: str, option: str) -> str:
     server = f"a daemon with pid {pid}" if pid else "another daemon"
-    return f"{server} serves {path}; stop it, or choose another path with --socket"
+    return f"{server} serves {path}; stop it, or choose another path with {option}"
 
 
 def _inode(path: Path) -> tuple[int, int]:

@@ -75,6 +75,7 @@ class ProcessManager:
         configuration: ConfigSource | None,
         listener: Listener,
         socket_gid: int,
+        observers: Listener | None,
         lifecycle: DaemonLifecycle,
     ) -> None:
         """Create the pages and the broker; `start_due` starts the processes."""
@@ -87,6 +88,7 @@ class ProcessManager:
         self._configuration = configuration
         self._listener = listener
         self._socket_gid = socket_gid
+        self._observers = observers
         self._lifecycle = lifecycle
         self._broker: Broker = tools.make_broker(settings)
         # Read also while no worker sends requests: the kernel's queue of notifications is finite.
@@ -208,7 +210,11 @@ class ProcessManager:
         try:
             with child_channel, reopen_read_only(each.page for each in self.workers) as pages:
                 descriptors = ControlDescriptors(
-                    child_channel.fileno(), self._listener.socket.fileno(), self._numbers, pages
+                    child_channel.fileno(),
+                    self._listener.socket.fileno(),
+                    self._numbers,
+                    pages,
+                    self._observers.socket.fileno() if self._observers else None,
                 )
                 command = self._tools.control_command(
                     self._settings, self._socket_gid, self._listener.path, descriptors

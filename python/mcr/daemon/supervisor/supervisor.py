@@ -40,6 +40,8 @@ class Supervisor:
         listener: Listener,
         socket_gid: int,
         log: StderrLog,
+        *,
+        observers: Listener | None = None,
     ) -> None:
         """Read the files and create everything that outlives the children.
 
@@ -63,6 +65,7 @@ class Supervisor:
             configuration=self._configuration,
             listener=listener,
             socket_gid=socket_gid,
+            observers=observers,
             lifecycle=self,
         )
         self._start_failure: str | None = None

@@ -45,6 +45,8 @@ class Method(Generic[Caller]):
     params: type[BaseModel]
     serve: Callable[[Caller, Any], Awaitable[Result]]
     """Called with the caller and the parameters."""
+    refusal: str | None = None
+    """Why these callers may not use the method; None if they may."""
 
 
 class Dispatcher(Generic[Caller]):
@@ -115,6 +117,8 @@ class Dispatcher(Generic[Caller]):
         method = self._methods.get(request.method)
         if method is None:
             raise self._unknown_method(request.method)
+        if method.refusal is not None:
+            raise RpcError(ErrorCode.RIGHTS, method.refusal)
         try:
             params = method.params.model_validate(request.params)
         except ValidationError as error:

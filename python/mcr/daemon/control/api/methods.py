@@ -66,26 +66,28 @@ class MethodSchema(NamedTuple):
 
     params: type[BaseModel]
     result: type[JsonObject]
+    observes: bool = False
+    """Whether it only shows numbers and states, so that observers may use it."""
 
 
 SHAPES: Mapping[str, MethodSchema] = {
-    "hello": MethodSchema(params.HelloParams, Hello),
-    "ping": MethodSchema(params.NoParams, Pong),
-    "rules.list": MethodSchema(params.SelectionParams, RuleList),
-    "rules.get": MethodSchema(params.RuleParams, RuleResult),
+    "hello": MethodSchema(params.HelloParams, Hello, observes=True),
+    "ping": MethodSchema(params.NoParams, Pong, observes=True),
+    "rules.list": MethodSchema(params.SelectionParams, RuleList, observes=True),
+    "rules.get": MethodSchema(params.RuleParams, RuleResult, observes=True),
     "rules.add": MethodSchema(params.AddParams, ChangeResult),
     "rules.remove": MethodSchema(params.RefsParams, ChangeResult),
     "rules.enable": MethodSchema(params.RefsParams, ChangeResult),
     "rules.disable": MethodSchema(params.RefsParams, ChangeResult),
     "rules.replace": MethodSchema(params.ReplaceParams, ChangeResult),
-    "stats": MethodSchema(params.SelectionParams, DaemonStats),
-    "flows": MethodSchema(params.FlowsParams, FlowList),
-    "workers.list": MethodSchema(params.NoParams, WorkerList),
-    "interfaces.list": MethodSchema(params.NoParams, InterfaceList),
-    "logs.get": MethodSchema(params.NoParams, LogLevels),
+    "stats": MethodSchema(params.SelectionParams, DaemonStats, observes=True),
+    "flows": MethodSchema(params.FlowsParams, FlowList, observes=True),
+    "workers.list": MethodSchema(params.NoParams, WorkerList, observes=True),
+    "interfaces.list": MethodSchema(params.NoParams, InterfaceList, observes=True),
+    "logs.get": MethodSchema(params.NoParams, LogLevels, observes=True),
     "logs.set": MethodSchema(params.LogsParams, LogLevels),
-    "events.subscribe": MethodSchema(params.SubscribeParams, EventPosition),
-    "events.unsubscribe": MethodSchema(params.NoParams, Nothing),
+    "events.subscribe": MethodSchema(params.SubscribeParams, EventPosition, observes=True),
+    "events.unsubscribe": MethodSchema(params.NoParams, Nothing, observes=True),
     "hosts.resolve": MethodSchema(params.NoParams, HostChanges),
     "shutdown": MethodSchema(params.NoParams, Nothing),
 }
@@ -117,6 +119,15 @@ class Methods:
     def __init__(self, daemon: Daemon) -> None:
         """Serve this daemon."""
         self._daemon = daemon
+
+    def observer_table(self) -> dict[str, Method[Connection]]:
+        """All methods by name, for clients that may only observe."""
+        return {
+            name: method
+            if SHAPES[name].observes
+            else replace(method, refusal=f"this socket only observes; {name} needs the daemon's")
+            for name, method in self.table().items()
+        }
 
     def table(self) -> dict[str, Method[Connection]]:
         """All methods by name."""
