@@ -2,6 +2,7 @@
 //! for a relay in this process and for a worker in another.
 
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde::{Deserialize, Deserializer};
 
@@ -121,6 +122,22 @@ impl OutputSpec {
         first_fault(&faults)
     }
 
+    /// Whether it is the same for any index of its interface.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.identity() == other.identity()
+    }
+
+    /// All fields but the index of the interface.
+    fn identity(&self) -> impl Hash + PartialEq {
+        let Self { address, address_bits, port, last_port, ifindex: _, interface, .. } = self;
+        let Self { ttl, dscp, source, source_port, multicast_loop, priority, .. } = self;
+        (
+            (*address, *address_bits, *port, *last_port, interface),
+            (*ttl, *dscp, *source, *source_port, *multicast_loop, *priority),
+        )
+    }
+
     /// Checks the output against its input: a block or range must have the size of the input's.
     ///
     /// # Errors
@@ -226,7 +243,7 @@ impl fmt::Display for OutputSpec {
 }
 
 /// How an input receives its groups.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Hash)]
 #[serde(rename_all = "lowercase")]
 pub enum Join {
     /// By a membership of each group.
@@ -291,6 +308,21 @@ impl InputSpec {
         ])
     }
 
+    /// Whether it is the same for any index of its interface.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.identity() == other.identity()
+    }
+
+    /// All fields but the index of the interface.
+    fn identity(&self) -> impl Hash + PartialEq {
+        let Self { group, group_bits, broadcast, everywhere, port, last_port, .. } = self;
+        let Self { join, interface, sources, vlan, ifindex: _, .. } = self;
+        (
+            (*group, *group_bits, *broadcast, *everywhere, *port, *last_port),
+            (*join, interface, sources, *vlan),
+        )
+    }
+
     /// All groups. Callers that use each of them have at most a few thousand.
     pub(crate) fn groups(&self) -> impl Iterator<Item = Addr> + use<> {
         self.group.each_of(self.group_bits)
@@ -331,6 +363,21 @@ impl RuleSpec {
         self.outputs.iter().try_for_each(|output| {
             output.check()?;
             output.check_with_input(&self.input)
+        })
+    }
+
+    /// The key of each output: the same in every process and in every rule with the same input,
+    /// wherever the output stands. Those without an address have a key of their own in each rule.
+    pub fn output_keys(&self) -> impl Iterator<Item = u64> {
+        let mut input = DefaultHasher::new();
+        self.input.identity().hash(&mut input);
+        self.outputs.iter().enumerate().map(move |(place, output)| {
+            let mut key = input.clone();
+            output.identity().hash(&mut key);
+            if output.address.ip().is_unspecified() {
+                (&self.id, place).hash(&mut key);
+            }
+            key.finish()
         })
     }
 

@@ -399,11 +399,21 @@ class CounterReading:
     def has_rule(self, id: str) -> bool:
         """Whether any worker counts for a rule."""
 
-    def rule(self, id: str, enabled: bool, parked: Sequence[str | None]) -> dict[str, Any]:
+    def rule(
+        self, id: str, enabled: bool, parked: Sequence[str | None], keys: bytes
+    ) -> dict[str, Any]:
         """Return the counters of a rule as `RelayCore.stats` does; zeros if no worker has it.
 
         `enabled` and, for each output, `parked` are added to the counters; `trouble` is None.
+        `keys` are those of its outputs (`output_keys`).
         """
+
+def output_keys(spec: bytes) -> bytes:
+    """Return the keys of a rule's outputs, 8 bytes each, for `CounterReading.rule`.
+
+    An output has the same key in all rules with the same input. `spec` is the rule's specification
+    as JSON; raises RuleError if it is not one.
+    """
 
 @final
 class SenderCore:

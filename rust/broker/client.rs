@@ -11,8 +11,8 @@ use super::wire::MAX_ITEMS;
 use crate::addr::Addr;
 use crate::error::{Error, Result};
 use crate::sockets::provider::{
-    HelperSocket, Lease, OutputHandle, OutputOwner, PacketSocketHandle, PacketSocketRequest,
-    Socket, SocketProvider, UdpInputHandle, XdpLinkHandle, XdpLinkRequest,
+    HelperSocket, Lease, OutputHandle, PacketSocketHandle, PacketSocketRequest, Socket,
+    SocketProvider, UdpInputHandle, XdpLinkHandle, XdpLinkRequest,
 };
 use crate::sockets::xdp::hooks::EgressHooks;
 use crate::sockets::xdp::link;
@@ -58,18 +58,8 @@ impl BrokerClient {
         }
     }
 
-    fn request_output(
-        &self,
-        owner: &OutputOwner<'_>,
-        spec: &OutputSpec,
-        connect: bool,
-    ) -> Result<OutputHandle> {
-        let request = Request::Output {
-            rule: owner.rule.to_owned(),
-            number: owner.number,
-            is_connected: connect,
-            spec: spec.clone(),
-        };
+    fn request_output(&self, key: u64, spec: &OutputSpec, connect: bool) -> Result<OutputHandle> {
+        let request = Request::Output { key, is_connected: connect, spec: spec.clone() };
         match self.line.request(&request)? {
             (Answer::Output { lease, send_buffer_bytes, max_segment }, fd) => Ok(OutputHandle {
                 socket: self.socket(lease, fd)?,
@@ -233,12 +223,12 @@ impl SocketProvider for BrokerClient {
         self.line.execute(&Request::NarrowBy { lease: leased(socket)?, sources })
     }
 
-    fn output(&self, owner: &OutputOwner<'_>, spec: &OutputSpec) -> Result<OutputHandle> {
-        self.request_output(owner, spec, true)
+    fn output(&self, key: u64, spec: &OutputSpec) -> Result<OutputHandle> {
+        self.request_output(key, spec, true)
     }
 
-    fn prepare_output(&self, owner: &OutputOwner<'_>, spec: &OutputSpec) -> Result<OutputHandle> {
-        self.request_output(owner, spec, false)
+    fn prepare_output(&self, key: u64, spec: &OutputSpec) -> Result<OutputHandle> {
+        self.request_output(key, spec, false)
     }
 
     fn reconnect(&self, socket: &Socket, spec: &OutputSpec) -> Result<u16> {

@@ -181,8 +181,8 @@ impl WorkerSockets {
                 };
                 return self.datagrams(&request);
             }
-            Request::Output { rule, number, is_connected, spec } => {
-                return self.output(rule, number, is_connected, &spec);
+            Request::Output { key, is_connected, spec } => {
+                return self.output(key, is_connected, &spec);
             }
             other => return self.grant_membership(other),
         }
@@ -257,15 +257,8 @@ impl WorkerSockets {
         Ok(Answer::Datagrams { lease, receive_buffer_bytes: bytes as u64 })
     }
 
-    fn output(
-        &mut self,
-        rule: String,
-        number: u16,
-        is_connected: bool,
-        spec: &OutputSpec,
-    ) -> Granted {
-        let key =
-            SocketKey::Output { rule, number, spec: OutputSpec { ifindex: 0, ..spec.clone() } };
+    fn output(&mut self, key: u64, is_connected: bool, spec: &OutputSpec) -> Granted {
+        let key = SocketKey::Output { key, spec: OutputSpec { ifindex: 0, ..spec.clone() } };
         if let Some((lease, held)) = self.leases.waiting(&key) {
             let bytes = held.buffer_bytes() as u64;
             // The socket may have been connected long ago, through an earlier interface of this

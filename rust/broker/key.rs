@@ -38,10 +38,9 @@ pub(super) enum SocketKey {
     XdpLink {
         ifindex: u32,
     },
-    /// The specification without the interface's index, which changes.
+    /// The key of the output, and its specification without the interface's index, which changes.
     Output {
-        rule: String,
-        number: u16,
+        key: u64,
         spec: OutputSpec,
     },
 }

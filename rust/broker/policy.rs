@@ -12,8 +12,6 @@ use crate::sockets::ingress::Ingress;
 use crate::sockets::ring_shape;
 use crate::spec::OutputSpec;
 
-/// The maximum length of a rule's id in bytes.
-const RULE_BYTES: usize = 64;
 /// The most outputs of a rule that the kernel relays, and the most devices that they are on
 /// (`bpf/layout.h`).
 const MAX_KERNEL_OUTPUTS: u32 = 64;
@@ -57,10 +55,7 @@ pub(super) fn violation(
             Some("a group that is not multicast")
         }
         Request::KernelFan { shape } => shape_violation(shape),
-        Request::Output { rule, spec, is_connected, .. } => {
-            let rule = (rule.len() > RULE_BYTES).then_some("an oversized rule id");
-            rule.or_else(|| output_violation(spec, *is_connected))
-        }
+        Request::Output { spec, is_connected, .. } => output_violation(spec, *is_connected),
         _ => None,
     }
 }

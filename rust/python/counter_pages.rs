@@ -7,8 +7,10 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::relay::{flow_dict, interface_dict, rule_dict};
+use super::specs;
 use crate::error::Error;
 use crate::relay::{RuleStatus, WorkerCounters, WorkerPages};
+use crate::spec::RuleSpec;
 use crate::sys::scm_rights;
 
 /// The counter pages of worker processes, mapped read-only.
@@ -88,13 +90,27 @@ impl CounterReading {
     /// Return the counters of a rule as `RelayCore.stats` does; zeros if no worker has it.
     ///
     /// `enabled` and, for each output, `parked` are added to the counters; `trouble` is None.
+    /// `keys` are those of its outputs (`output_keys`).
     fn rule<'py>(
         &self,
         py: Python<'py>,
         id: String,
         enabled: bool,
         parked: Vec<Option<String>>,
+        keys: &[u8],
     ) -> PyResult<Bound<'py, PyDict>> {
-        rule_dict(py, &self.counters.rule(RuleStatus { id, trouble: None, parked }, enabled))
+        let keys: Vec<u64> = keys.as_chunks().0.iter().copied().map(u64::from_le_bytes).collect();
+        let status = RuleStatus { id, trouble: None, parked };
+        rule_dict(py, &self.counters.rule(status, enabled, &keys))
     }
+}
+
+/// Return the keys of a rule's outputs, 8 bytes each, for `CounterReading.rule`.
+///
+/// An output has the same key in all rules with the same input. `spec` is the rule's specification
+/// as JSON; raises RuleError if it is not one.
+#[pyfunction]
+pub(super) fn output_keys(spec: &[u8]) -> PyResult<Vec<u8>> {
+    let rule: RuleSpec = specs::read(spec)?;
+    Ok(rule.output_keys().flat_map(u64::to_le_bytes).collect())
 }

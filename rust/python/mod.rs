@@ -45,7 +45,7 @@ mod _native {
     #[pymodule_export]
     use super::broker::Broker;
     #[pymodule_export]
-    use super::counter_pages::{CounterPages, CounterReading};
+    use super::counter_pages::{CounterPages, CounterReading, output_keys};
     #[pymodule_export]
     use super::interfaces::{
         PyInterface, PyLayers, list, list_layers, switch_gro_on, udp_gro_forwarding, xdp_obstacle,

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::counters::slots::SlotChanges;
 use super::error::ChangeError;
+use super::kept_outputs::KeptOutputs;
 use super::live::LiveRule;
 use super::rule_change::{Difference, RuleChange};
 use super::state::{Opened, State};
@@ -104,7 +105,7 @@ impl Shared {
             state.checked_links = links.clone();
         }
         let context = self.context(&links);
-        let opened = state.open(add, &context);
+        let opened = state.open(difference, &context);
         #[cfg(feature = "offload")]
         let opened =
             opened.and_then(|opened| match state.check_offload(&opened, difference, &context) {
@@ -125,6 +126,7 @@ impl Shared {
         let mut owners = SlotChanges { granted: opened.slots, released: Vec::new() };
         let removed = state.remove_rules(&difference.remove, &mut owners.released);
         let before = state.set_enabled(&difference.enable);
+        KeptOutputs::keep_slots(&opened.rules, &mut owners.released);
         let added = state.insert_rules(opened.rules);
         state.apply_inputs();
         if !removed.is_empty() {

@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! change        applies a change, or none of it       settings   how a relay is set up
+//! kept_outputs  the outputs of a rule that its successor has too
 //! state, live   the rules and their open sockets      inputs     the sockets to receive from
 //! network       links, routes, and how open sockets follow them
 //! engines       plans, rings and threads              counters   slots and reports
@@ -18,6 +19,7 @@ mod egress;
 mod engines;
 mod error;
 mod inputs;
+mod kept_outputs;
 mod live;
 mod network;
 mod offload;

@@ -11,6 +11,7 @@ use super::counters::slots::SlotChanges;
 use super::egress::links::XdpLinks;
 use super::inputs::Inputs;
 use super::inputs::fd_budget;
+use super::kept_outputs::KeptOutputs;
 use super::live::{LiveOutput, LiveRule, NetworkContext, RuleId, StandIn};
 use super::network::announcements::Announcements;
 use super::network::blocked::{self, Blocked};
@@ -18,14 +19,14 @@ use super::network::link_table::LinkTable;
 use super::offload::RuleWay;
 #[cfg(feature = "offload")]
 use super::offload::kernel_relay::KernelRelay;
+use super::rule_change::Difference;
 use super::{ChangeError, EgressMode, Ingress, Settings, warn_once};
 use crate::engine::ingress::OrderCheck;
 use crate::error::Result;
 use crate::sockets::nofile::Descriptors;
 use crate::sockets::output;
-use crate::sockets::provider::{OutputOwner, SocketProvider};
-use crate::spec::OutputSpec;
-use crate::spec::{InputSpec, RuleSpec};
+use crate::sockets::provider::SocketProvider;
+use crate::spec::{InputSpec, OutputSpec, RuleSpec};
 use crate::stats::{self, Grant, Slot};
 
 /// The rules, sockets and counter slots of a relay.
@@ -139,18 +140,21 @@ impl State {
         self.inputs.open_spares()
     }
 
-    /// Opens all sockets that new rules need. After an error nothing has changed.
+    /// Opens all sockets that new rules need, but for the outputs that they have from removed rules.
+    /// After an error nothing has changed.
     pub(super) fn open(
         &mut self,
-        add: &[&RuleSpec],
+        difference: &Difference<'_>,
         context: &NetworkContext<'_>,
     ) -> std::result::Result<Opened, ChangeError> {
+        let add = &*difference.add;
+        let mut kept = self.kept_outputs(difference);
         let mut opened = Opened { rules: Vec::with_capacity(add.len()), slots: Vec::new() };
         // For all rules first: another process may already have opened an output of a later one.
         add.iter().for_each(|spec| self.inputs.add_source_ports(spec.outputs.iter()));
         let result = add.iter().try_for_each(|spec| {
             let refused = |error| ChangeError { rule: Some(spec.id.clone()), error };
-            self.open_rule(spec, context, &mut opened).map_err(refused)
+            self.open_rule(spec, context, &mut kept, &mut opened).map_err(refused)
         });
         let result = result.and_then(|()| Ok(self.inputs.update_packet_sockets()?));
         if let Err(refusal) = result {
@@ -232,13 +236,23 @@ impl State {
         }
     }
 
+    /// The outputs of removed rules, for the added ones; none where the kernel may relay them.
+    fn kept_outputs(&self, difference: &Difference<'_>) -> KeptOutputs {
+        #[cfg(feature = "offload")]
+        if self.kernel.is_wanted() {
+            return KeptOutputs::default();
+        }
+        KeptOutputs::of(difference, &self.rules)
+    }
+
     fn open_rule(
         &mut self,
         spec: &RuleSpec,
         context: &NetworkContext<'_>,
+        kept: &mut KeptOutputs,
         opened: &mut Opened,
     ) -> Result<()> {
-        let outputs = self.open_outputs(spec, context, opened)?;
+        let outputs = self.open_outputs(spec, context, kept, opened)?;
         let slot = self.allocate_slot(stats::SlotOwner::rule(&spec.id), opened)?;
         let RuleSpec { id, enabled, input, .. } = spec.clone();
         let interface_name = input.interface.clone();
@@ -276,13 +290,17 @@ impl State {
         &mut self,
         spec: &RuleSpec,
         context: &NetworkContext<'_>,
+        kept: &mut KeptOutputs,
         opened: &mut Opened,
     ) -> Result<Vec<LiveOutput>> {
         let mut outputs = Vec::with_capacity(spec.outputs.len());
-        for (number, output) in (0..).zip(&spec.outputs) {
-            let slot = self.allocate_slot(stats::SlotOwner::output(&spec.id, number), opened)?;
-            let owner = OutputOwner { rule: &spec.id, number };
-            let output = self.open_output(output, owner, &spec.input, context, slot)?;
+        for (key, output) in spec.output_keys().zip(&spec.outputs) {
+            if let Some(output) = kept.take(key, output, &self.rules) {
+                outputs.push(output);
+                continue;
+            }
+            let slot = self.allocate_slot(stats::SlotOwner::output(key), opened)?;
+            let output = self.open_output(output, key, &spec.input, context, slot)?;
             // What an earlier process has relayed continues, whatever has changed since.
             if !opened.slots.last().is_some_and(|grant| grant.is_continued) {
                 output.check_egress(context.egress.choice)?;
@@ -337,12 +355,12 @@ impl State {
     fn open_output(
         &mut self,
         spec: &OutputSpec,
-        owner: OutputOwner<'_>,
+        key: u64,
         input: &InputSpec,
         context: &NetworkContext<'_>,
         slot: Slot,
     ) -> Result<LiveOutput> {
-        let mut output = LiveOutput::open(spec, owner, input, slot, context)?;
+        let mut output = LiveOutput::open(spec, key, input, slot, context)?;
         output.follow_egress(context, &mut self.xdp_links);
         self.check_buffer(output.send_buffer_bytes);
         if output.parked.is_none() && output.trouble().is_some() {

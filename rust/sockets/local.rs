@@ -10,8 +10,8 @@ use super::netlink::routes;
 use super::output::{self, OutputSocket};
 use super::packet::{self, PacketSocket, SpareSockets};
 use super::provider::{
-    HelperSocket, OutputHandle, OutputOwner, PacketSocketHandle, PacketSocketRequest, Socket,
-    SocketProvider, UdpInputHandle, XdpLinkHandle, XdpLinkRequest,
+    HelperSocket, OutputHandle, PacketSocketHandle, PacketSocketRequest, Socket, SocketProvider,
+    UdpInputHandle, XdpLinkHandle, XdpLinkRequest,
 };
 use super::xdp::hooks::{EgressHookReader, EgressHooks};
 use super::xdp::link;
@@ -168,11 +168,11 @@ impl SocketProvider for LocalProvider {
         udp_input::narrow(socket.as_fd(), ifindex, group, sources)
     }
 
-    fn output(&self, _: &OutputOwner<'_>, spec: &OutputSpec) -> Result<OutputHandle> {
+    fn output(&self, _: u64, spec: &OutputSpec) -> Result<OutputHandle> {
         output::open(spec).map(OutputHandle::from)
     }
 
-    fn prepare_output(&self, _: &OutputOwner<'_>, spec: &OutputSpec) -> Result<OutputHandle> {
+    fn prepare_output(&self, _: u64, spec: &OutputSpec) -> Result<OutputHandle> {
         output::prepare(spec).map(OutputHandle::from)
     }
 

@@ -59,10 +59,10 @@ impl SlotOwner {
         Self::new(OwnerKind::Rule, &[id.as_bytes()])
     }
 
-    /// The owner for an output of a rule, by its position.
+    /// The owner for an output, by its key ([`crate::spec::RuleSpec::output_keys`]).
     #[must_use]
-    pub fn output(rule: &str, place: u16) -> Self {
-        Self::new(OwnerKind::Output, &[rule.as_bytes(), &place.to_le_bytes()])
+    pub fn output(key: u64) -> Self {
+        Self::new(OwnerKind::Output, &[&key.to_le_bytes()])
     }
 
     /// The owner with this tag, which may be any number.

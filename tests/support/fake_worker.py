@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 
 from tests.support.page_writer import PageWriter
 
+from mcr._native import output_keys
+
 
 class FakeWorker:
     """Our end of one channel, served by a thread.
@@ -181,5 +183,11 @@ class FakeWorker:
         if self.page is None:
             return
         with self._page_turn:
-            rules = [(rule["id"], len(rule["outputs"])) for rule in self.rules.values()]
+            rules = [(rule["id"], _keys(rule)) for rule in self.rules.values()]
             self.page.write(rules, self._counts, self._losses, self._kernel_dropped_frames)
+
+
+def _keys(rule: dict[str, Any]) -> tuple[bytes, ...]:
+    """Those of a rule's outputs."""
+    keys = output_keys(json.dumps(rule).encode())
+    return tuple(keys[at : at + 8] for at in range(0, len(keys), 8))

@@ -53,7 +53,7 @@ class PageWriter:
 
     def write(
         self,
-        rules: Sequence[tuple[str, int]],
+        rules: Sequence[tuple[str, Sequence[bytes]]],
         counts: dict[str, int],
         losses: dict[str, int],
         kernel_drops: int,
@@ -61,7 +61,7 @@ class PageWriter:
         """Write everything.
 
         Args:
-            rules: the id of each, and how many outputs it has.
+            rules: the id of each, and the keys of its outputs.
             counts: how many datagrams each rule has relayed; 0 where none is said.
             losses: how many of these each of its outputs has lost, as `output_full`.
             kernel_drops: frames that the kernel lost.
@@ -76,16 +76,15 @@ class PageWriter:
         beside = _METADATA
         self.words[beside], self.words[beside + 1] = kernel_drops, int.from_bytes(b"lo", "little")
         used = 1
-        for rule_id, outputs in rules:
+        for rule_id, keys in rules:
             matched, name = counts.get(rule_id, 0), rule_id.encode()
             seen = {3: round(time.monotonic() * 1000), 5: _LOOPBACK} if matched else {}
             self._slot(used, ("rule", name), {1: matched, 2: 100 * matched, **seen})
-            for place in range(outputs):
-                owner = ("output", name, place.to_bytes(2, "little"))
+            for place, key in enumerate(keys):
                 sent = matched - losses.get(rule_id, 0)
                 counted = {1: matched, 2: sent, 3: 100 * sent, _OUTPUT_FULL: matched - sent}
-                self._slot(used + 1 + place, owner, counted)
-            used += 1 + outputs
+                self._slot(used + 1 + place, ("output", key), counted)
+            used += 1 + len(keys)
         for gone in range(used, self.words[_USED]):
             self.words[(gone + 1) * _SLOT_WORDS + _TAG] = 0
         self.words[_USED] = max(used, self.words[_USED])

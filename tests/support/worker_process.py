@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from mcr import _native
 from mcr.rules import parse_rules
@@ -47,6 +47,9 @@ class WorkerRefusal(Exception):
 class WorkerClient:
     """Control's end of the channel to a worker, and the worker's page of counters."""
 
+    _keys: ClassVar[dict[str, bytes]] = {}
+    """Those of the outputs of each rule, also for the clients that follow."""
+
     def __init__(self, end: socket.socket, pages: _native.CounterPages) -> None:
         self.socket = end
         self._pages = pages
@@ -70,7 +73,9 @@ class WorkerClient:
         rules = self.ask("hello")["rules"]
         return {
             "interfaces": reading.interfaces(ingress),
-            "rules": [reading.rule(rule_id, True, [None]) for rule_id in rules],
+            "rules": [
+                reading.rule(rule_id, True, [None], self._keys[rule_id]) for rule_id in rules
+            ],
         }
 
     def say(self, do: str, **members: object) -> int:
@@ -117,7 +122,10 @@ class WorkerClient:
         self, revision: int, add: Iterable[Json], *, whole: bool = False, remove: Iterable[str] = ()
     ) -> None:
         """Prepare a change."""
-        members = {"whole": whole, "remove": list(remove), "add": list(add)}
+        add = list(add)
+        for rule in add:
+            self._keys[rule["id"]] = _native.output_keys(json.dumps(rule).encode())
+        members = {"whole": whole, "remove": list(remove), "add": add}
         assert self.ask("prepare", revision=revision, **members) == {}
 
     def _frame(self, seconds: float) -> Json:

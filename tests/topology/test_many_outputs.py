@@ -1,5 +1,6 @@
 """A thousand hosts that receive one input: how long a change of one takes, and what each costs."""
 
+import contextlib
 import time
 from collections.abc import Iterator
 
@@ -10,14 +11,15 @@ import mcr
 
 from .checks import settle
 from .daemons import memory_kib, serving
-from .egress import matched
+from .egress import Kind, matched
 from .lab import Lab
 from .namespaces import Net
-from .relays import relaying
-from .traffic import payloads
+from .relays import Ingress, relaying
+from .traffic import PacedFlow, payloads
 
 OUTPUTS = 1000
 INPUT = "239.1.120.1%in0:5001"
+RATE_PPS = 30
 CHANGE_S = 0.02
 """Four times what it may take on a quiet machine."""
 WORKER_KIB, ALL_KIB = 4, 12
@@ -83,3 +85,58 @@ def test_a_thousand_outputs_of_a_rule_take_little_memory(lab: Lab) -> None:
         assert grown / OUTPUTS < ALL_KIB
         sender.send(payloads(3))
         settle(client, lambda stats: stats.as_dict()["totals"]["sent"] == 3 * OUTPUTS)
+
+
+@contextlib.contextmanager
+def changeable(lab: Lab, kind: Kind, ingress: Ingress) -> Iterator[mcr.Relay | mcr.Client]:
+    """A relay of this process, or a client of a daemon."""
+    if kind == "library":
+        with relaying(lab.relay, ingress=ingress, egress="socket") as relay:
+            yield relay
+        return
+    with (
+        serving(lab.relay, "--ingress", ingress, "--egress", "socket") as daemon,
+        daemon.client() as client,
+    ):
+        yield client
+
+
+def test_a_change_of_one_output_touches_no_other(lab: Lab, kind: Kind, ingress: Ingress) -> None:
+    """Whether it is replaced, removed or added, the others keep order, sockets and counters."""
+    source = mcr.Input.parse(INPUT)
+    first, last = (mcr.Output.parse(f"239.2.120.{end}%out0:6001") for end in (1, 2))
+    hosts = [mcr.Output(host(number), 7000) for number in range(OUTPUTS - 2)]
+    with (
+        changeable(lab, kind, ingress) as relay,
+        lab.receive("239.2.120.1", 6001) as receiver,
+        lab.receive("239.2.120.2", 6001) as other,
+        lab.sender("239.1.120.1", 5001) as sender,
+    ):
+
+        def change(*changed: mcr.Output) -> None:
+            with lab.relay:
+                relay.replace_rules([mcr.Rule(source, changed)])
+
+        change(first, *hosts, last)
+        with PacedFlow(sender, RATE_PPS) as flow:
+            for number in range(1, OUTPUTS, OUTPUTS // 4):
+                flow.advance(2)
+                changed = list(hosts)
+                changed[number] = mcr.Output(host(number), 7001)
+                change(first, *changed, last)
+                flow.advance(2)
+                del changed[number]
+                change(first, *changed, last)
+                change(first, *hosts, last)
+            flow.advance(2)
+        count = len(flow.sent)
+        receiver.expect(flow.sent)
+        other.expect(flow.sent)
+        stats = settle(relay, lambda stats: stats.rules[0].outputs[0].sent == count)
+        outputs = stats.rules[0].outputs
+        assert [outputs[at].sent for at in (0, 1, 3, OUTPUTS - 1)] == [count] * 4
+        assert 0 < outputs[2].sent < count
+        assert sum(each.sent == count for each in outputs) == OUTPUTS - 4
+        # The rate of what continues is none of a start from zero.
+        assert all(each.rate_1s is None or each.rate_1s.pps < 3 * RATE_PPS for each in outputs)
+        assert len(set(receiver.sources)) == len(set(other.sources)) == 1

@@ -249,6 +249,8 @@ class Relay:
     def replace_rules(self, rules: Iterable[Rule | str]) -> None:
         """Replace all rules, or change nothing; rules that stay keep relaying and their counters.
 
+        So do the outputs that a new rule has in common with a removed one with the same input.
+
         Raises:
             RuleError, InterfaceError, RightsError: as in `add_rule`; nothing has changed.
         """
@@ -260,9 +262,9 @@ class Relay:
     def resolve_hosts(self) -> tuple[HostChange, ...]:
         """Resolve the host names of all outputs again; send to all new addresses or to none.
 
-        A rule whose addresses are unchanged is not affected; the counters of a changed one restart
-        from 0. A name that does not resolve keeps its addresses. The lookups delay neither
-        datagrams nor other threads.
+        A rule whose addresses are unchanged is not affected; the counters of a changed one, and of
+        its outputs with another address, restart from 0. A name that does not resolve keeps its
+        addresses. The lookups delay neither datagrams nor other threads.
 
         Returns:
             The names whose addresses have changed, and those that do not resolve.

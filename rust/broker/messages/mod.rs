@@ -101,7 +101,7 @@ messages! {
         },
         11 JoinBy { lease: u64, sources: Vec<Addr> },
         12 LeaveBy { lease: u64, sources: Vec<Addr> },
-        13 Output { rule: String, number: u16, is_connected: bool, spec: OutputSpec },
+        13 Output { key: u64, is_connected: bool, spec: OutputSpec },
         14 Reconnect { lease: u64, ifindex: u32 },
         15 Release { leases: Vec<u64> },
         /// Everything that is still unclaimed can be closed.

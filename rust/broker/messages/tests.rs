@@ -126,9 +126,8 @@ pub(in crate::broker) fn request() -> impl Strategy<Value = Request> {
         (lease, sources()).prop_map(|(lease, sources)| Request::NarrowBy { lease, sources }),
         any::<u32>().prop_map(|ifindex| Request::Announce { ifindex }),
         any::<(u64, bool)>().prop_map(|(lease, on)| Request::Merge { lease, on }),
-        (".{0,70}", port, any::<bool>(), spec()).prop_map(|(rule, number, is_connected, spec)| {
-            Request::Output { rule, number, is_connected, spec }
-        }),
+        (any::<u64>(), any::<bool>(), spec())
+            .prop_map(|(key, is_connected, spec)| { Request::Output { key, is_connected, spec } }),
         (lease, any::<u32>()).prop_map(|(lease, ifindex)| Request::Reconnect { lease, ifindex }),
         (lease, any::<u32>()).prop_map(|(lease, ifindex)| Request::ResolveHost { lease, ifindex }),
         vec(lease, 0..40).prop_map(|leases| Request::Release { leases }),

@@ -65,7 +65,7 @@ fn spec() -> OutputSpec {
 }
 
 fn output(spec: OutputSpec) -> Request {
-    Request::Output { rule: "a".to_owned(), number: 0, is_connected: true, spec }
+    Request::Output { key: 0, is_connected: true, spec }
 }
 
 fn port_guard(address: Addr) -> Request {
@@ -127,7 +127,6 @@ fn policy_violations_end_the_connection() {
             output(OutputSpec { priority: Some(7), ..spec() }),
             output(OutputSpec { source: Choice::Chosen(V6), ..spec() }),
             output(OutputSpec { source_port: Choice::Chosen(0), ..spec() }),
-            Request::Output { rule: "x".repeat(65), number: 0, is_connected: false, spec: spec() },
             Request::Hello { protocol: PROTOCOL + 1 },
         ];
         for request in wrong {
@@ -376,9 +375,7 @@ fn tame(request: Request) -> Request {
         Request::NarrowBy { lease, sources: list } => {
             Request::NarrowBy { lease: few(lease), sources: sources(list) }
         }
-        Request::Output { number, .. } => {
-            Request::Output { rule: "a".to_owned(), number, is_connected: true, spec: spec() }
-        }
+        Request::Output { key, .. } => Request::Output { key, is_connected: true, spec: spec() },
         Request::Reconnect { lease, .. } => Request::Reconnect { lease: few(lease), ifindex: 1 },
         Request::ResolveHost { lease, .. } => {
             Request::ResolveHost { lease: few(lease), ifindex: 1 }

@@ -95,7 +95,7 @@ fn unclaimed_sockets_are_closed_when_released() {
         let far = interface(FAR);
         let (worker, death) = supervisor.worker(0);
         let kept = frames(&worker, GROUP, None);
-        let output = worker.output(&OWNER, &spec(OTHER, NEAR)).unwrap();
+        let output = worker.output(OUTPUT, &spec(OTHER, NEAR)).unwrap();
         let helper = worker.gro_helper(GROUP, 5001, &far).unwrap();
         worker.take_all_multicast(&kept.socket, &far, true).unwrap();
         worker.join(&far, GROUP, &[]).unwrap();

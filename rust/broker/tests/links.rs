@@ -58,7 +58,7 @@ fn a_successor_gets_a_link_of_its_own() {
         let (worker, death) = supervisor.worker(0);
         let first = link(&worker, NEAR, 0).unwrap();
         send_frame(&first);
-        let output = worker.output(&OWNER, &spec(GROUP, NEAR)).unwrap();
+        let output = worker.output(OUTPUT, &spec(GROUP, NEAR)).unwrap();
         assert_eq!(supervisor.open_sockets(), 2);
         death.come();
         wait_until("the link alone is closed", || supervisor.open_sockets() == 1);
@@ -154,9 +154,7 @@ fn requests_that_no_worker_sends_end_the_connection() {
             assert!(ends_connection(std::slice::from_ref(&wrong)), "{wrong:?}");
         }
         assert!(!ends_connection(&[link(lo.clone(), 0)]));
-        let rule = "a".to_owned();
-        let output =
-            Request::Output { rule, number: 0, is_connected: true, spec: spec(GROUP, "lo") };
+        let output = Request::Output { key: 0, is_connected: true, spec: spec(GROUP, "lo") };
         assert!(ends_connection(&[output, Request::XdpMemory { lease: 1 }]));
     });
 }

@@ -13,7 +13,7 @@ use super::*;
 use crate::addr::Addr;
 use crate::sockets::netlink::groups::GroupList;
 use crate::sockets::output::{self, OutputSocket};
-use crate::sockets::provider::{OutputOwner, Socket, SocketProvider};
+use crate::sockets::provider::{Socket, SocketProvider};
 use crate::sockets::testnet::{
     FAR, NEAR, in_namespace, interface, ip, rerun, settle, wait_until, with_cable,
 };
@@ -27,7 +27,7 @@ mod links;
 
 const GROUP: Addr = Addr::v4([239, 1, 1, 1]);
 const OTHER: Addr = Addr::v4([239, 1, 1, 2]);
-const OWNER: OutputOwner<'static> = OutputOwner { rule: "0123456789ab", number: 0 };
+const OUTPUT: u64 = 7;
 
 /// The lengths in bytes of the datagrams queued in the socket.
 fn queued(socket: &impl AsFd) -> Vec<usize> {
@@ -97,7 +97,7 @@ fn dropped_leases_are_returned_and_used_ones_are_exclusive() {
             local.as_socket().unwrap().port()
         };
         let spec = spec(GROUP, "lo");
-        let [first, second] = [0; 2].map(|_| worker.output(&OWNER, &spec).unwrap());
+        let [first, second] = [0; 2].map(|_| worker.output(OUTPUT, &spec).unwrap());
         assert_ne!(port(&first.socket), port(&second.socket));
         assert_eq!(supervisor.open_sockets(), 2);
         drop(first);
@@ -147,7 +147,7 @@ fn full_worker() {
         // In this process the supervisor also needs descriptors; the worker's is the last.
         let ends = std::iter::from_fn(|| {
             taken.pop()?;
-            let end = worker.output(&OWNER, &spec).map(drop);
+            let end = worker.output(OUTPUT, &spec).map(drop);
             wait_until("nothing is held", || supervisor.open_sockets() == 0);
             Some(end)
         });
@@ -155,7 +155,7 @@ fn full_worker() {
         let last = refusals.last().unwrap();
         assert!(last.starts_with("taking over a socket on a worker: all "), "{refusals:?}");
         assert!(last.contains("raise it (ulimit -n"), "{refusals:?}");
-        worker.output(&OWNER, &spec).unwrap();
+        worker.output(OUTPUT, &spec).unwrap();
     });
 }
 
@@ -165,7 +165,7 @@ fn an_output_keeps_its_socket_and_follows_its_interface() {
         let supervisor = TestSupervisor::new(1, Ingress::Udp);
         let (worker, death) = supervisor.worker(0);
         let local = |socket: &Socket| SockRef::from(socket).local_addr().unwrap().as_socket();
-        let first = worker.output(&OWNER, &spec(GROUP, NEAR)).unwrap();
+        let first = worker.output(OUTPUT, &spec(GROUP, NEAR)).unwrap();
         let before = local(&first.socket).unwrap();
         assert_eq!(first.max_segment, 1472);
         death.come();
@@ -177,7 +177,7 @@ fn an_output_keeps_its_socket_and_follows_its_interface() {
             ip(&format!("link set {name} mtu 1400 up"));
         }
         let (worker, _) = supervisor.worker(0);
-        let again = worker.output(&OWNER, &spec(GROUP, NEAR)).unwrap();
+        let again = worker.output(OUTPUT, &spec(GROUP, NEAR)).unwrap();
         let after = local(&again.socket).unwrap();
         assert_eq!((after.port(), after.ip().to_string()), (before.port(), "10.9.0.7".to_owned()));
         assert_eq!((again.max_segment, supervisor.open_sockets()), (1372, 1));
@@ -195,15 +195,15 @@ fn an_output_that_cannot_be_connected_now_waits_with_its_socket() {
         let host = OutputSpec { ifindex: 0, interface: String::new(), ..spec(GROUP, "lo") };
         let host = OutputSpec { address: Addr::v4([192, 0, 2, 1]), ..host };
         let (worker, death) = supervisor.worker(0);
-        let error = worker.output(&OWNER, &host).unwrap_err().to_string();
+        let error = worker.output(OUTPUT, &host).unwrap_err().to_string();
         assert!(error.contains("there is no route to it; add one"), "{error}");
-        let parked = worker.prepare_output(&OWNER, &host).unwrap();
+        let parked = worker.prepare_output(OUTPUT, &host).unwrap();
         death.come();
         drop((parked, worker));
         let (worker, _) = supervisor.worker(0);
-        worker.output(&OWNER, &host).unwrap_err();
+        worker.output(OUTPUT, &host).unwrap_err();
         assert_eq!(supervisor.open_sockets(), 1);
-        let parked = worker.prepare_output(&OWNER, &host).unwrap();
+        let parked = worker.prepare_output(OUTPUT, &host).unwrap();
         worker.release_unclaimed().unwrap();
         ip("route add 192.0.2.0/24 dev lo");
         assert!(worker.reconnect(&parked.socket, &host).unwrap() > 0);

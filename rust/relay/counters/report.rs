@@ -160,11 +160,11 @@ pub(in crate::relay) fn read(
     let rules = state.rules.values().map(|live| {
         let trouble = live.trouble(links, state.ingress());
         let (id, enabled) = (live.id.to_string(), live.enabled);
-        let outputs = (0..=u16::MAX).zip(&live.outputs).map(|(place, output)| {
+        let outputs = live.outputs.iter().map(|output| {
             let (trouble, way) = (output.trouble(), Some(output.way()));
             let kernel = KernelOutputCounts::from_words(&state.slots.kernel(output.slot));
             let report = OutputReport::new(trouble, way, &copies(pages, output.slot), now_ms);
-            report.with(&kernel).with_rates(SlotOwner::output(&id, place), &windows)
+            report.with(&kernel).with_rates(SlotOwner::output(output.key), &windows)
         });
         let outputs = outputs.collect();
         let [counted, group] = [live.slot, live.group].map(|slot| copies(pages, slot));

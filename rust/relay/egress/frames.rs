@@ -8,6 +8,7 @@ use crate::engine::plan::{Way, XdpOutput};
 use crate::packet::{EthernetHeader, Headers};
 
 /// An output's use of AF_XDP.
+#[derive(Clone)]
 pub(in crate::relay) struct OutputFrames {
     /// The interface of the links.
     ifindex: u32,

@@ -72,15 +72,9 @@ pub(super) struct LiveRule {
 impl LiveRule {
     /// Whether it equals `spec`, apart from `enabled` and the indices of interfaces.
     pub(super) fn matches_spec(&self, spec: &RuleSpec) -> bool {
-        let input = InputSpec {
-            interface: self.interface_name.clone(),
-            ifindex: spec.input.ifindex,
-            ..self.input.clone()
-        };
-        let is_same = |(live, other): (&OutputSpec, &OutputSpec)| {
-            *other == OutputSpec { ifindex: other.ifindex, ..live.clone() }
-        };
-        input == spec.input
+        let input = InputSpec { interface: self.interface_name.clone(), ..self.input.clone() };
+        let is_same = |(live, other): (&OutputSpec, &OutputSpec)| live.is_same(other);
+        input.is_same(&spec.input)
             && self.outputs.len() == spec.outputs.len()
             && self.output_specs().zip(&spec.outputs).all(is_same)
     }

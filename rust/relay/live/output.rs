@@ -18,23 +18,24 @@ use crate::sockets::netlink::link::Link;
 use crate::sockets::netlink::neighbours::{Neighbour, NeighbourState};
 use crate::sockets::netlink::routes::Route;
 use crate::sockets::output;
-use crate::sockets::provider::{OutputHandle, OutputOwner, Socket};
+use crate::sockets::provider::{OutputHandle, Socket};
 use crate::spec::{InputSpec, OutputSpec};
 use crate::stats::Slot;
 
-/// An output of a rule.
+/// An output of a rule. A clone shares its sockets.
+#[derive(Clone)]
 pub(in crate::relay) struct LiveOutput {
     /// As specified, but with the index of the interface for which the sockets are set up.
     pub(super) spec: OutputSpec,
-    /// The rule's id and the output's position in it.
-    owner: (String, u16),
+    /// [`crate::spec::RuleSpec::output_keys`].
+    pub(in crate::relay) key: u64,
     /// The first group and port of the rule's input.
     origin: (Addr, u16),
     pub(in crate::relay) slot: Slot,
     /// One for each worker; unconnected while the output is parked.
     pub(super) sockets: Box<[Arc<Socket>]>,
     /// The source address and port of each.
-    pub(super) endpoints: Box<[(Addr, u16)]>,
+    pub(in crate::relay) endpoints: Box<[(Addr, u16)]>,
     /// What it sends through AF_XDP sockets instead.
     pub(in crate::relay) frames: OutputFrames,
     /// The smallest send buffer among the sockets, in bytes.
@@ -62,14 +63,14 @@ impl LiveOutput {
     /// The kernel's, for any other reason.
     pub(in crate::relay) fn open(
         spec: &OutputSpec,
-        owner: OutputOwner<'_>,
+        key: u64,
         input: &InputSpec,
         slot: Slot,
         context: &NetworkContext<'_>,
     ) -> Result<Self> {
         let mut output = Self {
             spec: spec.clone(),
-            owner: (owner.rule.to_owned(), owner.number),
+            key,
             origin: (input.group, input.port),
             slot,
             sockets: Box::default(),
@@ -94,11 +95,15 @@ impl LiveOutput {
         }
         if output.sockets.is_empty() {
             // What needs a privilege is done now: it may be given up before the interface appears.
-            let prepare =
-                |owner: &OutputOwner<'_>, spec: &_| context.provider.prepare_output(owner, spec);
+            let prepare = |key, spec: &_| context.provider.prepare_output(key, spec);
             output.open_sockets(context.workers, prepare)?;
         }
         Ok(output)
+    }
+
+    /// Whether it is the output with this key and specification.
+    pub(in crate::relay) fn is_for(&self, key: u64, spec: &OutputSpec) -> bool {
+        self.key == key && self.spec.is_same(spec)
     }
 
     /// Adapts to the interface, its addresses and the routes; returns whether plans have changed.
@@ -162,7 +167,7 @@ impl LiveOutput {
         // Before connecting: a route that changes in between is found the next time.
         self.route = context.routes.find(&self.spec).unwrap_or(None);
         if self.sockets.is_empty() {
-            let open = |owner: &OutputOwner<'_>, spec: &_| context.provider.output(owner, spec);
+            let open = |key, spec: &_| context.provider.output(key, spec);
             self.open_sockets(context.workers, open)?;
         } else {
             for socket in &self.sockets {
@@ -220,12 +225,11 @@ impl LiveOutput {
     fn open_sockets(
         &mut self,
         workers: u16,
-        open: impl Fn(&OutputOwner<'_>, &OutputSpec) -> Result<OutputHandle>,
+        open: impl Fn(u64, &OutputSpec) -> Result<OutputHandle>,
     ) -> Result<()> {
         let mut sockets = Vec::with_capacity(usize::from(workers));
-        let owner = OutputOwner { rule: &self.owner.0, number: self.owner.1 };
         for _ in 0..workers {
-            let opened = open(&owner, &self.spec)?;
+            let opened = open(self.key, &self.spec)?;
             self.send_buffer_bytes = self.send_buffer_bytes.min(opened.send_buffer_bytes);
             self.max_segment = opened.max_segment;
             sockets.push(Arc::new(opened.socket));

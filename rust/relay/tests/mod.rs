@@ -14,6 +14,7 @@ use crate::sys::netdev;
 
 mod egress;
 mod egress_hosts;
+mod kept_outputs;
 mod leased;
 mod takeover;
 

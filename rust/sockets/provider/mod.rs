@@ -145,17 +145,18 @@ pub trait SocketProvider: Send + Sync {
         sources: &[Addr],
     ) -> Result<()>;
 
-    /// Opens a connected socket that sends copies ([`super::output`]).
+    /// Opens a connected socket that sends copies ([`super::output`]). `key` is that of the output
+    /// ([`crate::spec::RuleSpec::output_keys`]).
     ///
     /// # Errors
     /// A missing privilege, a missing interface or address, a host without a route.
-    fn output(&self, owner: &OutputOwner<'_>, spec: &OutputSpec) -> Result<OutputHandle>;
+    fn output(&self, key: u64, spec: &OutputSpec) -> Result<OutputHandle>;
 
     /// Does everything of [`SocketProvider::output`] that needs a privilege, without connecting.
     ///
     /// # Errors
     /// A missing privilege.
-    fn prepare_output(&self, owner: &OutputOwner<'_>, spec: &OutputSpec) -> Result<OutputHandle>;
+    fn prepare_output(&self, key: u64, spec: &OutputSpec) -> Result<OutputHandle>;
 
     /// Connects an output's socket again after a change of its interface or addresses; returns the
     /// largest payload.
@@ -265,13 +266,4 @@ pub struct XdpLinkHandle {
     pub umem: Arc<OwnedFd>,
     /// The shape of the memory and the rings.
     pub shape: XdpShape,
-}
-
-/// The identity of an output, the same in every relay that has the rule.
-#[derive(Clone, Copy, Debug)]
-pub struct OutputOwner<'a> {
-    /// The rule's id.
-    pub rule: &'a str,
-    /// The position among the rule's outputs.
-    pub number: u16,
 }

@@ -13,7 +13,7 @@ const FIRST: Slot = Slot { index: 0, generation: 1 };
 const SECOND: Slot = Slot { index: 1, generation: 1 };
 
 fn owners() -> [SlotOwner; 2] {
-    [SlotOwner::interface("eth0"), SlotOwner::output("a", 0)]
+    [SlotOwner::interface("eth0"), SlotOwner::output(0)]
 }
 
 /// A page in which an interface and an output have counted.
@@ -51,7 +51,7 @@ fn a_successor_finds_counts_and_owners() {
     assert_eq!((incarnations(&page), found.used, found.free.len()), (1, 2, 0));
     let [interface, output] = successors(&page, &found);
     assert_eq!((interface[interface::RECEIVED], output[output::SENT]), (9, 7));
-    assert!(!found.owned.contains_key(&SlotOwner::output("a", 1).tag()));
+    assert!(!found.owned.contains_key(&SlotOwner::output(1).tag()));
     assert!(!found.owned.contains_key(&SlotOwner::rule("a").tag()));
 }
 

@@ -131,14 +131,14 @@ impl WorkerCounters {
         self.snapshots.iter().any(|page| page.find(owner).is_some())
     }
 
-    /// The report of a rule with this status: the sums over all workers, or zeros if none of them
-    /// counts for the rule.
+    /// The report of a rule with this status, whose outputs have these keys: the sums over all
+    /// workers, or zeros if none of them counts for the rule.
     #[must_use]
-    pub fn rule(&self, status: RuleStatus, enabled: bool) -> RuleReport {
+    pub fn rule(&self, status: RuleStatus, enabled: bool, keys: &[u64]) -> RuleReport {
         let RuleStatus { id, trouble, parked } = status;
         let (owner, now_ms) = (SlotOwner::rule(&id), now_ms());
-        let outputs = (0..=u16::MAX).zip(parked).map(|(place, parked)| {
-            let owner = SlotOwner::output(&id, place);
+        let outputs = keys.iter().zip(parked).map(|(key, parked)| {
+            let owner = SlotOwner::output(*key);
             let report = OutputReport::new(parked, self.way(owner), &self.copies(owner), now_ms);
             let kernel = self.kernel(owner).map(KernelOutputCounts::from_words);
             let report = kernel.fold(report, |report, kernel| report.with(&kernel));

@@ -21,6 +21,9 @@ struct FakeWorker {
 
 const OWNERS: usize = 4;
 
+/// Of the outputs of the rule; only the first has counters.
+const KEYS: [u64; 2] = [0, 1];
+
 fn slot(index: u32) -> Slot {
     Slot { index, generation: 1 }
 }
@@ -31,7 +34,7 @@ impl FakeWorker {
         let mut writer = Writer::new(page.clone());
         let group = SlotOwner::group("eth0", Addr::v4([239, 1, 1, 1]), 0);
         let owners: [SlotOwner; OWNERS] =
-            [SlotOwner::interface("eth0"), SlotOwner::rule("a"), group, SlotOwner::output("a", 0)];
+            [SlotOwner::interface("eth0"), SlotOwner::rule("a"), group, SlotOwner::output(0)];
         for (index, owner) in (0..).zip(owners) {
             writer.grant(&Grant { slot: slot(index), owner, is_continued: false });
         }
@@ -80,7 +83,7 @@ fn counters_of_workers_are_summed_and_the_newest_times_reported() {
     assert_eq!((interfaces.len(), &*interfaces[0].name), (1, "eth0"));
     assert_eq!((interfaces[0].received, interfaces[0].kernel_dropped_frames), (30, 7));
     assert!(reading.has_rule("a") && !reading.has_rule("b"));
-    let counted = reading.rule(status(1), true);
+    let counted = reading.rule(status(1), true, &KEYS);
     assert_eq!((counted.matched, counted.group_seen, counted.enabled), (30, 2, true));
     assert_eq!(counted.last_source.unwrap().to_string(), "::8");
     let output = &counted.outputs[0];
@@ -92,7 +95,7 @@ fn an_output_that_a_worker_sends_through_xdp_counts_as_xdp() {
     let workers = [FakeWorker::new(), FakeWorker::new()];
     let way = || {
         let pages = workers.iter().map(FakeWorker::read_only).collect();
-        WorkerPages::open(pages).unwrap().read().rule(status(1), true).outputs[0].way
+        WorkerPages::open(pages).unwrap().read().rule(status(1), true, &KEYS).outputs[0].way
     };
     assert_eq!(way(), None);
     let batches = OutputWay::Socket(SocketReason::Batches.name());
@@ -115,17 +118,17 @@ fn the_last_reading_of_a_page_is_used_during_an_update() {
     let mut worker = FakeWorker::new();
     worker.count(10, 5, 7);
     let pages = WorkerPages::open(vec![worker.read_only()]).unwrap();
-    assert_eq!(pages.read().rule(status(1), false).matched, 10);
+    assert_eq!(pages.read().rule(status(1), false, &KEYS).matched, 10);
     // Its process was stopped in the middle of publishing: the second word is the sequence.
     worker.page.words()[1].fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let reading = pages.read();
-    assert_eq!((&*reading.stale, reading.rule(status(1), false).matched), (&[0][..], 10));
+    assert_eq!((&*reading.stale, reading.rule(status(1), false, &KEYS).matched), (&[0][..], 10));
 }
 
 #[test]
 fn a_rule_for_which_no_worker_counts_has_zeros() {
     let nothing = WorkerPages::open(Vec::new()).unwrap().read();
-    let counted = nothing.rule(status(2), false);
+    let counted = nothing.rule(status(2), false, &KEYS);
     assert_eq!((counted.matched, counted.outputs.len(), counted.last_seen_age_ms), (0, 2, None));
     assert!(!nothing.has_rule("a") && nothing.interfaces().is_empty());
 }
@@ -147,7 +150,7 @@ proptest! {
         let reading = WorkerPages::open(pages).unwrap().read();
         prop_assert!(!reading.stale.contains(&1));
         prop_assert!(reading.interfaces().iter().any(|one| one.received >= 20));
-        let counted = reading.rule(status(outputs), false);
+        let counted = reading.rule(status(outputs), false, &vec![0; outputs]);
         prop_assert!(counted.matched >= 20 && counted.outputs.len() == outputs);
         prop_assert_eq!(reading.kernel_dropped_frames().len(), 2);
     }

@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
+from ...._native import output_keys
 from ....rules import Rule
 from ....rules.active_rule import ActiveRule, RuleStep, RuleTurn
 from ....rules.ruleset import RulePlan
-from ....rules.spec import ResolvedRule, spec_members
+from ....rules.spec import ResolvedRule, rule_spec, spec_members
 from .entries import EnabledRule
 from .snapshot import line_of
 
@@ -27,6 +28,8 @@ class RuleRecord:
     """The members of its specification for workers."""
     line: bytes
     """Its line in the state file."""
+    keys: bytes
+    """Those of its outputs, by which their counters are found."""
 
     @classmethod
     def of(cls, active: ActiveRule, members: bytes | None = None) -> Self:
@@ -38,7 +41,9 @@ class RuleRecord:
         """
         rule, resolved, enabled = active.rule, active.resolved, active.enabled
         line = line_of(EnabledRule(rule, enabled, resolved))
-        return cls(rule, resolved, enabled, members or spec_members(resolved), line)
+        members = members or spec_members(resolved)
+        keys = output_keys(rule_spec(rule.id, members, enabled=enabled))
+        return cls(rule, resolved, enabled, members, line, keys)
 
     def after(self, step: RuleStep) -> Self:
         """The record after a change of the rule."""

@@ -259,4 +259,4 @@ def _counts(
     """The counters and troubles of a rule; zeros if no worker has counted it."""
     outputs = len(record.resolved.outputs)
     padded = [*parked[:outputs], *[None] * (outputs - len(parked))]
-    return counters.rule(record.rule.id, record.enabled, padded) | {"trouble": trouble}
+    return counters.rule(record.rule.id, record.enabled, padded, record.keys) | {"trouble": trouble}
