@@ -7,6 +7,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use serde::{Deserialize, Deserializer};
 
 use crate::addr::Addr;
+use crate::rules::{InputKey, TableRule};
 
 /// The largest block that a rule joins group by group, as a power of two.
 const MAX_JOINED_BITS: u8 = 12;
@@ -331,6 +332,14 @@ impl InputSpec {
     /// Whether it needs a membership of each group.
     pub(crate) fn is_joined(&self) -> bool {
         self.group.is_multicast() && self.join == Join::Each
+    }
+
+    /// The input as the compiled table has it.
+    #[must_use]
+    pub fn table_rule(&self) -> TableRule {
+        let Self { group, group_bits, port, last_port, ifindex, vlan, .. } = *self;
+        let input = InputKey { interface: ifindex, vlan, group, port };
+        TableRule { input, group_bits, last_port, sources: self.sources.clone() }
     }
 
     /// The same input for one of its groups and ports.

@@ -59,6 +59,15 @@ pub struct Rewrite {
     has_headers: bool,
 }
 
+/// A copy that is not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Preview {
+    /// The headers that it would have.
+    pub headers: Headers,
+    /// The errno with which sending it would fail, because of a field that no copy can carry.
+    pub errno: Option<i32>,
+}
+
 impl Preserved {
     /// The fields that the outputs with these rewrites preserve together; `None` if there are none.
     pub fn by<'a>(rewrites: impl Iterator<Item = &'a Rewrite>) -> Option<Self> {
@@ -200,6 +209,21 @@ impl Rewrite {
             class: dscp.then_some(origin.dscp << 2),
             ..base
         })
+    }
+
+    /// What a copy has of a datagram from `origin`, whoever writes its headers. Its source port is
+    /// that of the datagram, which only an output that preserves it uses.
+    #[must_use]
+    pub fn preview(spec: &OutputSpec, own: Addr, first: (Addr, u16), origin: &Origin) -> Preview {
+        let (group, port) = first;
+        if let Some(rewrite) = Self::of(spec, own, group, port) {
+            return Preview { headers: rewrite.headers(origin), errno: rewrite.refusal(origin) };
+        }
+        let ttl = if let Ttl::Set(ttl) = spec.ttl { ttl } else { origin.ttl };
+        let (destination, port, dscp) = (spec.address, spec.port, spec.dscp.unwrap_or(origin.dscp));
+        let source_port = origin.source_port;
+        let headers = Headers { source: own, destination, source_port, port, ttl, dscp };
+        Preview { headers, errno: None }
     }
 
     fn hops(&self, origin: &Origin) -> u8 {

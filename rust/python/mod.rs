@@ -3,6 +3,7 @@
 mod broker;
 mod counter_pages;
 mod errors;
+mod explain;
 mod interfaces;
 mod parse;
 mod relay;
@@ -47,11 +48,13 @@ mod _native {
     #[pymodule_export]
     use super::counter_pages::{CounterPages, CounterReading, output_keys};
     #[pymodule_export]
+    use super::explain::PyExplainer;
+    #[pymodule_export]
     use super::interfaces::{
         PyInterface, PyLayers, list, list_layers, switch_gro_on, udp_gro_forwarding, xdp_obstacle,
     };
     #[pymodule_export]
-    use super::parse::{PyDatagram, PyDiscard, parse_frame};
+    use super::parse::{PyDatagram, PyDiscard, parse_captured, parse_frame};
     #[pymodule_export]
     use super::relay::{RelayCore, try_io_uring};
     #[pymodule_export]

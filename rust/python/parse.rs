@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use pyo3::prelude::*;
 
-use crate::packet::{self, ChecksumState, FrameMeta};
+use crate::packet::{self, ChecksumState, FrameMeta, LinkType};
 
 /// The UDP datagram that a frame carries.
 #[pyclass(name = "Datagram", frozen, get_all, eq, module = "mcr._native")]
@@ -66,22 +66,40 @@ impl PyDiscard {
 /// Checksums are verified; a VLAN tag is read from the frame. Any bytes are accepted.
 #[pyfunction]
 pub(super) fn parse_frame(frame: &[u8]) -> Parsed {
-    let meta = FrameMeta { vlan: None, checksum: ChecksumState::Unverified, segment_size: 0 };
-    match packet::parse(frame, meta) {
-        Err(reason) => Parsed::Discard(PyDiscard { reason: reason.name() }),
-        Ok(datagram) => {
-            let start = datagram.payload.start as usize;
-            let payload = frame.get(start..start + datagram.payload.len as usize);
-            Parsed::Datagram(PyDatagram {
-                source: datagram.source.ip(),
-                group: datagram.group.ip(),
-                source_port: datagram.source_port,
-                port: datagram.port,
-                ttl: datagram.ttl,
-                dscp: datagram.dscp,
-                vlan: datagram.vlan,
-                payload: payload.unwrap_or_default().to_vec(),
-            })
-        }
-    }
+    parsed(frame, packet::parse(frame, UNVERIFIED))
+}
+
+/// Parse a frame of a capture whose IP header begins at `network`.
+///
+/// `network` is the offset in bytes; None for an Ethernet frame, whose own header says it. With
+/// `verify` a wrong UDP checksum is a reason to discard it. Any bytes are accepted.
+#[pyfunction]
+#[pyo3(signature = (frame, network, verify))]
+pub(super) fn parse_captured(frame: &[u8], network: Option<u16>, verify: bool) -> Parsed {
+    let checksum = if verify { ChecksumState::Unverified } else { ChecksumState::Ignored };
+    let meta = FrameMeta { checksum, ..UNVERIFIED };
+    let link = if network.is_some() { LinkType::Other } else { LinkType::Ethernet };
+    parsed(frame, packet::parse_of(link, frame, meta, || network.unwrap_or(0)))
+}
+
+const UNVERIFIED: FrameMeta =
+    FrameMeta { vlan: None, checksum: ChecksumState::Unverified, segment_size: 0 };
+
+fn parsed(frame: &[u8], result: Result<packet::Datagram, packet::Discard>) -> Parsed {
+    let datagram = match result {
+        Ok(datagram) => datagram,
+        Err(reason) => return Parsed::Discard(PyDiscard { reason: reason.name() }),
+    };
+    let start = datagram.payload.start as usize;
+    let payload = frame.get(start..start + datagram.payload.len as usize);
+    Parsed::Datagram(PyDatagram {
+        source: datagram.source.ip(),
+        group: datagram.group.ip(),
+        source_port: datagram.source_port,
+        port: datagram.port,
+        ttl: datagram.ttl,
+        dscp: datagram.dscp,
+        vlan: datagram.vlan,
+        payload: payload.unwrap_or_default().to_vec(),
+    })
 }

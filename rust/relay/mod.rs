@@ -10,7 +10,7 @@
 //! network       links, routes, and how open sockets follow them
 //! engines       plans, rings and threads              counters   slots and reports
 //! egress        how copies leave: sockets or XDP links
-//! offload       the rules that the kernel relays
+//! offload       the rules that the kernel relays      explain    what it would do, and why
 //! ```
 
 mod change;
@@ -18,6 +18,7 @@ mod counters;
 mod egress;
 mod engines;
 mod error;
+mod explain;
 mod inputs;
 mod kept_outputs;
 mod live;
@@ -61,6 +62,7 @@ use engines::compile::Plans;
 pub use engines::rings::{EngineRings, try_io_uring};
 use engines::threads::EngineThreads;
 pub use error::ChangeError;
+pub use explain::{CopyHost, CopyPreview, Explained, Explainer, MacState, Miss, PreviewLoss};
 use live::NetworkContext;
 pub use network::blocked::{InputTrouble, TroubleState};
 use network::link_table::LinkTable;

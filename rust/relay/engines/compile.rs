@@ -83,7 +83,7 @@ impl Plans {
     }
 
     fn put(&mut self, id: &RuleId, rule: &LiveRule) -> u32 {
-        let number = self.compiler.add(rule.table_rule());
+        let number = self.compiler.add(rule.input.table_rule());
         self.numbers.insert(id.clone(), number);
         self.ids.resize(self.compiler.span(), None);
         self.ids[number as usize] = Some(id.clone());
@@ -127,7 +127,7 @@ impl Plans {
             && live.all(|(id, rule)| {
                 self.numbers.get(id).is_some_and(|number| {
                     let now = rule.outputs.iter().map(|output| output.plan(0, &state.stand_in));
-                    *self.compiler.rule(*number) == rule.table_rule()
+                    *self.compiler.rule(*number) == rule.input.table_rule()
                         && self.has_outputs(*number, now)
                 })
             })
@@ -173,7 +173,7 @@ impl DisabledRules {
             }
             let rule = state.rules.get(id);
             if let Some(rule) = rule.filter(|rule| !rule.enabled && rule.waiting.is_none()) {
-                self.numbers.insert(id.clone(), self.compiler.add(rule.table_rule()));
+                self.numbers.insert(id.clone(), self.compiler.add(rule.input.table_rule()));
                 has_changed = true;
             }
         }

@@ -20,7 +20,6 @@ use super::network::routes::RouteTracker;
 use super::network::watch::Watch;
 use super::{EgressMode, Ingress};
 use crate::engine::ingress::OrderCheck;
-use crate::rules::{InputKey, TableRule};
 use crate::sockets::netlink::notices::Notices;
 use crate::sockets::provider::SocketProvider;
 use crate::spec::{InputSpec, OutputSpec, RuleSpec};
@@ -120,12 +119,5 @@ impl LiveRule {
 
     pub(super) fn output_specs(&self) -> impl Iterator<Item = &OutputSpec> {
         self.outputs.iter().map(|output| &output.spec)
-    }
-
-    pub(super) fn table_rule(&self) -> TableRule {
-        let InputSpec { group, port, ifindex, sources, vlan, .. } = &self.input;
-        let input = InputKey { interface: *ifindex, vlan: *vlan, group: *group, port: *port };
-        let InputSpec { group_bits, last_port, .. } = self.input;
-        TableRule { input, group_bits, last_port, sources: sources.clone() }
     }
 }

@@ -189,17 +189,7 @@ impl KnownNeighbours {
     }
 
     fn ask(&self, hop: NextHop) -> io::Result<Neighbour> {
-        let request = RouteNetlinkMessage::GetNeighbour(about(hop, NeighbourFlags::empty()));
-        let mut found = Neighbour::UNKNOWN;
-        let answered = self.queries.ask_route(request, NLM_F_REQUEST, |kind, payload| {
-            if let Some((_, neighbour)) = read(kind, payload) {
-                found = neighbour;
-            }
-        });
-        match answered {
-            Ok(()) | Err(QueryError::Refused(_)) => Ok(found),
-            Err(QueryError::Missing(error)) => Err(error),
-        }
+        ask(&self.queries, hop)
     }
 }
 
@@ -227,6 +217,24 @@ impl NeighbourState {
             state if state & libc::NUD_FAILED != 0 => Self::Failed,
             _ => Self::Unknown,
         }
+    }
+}
+
+/// The entry of a next hop now, without following it.
+///
+/// # Errors
+/// The kernel does not answer.
+pub(super) fn ask(queries: &QuerySocket, hop: NextHop) -> io::Result<Neighbour> {
+    let request = RouteNetlinkMessage::GetNeighbour(about(hop, NeighbourFlags::empty()));
+    let mut found = Neighbour::UNKNOWN;
+    let answered = queries.ask_route(request, NLM_F_REQUEST, |kind, payload| {
+        if let Some((_, neighbour)) = read(kind, payload) {
+            found = neighbour;
+        }
+    });
+    match answered {
+        Ok(()) | Err(QueryError::Refused(_)) => Ok(found),
+        Err(QueryError::Missing(error)) => Err(error),
     }
 }
 

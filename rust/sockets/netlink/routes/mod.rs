@@ -15,7 +15,7 @@ use netlink_packet_route::tc::TcMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::messages::{self, attributes};
-use super::neighbours::{self, NextHop};
+use super::neighbours::{self, Neighbour, NextHop};
 use super::qdiscs;
 use super::query::{QueryError, QuerySocket};
 use crate::addr::Addr;
@@ -82,6 +82,14 @@ impl RouteSocket {
             found.path = self.ask_for(wanted, read_path)?.unwrap_or(RoutePath::Single);
         }
         Ok(route)
+    }
+
+    /// The neighbour that receives the datagrams of a route, as it is now.
+    ///
+    /// # Errors
+    /// The kernel does not answer.
+    pub fn neighbour(&self, route: &Route) -> io::Result<Neighbour> {
+        neighbours::ask(&self.queries, route.hop())
     }
 
     /// The answer to a request for a route, as `read` reads it; `None` if there is no route.
