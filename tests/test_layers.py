@@ -24,6 +24,7 @@ PYTHON_LAYERS = [
     "affinity",
     "rules",
     "stats",
+    "explain",
     "traffic",
     "relay",
     "doctor",

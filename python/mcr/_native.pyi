@@ -17,12 +17,14 @@ __all__ = [
     "Layers",
     "ReceiverCore",
     "RelayCore",
+    "RuleExplainer",
     "SenderCore",
     "confine_control",
     "drop_privileges",
     "interfaces",
     "layers",
     "make_page",
+    "parse_captured",
     "parse_frame",
     "run_worker",
     "shrink_supervisor",
@@ -238,6 +240,45 @@ def parse_frame(frame: bytes) -> Datagram | Discard:
 
     Checksums are verified; a VLAN tag is read from the frame. Any bytes are accepted.
     """
+
+def parse_captured(frame: bytes, network: int | None, verify: bool) -> Datagram | Discard:
+    """Parse a frame of a capture whose IP header begins at `network`.
+
+    `network` is the offset in bytes; None for an Ethernet frame, whose own header says it. With
+    `verify` a wrong UDP checksum is a reason to discard it. Any bytes are accepted.
+    """
+
+_GivenDatagram = tuple[
+    tuple[IPv4Address | IPv6Address, int], tuple[IPv4Address | IPv6Address, int], int, int, int, int
+]
+
+@final
+class RuleExplainer:
+    """The rules of a relay, to find what it would do with a datagram. Sends nothing.
+
+    `rules` is a JSON array from `rules.spec.rule_specs`. The interfaces of inputs are compared by
+    `ifindex`, which may be any number here. Raises RuleError for invalid values.
+    """
+
+    def __new__(cls, rules: bytes) -> RuleExplainer: ...
+    def explain(
+        self, interface: int, datagram: _GivenDatagram, most: int
+    ) -> tuple[list[int], str | None, list[tuple[int, str]]]:
+        """Look a datagram up that arrived on the interface with this number.
+
+        `datagram` has the source and its port, the group and its port, TTL, DSCP, VLAN and size in
+        bytes. Returns the indices of the rules that relay it, the reason if none does, and at most
+        `most` other rules for the group: index, and why not (shadowed, disabled, interface, port,
+        vlan or source).
+        """
+
+    def copies(self, rules: Sequence[int], datagram: _GivenDatagram) -> list[list[dict[str, Any]]]:
+        """Return the copies of a datagram that the outputs of rules would send, as dictionaries.
+
+        One list for each rule in `rules`, by its index. Reads links, routes and neighbours of the
+        calling thread's network namespace. Raises InterfaceError if the kernel does not list them,
+        RuleError for an index that no rule has.
+        """
 
 @final
 class RelayCore:

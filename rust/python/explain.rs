@@ -8,7 +8,7 @@ use pyo3::types::PyDict;
 use super::specs;
 use crate::error::Error;
 use crate::packet::{Datagram, Span};
-use crate::relay::{CopyHost, CopyPreview, Explainer, Miss};
+use crate::relay::{CopyHost, CopyPreview, Explainer, TableMiss};
 
 /// The rules of a relay, to find what it would do with a datagram. Sends nothing.
 ///
@@ -42,7 +42,8 @@ impl PyExplainer {
         most: usize,
     ) -> (Vec<usize>, Option<&'static str>, Vec<(usize, &'static str)>) {
         let found = self.explainer.explain(interface, &read(datagram), most);
-        let others = found.others.into_iter().map(|(index, miss): (_, Miss)| (index, miss.name()));
+        let others =
+            found.others.into_iter().map(|(index, miss): (_, TableMiss)| (index, miss.name()));
         (found.matched, found.reason.map(|reason| reason.name()), others.collect())
     }
 

@@ -62,7 +62,7 @@ use engines::compile::Plans;
 pub use engines::rings::{EngineRings, try_io_uring};
 use engines::threads::EngineThreads;
 pub use error::ChangeError;
-pub use explain::{CopyHost, CopyPreview, Explained, Explainer, MacState, Miss, PreviewLoss};
+pub use explain::{CopyHost, CopyPreview, Explained, Explainer, MacState, PreviewLoss, TableMiss};
 use live::NetworkContext;
 pub use network::blocked::{InputTrouble, TroubleState};
 use network::link_table::LinkTable;

@@ -101,6 +101,15 @@ COMMANDS: Mapping[str, CommandEntry] = {
         ),
         rules=("input", "output"),
     ),
+    "explain": CommandEntry(
+        "explain:explain",
+        _DIAGNOSE,
+        (
+            "mcr explain 10.0.0.5:4000@239.1.1.1%eth0:5001 ttl=4 size=1200",
+            "mcr explain -r capture.pcapng --interface eth0",
+            "mcr explain 239.1.1.1%eth0:5001 --rule '239.1.1.1%eth0:5001 to 192.0.2.7:7000'",
+        ),
+    ),
     "events": CommandEntry(
         "observe:events",
         _DIAGNOSE,

@@ -170,6 +170,7 @@ class AsyncClient:
     replace_rules = _method(methods.replace_rules)
     stats = _method(methods.stats)
     flows = _method(methods.flows)
+    explain = _method(methods.explain)
     workers = _method(methods.workers)
     interfaces = _method(methods.interfaces)
     log_levels = _method(methods.log_levels)

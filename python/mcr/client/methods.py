@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from ..explain import DatagramFacts, Explanation, parse_datagram
 from ..json_codec import JsonObject
 from ..protocol.constants import PROTOCOL
 from ..protocol.results import (
     ChangeResult,
     DaemonStats,
     EventPosition,
+    ExplanationList,
     FlowList,
     Hello,
     HostChanges,
@@ -211,6 +213,23 @@ def flows(rules: Iterable[KnownRule] | None = None, *, limit: int = 1000) -> Cal
         RuleError: the daemon has no such rule.
     """
     return _call("flows", _given(rules=_ids(rules), limit=limit), FlowList)
+
+
+def explain(datagrams: Iterable[DatagramFacts | str]) -> Call[tuple[Explanation, ...]]:
+    """Return what the daemon would do with datagrams, and why; it sends nothing.
+
+    Args:
+        datagrams: at most 256, as values or in words, such as
+            ``10.0.0.5:4000@239.1.1.1%eth0:5001 ttl=4 vlan=7 size=1200``.
+
+    Raises:
+        RuleError: a datagram in words is invalid.
+    """
+    if isinstance(datagrams, str | DatagramFacts):
+        raise TypeError("datagrams are a sequence; write [datagram] for a single one")
+    each = (parse_datagram(one) if isinstance(one, str) else one for one in datagrams)
+    given = {"datagrams": [one.as_dict() for one in each]}
+    return Call("explain", given, ExplanationList, lambda result: result.explanations)
 
 
 def workers() -> Call[tuple[WorkerInfo, ...]]:

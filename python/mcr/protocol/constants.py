@@ -19,6 +19,9 @@ LINE_BYTES = 16 << 20
 REPLAY_EVENTS = 1024
 """The number of past events that a subscriber can request."""
 
+EXPLAINED_DATAGRAMS = 256
+"""The most datagrams of one request to explain."""
+
 EventKind = Literal["rule", "worker", "interface", "log"]
 EVENT_KINDS: tuple[EventKind, ...] = get_args(EventKind)
 """The subjects of events."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from ..choices import Relayer, Way
+from ..explain.results import Explanation
 from ..json_codec import Count, JsonObject, decode_object
 from ..rules.fields import Address, Ttl
 from ..rules.hostnames import HostChange
@@ -198,6 +199,18 @@ class FlowList(JsonObject):
     flows: tuple[FlowStats, ...]
     total: Count
     """The number of known flows; more than those listed if a limit was reached."""
+    time: float = field(default=0.0, compare=False)
+    """The Unix time of the answer, in seconds."""
+    uptime_s: float = field(default=0.0, compare=False)
+    """The time since the control process started, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExplanationList(JsonObject):
+    """What the daemon would do with datagrams, in the order of the request."""
+
+    revision: Count
+    explanations: tuple[Explanation, ...]
     time: float = field(default=0.0, compare=False)
     """The Unix time of the answer, in seconds."""
     uptime_s: float = field(default=0.0, compare=False)

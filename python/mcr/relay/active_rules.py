@@ -10,6 +10,7 @@ from typing import Self
 
 from .._native import RelayCore, interfaces
 from ..errors import McrError
+from ..explain import RuleExplainer
 from ..rules import Rule
 from ..rules.hostnames import HostName, HostResolver, ResolvedHosts
 from ..rules.ruleset import RulePlan, RuleSet
@@ -133,6 +134,14 @@ class ActiveRules:
         every = [rule.id for rule in self.rules]
         flows = self.core.flows(every if rule_ids is None else list(rule_ids))
         return None if flows is None else tuple(map(flow_stats, flows))
+
+    def explainer(self, uptime_s: float) -> RuleExplainer:
+        """Compile the rules to explain datagrams, with what keeps them from working now."""
+        known = {
+            each.id: (each.facts.obstacle, tuple(output.parked for output in each.outputs))
+            for each in self.stats(uptime_s).rules
+        }
+        return RuleExplainer(self._set.active, self.core.ingress, lambda each: known[each])
 
     def change(
         self,

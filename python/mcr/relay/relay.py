@@ -12,6 +12,7 @@ from typing import Self
 
 from ..choices import Egress, Hosts, IngressChoice, Offload
 from ..errors import McrError, RuleError
+from ..explain import DatagramFacts, Explanation
 from ..rules import Rule, parse_rules
 from ..rules.hostnames import HostChange, HostResolver, resolve_again
 from ..stats import FlowStats, Stats
@@ -311,6 +312,20 @@ class Relay:
         if found is None:
             raise McrError("the relay does not count flows; create it with flows=True")
         return found
+
+    def explain(self, *datagrams: DatagramFacts | str) -> tuple[Explanation, ...]:
+        """Return what the relay would do with datagrams, and why; it sends nothing.
+
+        Each is a value, or words such as ``10.0.0.5:4000@239.1.1.1%eth0:5001 ttl=4 size=1200``.
+        Routes and links are read in the caller's network namespace.
+
+        Raises:
+            RuleError: a datagram is invalid.
+            McrError: the relay is not open.
+        """
+        with self._life.locked():
+            explainer = self._opened().explainer(self._life.uptime_s)
+        return tuple(map(explainer.explain, datagrams))
 
     @property
     def error(self) -> str | None:

@@ -28,12 +28,12 @@ pub struct Explained {
     /// Why no rule does, if none does.
     pub reason: Option<Discard>,
     /// The other rules for its group, by index, and why each does not relay it.
-    pub others: Vec<(usize, Miss)>,
+    pub others: Vec<(usize, TableMiss)>,
 }
 
 /// Why a rule for the group of a datagram does not relay it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Miss {
+pub enum TableMiss {
     /// A more specific rule, or one that lists the source, gets it instead.
     Shadowed,
     /// The rule is disabled.
@@ -48,7 +48,7 @@ pub enum Miss {
     Source,
 }
 
-impl Miss {
+impl TableMiss {
     /// Its name in reports.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -108,18 +108,18 @@ impl Explainer {
 }
 
 /// Why a rule does not relay a datagram of its group; `None` for another group.
-fn miss(rule: &RuleSpec, interface: u32, datagram: &Datagram) -> Option<Miss> {
+fn miss(rule: &RuleSpec, interface: u32, datagram: &Datagram) -> Option<TableMiss> {
     let input = &rule.input;
     if datagram.group.block(input.group_bits) != input.group {
         return None;
     }
     let alone = Table::compile(&[input.table_rule()]);
     Some(match alone.find(input.ifindex, datagram) {
-        Verdict::Rules(_) if input.ifindex != interface => Miss::Interface,
-        Verdict::Rules(_) if !rule.enabled => Miss::Disabled,
-        Verdict::Rules(_) => Miss::Shadowed,
-        Verdict::Discard(Discard::Source, _) => Miss::Source,
-        Verdict::Discard(Discard::Vlan, _) => Miss::Vlan,
-        Verdict::Discard(..) => Miss::Port,
+        Verdict::Rules(_) if input.ifindex != interface => TableMiss::Interface,
+        Verdict::Rules(_) if !rule.enabled => TableMiss::Disabled,
+        Verdict::Rules(_) => TableMiss::Shadowed,
+        Verdict::Discard(Discard::Source, _) => TableMiss::Source,
+        Verdict::Discard(Discard::Vlan, _) => TableMiss::Vlan,
+        Verdict::Discard(..) => TableMiss::Port,
     })
 }

@@ -47,17 +47,17 @@ fn rules_that_do_not_match_say_why() {
     let found = explainer.explain(7, &datagram(5001), 10);
     assert_eq!((found.matched, found.reason), (vec![0], None));
     let others = [
-        (1, Miss::Disabled),
-        (2, Miss::Interface),
-        (3, Miss::Vlan),
-        (5, Miss::Shadowed),
-        (6, Miss::Source),
+        (1, TableMiss::Disabled),
+        (2, TableMiss::Interface),
+        (3, TableMiss::Vlan),
+        (5, TableMiss::Shadowed),
+        (6, TableMiss::Source),
     ];
     assert_eq!(found.others, others);
     assert_eq!(explainer.explain(7, &datagram(5001), 2).others, others[..2]);
     let found = explainer.explain(7, &datagram(5002), 10);
     assert_eq!((found.matched, found.reason), (vec![], Some(Discard::NoRule)));
-    assert!(found.others.contains(&(0, Miss::Port)));
+    assert!(found.others.contains(&(0, TableMiss::Port)));
 }
 
 #[test]

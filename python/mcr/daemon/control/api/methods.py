@@ -21,6 +21,7 @@ from ....protocol.results import (
     ChangeResult,
     DaemonStats,
     EventPosition,
+    ExplanationList,
     FlowList,
     Hello,
     HostChanges,
@@ -49,6 +50,7 @@ from ..workers.pool import WorkerPool
 from ..workers.status import RuleStatusTracker
 from . import params
 from .errors import RpcError
+from .explain import explanations
 from .jsonrpc import Encoded, Method, Result
 from .server import Connection
 
@@ -82,6 +84,7 @@ SHAPES: Mapping[str, MethodSchema] = {
     "rules.replace": MethodSchema(params.ReplaceParams, ChangeResult),
     "stats": MethodSchema(params.SelectionParams, DaemonStats, observes=True),
     "flows": MethodSchema(params.FlowsParams, FlowList, observes=True),
+    "explain": MethodSchema(params.ExplainParams, ExplanationList, observes=True),
     "workers.list": MethodSchema(params.NoParams, WorkerList, observes=True),
     "interfaces.list": MethodSchema(params.NoParams, InterfaceList, observes=True),
     "logs.get": MethodSchema(params.NoParams, LogLevels, observes=True),
@@ -143,6 +146,7 @@ class Methods:
             "rules.replace": self._rules_replace,
             "stats": self._stats,
             "flows": self._flows,
+            "explain": self._explain,
             "workers.list": self._workers_list,
             "interfaces.list": self._interfaces_list,
             "logs.get": self._logs_get,
@@ -252,6 +256,14 @@ class Methods:
             return Encoded(encode_in_pieces(answer, "flows"))
 
         return await self._in_thread(encode)
+
+    async def _explain(self, _client: Connection, given: params.ExplainParams) -> ExplanationList:
+        rules, revision = self._daemon.book.rules.values(), self._daemon.book.revision
+        ingress, troubles = self._daemon.ingress, self._daemon.status.get
+        found = await self._in_thread(
+            lambda: explanations(rules, ingress, troubles, given.datagrams)
+        )
+        return ExplanationList(revision, found, **self._moment())
 
     async def _workers_list(self, _client: Connection, _given: params.NoParams) -> WorkerList:
         workers = tuple(worker.info() for worker in self._daemon.pool.workers)

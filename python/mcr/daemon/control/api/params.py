@@ -14,7 +14,7 @@ from pydantic import (
     Tag,
 )
 
-from ....protocol.constants import EventKind, Facility, Level
+from ....protocol.constants import EXPLAINED_DATAGRAMS, EventKind, Facility, Level
 from ....rules.fields import Join
 from .. import limits
 
@@ -131,6 +131,32 @@ class FlowsParams(SelectionParams):
 
     limit: Annotated[int, Field(ge=1, le=10_000)] = 1000
     """The largest number of flows in the answer."""
+
+
+class DatagramObject(Params):
+    """A datagram that arrives on an interface."""
+
+    group: Annotated[str, Field(max_length=64)]
+    port: int
+    interface: Annotated[str, Field(max_length=128)]
+    source: Annotated[str, Field(max_length=64)] | None = None
+    """The sender; without it no list of sources contains it."""
+    source_port: int = 0
+    ttl: int = 1
+    dscp: int = 0
+    vlan: int = 0
+    """0 for an untagged frame."""
+    size_bytes: int = 0
+    """The size of the UDP payload, up to 65527."""
+
+
+class ExplainParams(Params):
+    """The datagrams to explain."""
+
+    datagrams: Annotated[
+        list[DatagramObject],
+        Field(min_length=1, max_length=EXPLAINED_DATAGRAMS, fail_fast=True),
+    ]
 
 
 class RuleParams(Params):

@@ -1,0 +1,60 @@
+"""Sentences of explanations. Pure."""
+
+from collections.abc import Mapping, Sequence
+
+from ..rules import Rule
+from ..rules.local_host import listed
+from ..rules.model import counted
+from ..rules.spec import ResolvedRule
+from .results import DatagramFacts
+
+_REASONS: Mapping[str, str] = {
+    "no_rule": "no rule has this group and port on {interface}",
+    "source": "rules for this group and port list other sources than {source}",
+    "vlan": "the rules for this group and port are for {other_vlan}",
+    "disabled": "only a disabled rule matches it",
+    "fragment": "a fragment: IPv4 arrives reassembled, IPv6 not on the ingress 'packet'",
+    "truncated": "the frame ends before its own headers do",
+    "not_ip": "neither IPv4 nor IPv6",
+    "not_udp": "IP, but not UDP",
+    "bad_length": "its UDP length contradicts its IP length",
+    "bad_header": "its IP header has a wrong version, length or checksum",
+    "bad_checksum": "its UDP checksum is wrong, as in a capture on the sending host, or absent in"
+    " IPv6",
+}
+
+
+def verdict_text(facts: DatagramFacts, reason: str | None, matched: int) -> str:
+    """Return the verdict on a datagram as a sentence."""
+    if reason is None:
+        return f"relayed by {counted(matched)}"
+    other_vlan = "untagged frames or another VLAN" if facts.vlan else "frames with a VLAN tag"
+    source = facts.source or "one that is not given"
+    values = {"interface": facts.interface, "source": source, "other_vlan": other_vlan}
+    return f"not relayed: {_REASONS[reason].format_map(values)}"
+
+
+def frame_text(reason: str) -> str:
+    """Return a sentence about a frame without a datagram."""
+    return f"not relayed: {_REASONS[reason]}"
+
+
+def miss_text(
+    miss: str, resolved: ResolvedRule, facts: DatagramFacts, winners: Sequence[Rule]
+) -> str:
+    """Return why a rule for the group of a datagram does not relay it."""
+    rule_input = resolved.input
+    if miss == "shadowed":
+        names = listed(rule.name or rule.id for rule in winners)
+        return f"it would match, but {names} comes first: fewer groups, fewer ports or a source"
+    if miss == "interface":
+        return f"it listens on {rule_input.interface}, not on {facts.interface}"
+    if miss == "port":
+        return f"it has the port {rule_input.ports}, not {facts.port}"
+    if miss == "vlan":
+        wanted = f"VLAN {rule_input.vlan}" if rule_input.vlan else "untagged frames"
+        return f"it is for {wanted}"
+    if miss == "source":
+        sources = listed(rule_input.sources, last=" or ")
+        return f"it relays only what comes from {sources}"
+    return "it is disabled"
