@@ -82,26 +82,28 @@ def test_daemon_without_one(tmp_path: Path) -> None:
     assert done.stderr.startswith("daemon: no daemon listens at ")
 
 
-UNIT = (EXAMPLES / "mcr.service").read_text()
+UNITS = {"mcr.service": "serve", "mcr-web.service": "web"}
 
 
-def test_the_unit_starts_the_daemon_as_it_can_be_started() -> None:
-    """Each option of its command line is one of `mcr serve`."""
-    (line,) = re.findall(r"^ExecStart=(.*)$", UNIT, re.M)
+@pytest.mark.parametrize("name", UNITS)
+def test_the_units_start_what_can_be_started(name: str) -> None:
+    """Each option of the command line is one of the command."""
+    (line,) = re.findall(r"^ExecStart=(.*)$", (EXAMPLES / name).read_text(), re.M)
     program, command, *words = line.split()
-    assert (Path(program).name, command) == ("mcr", "serve")
+    assert (Path(program).name, command) == ("mcr", UNITS[name])
     options = {word for word in words if word.startswith("--")}
     assert options
-    asked = [str(Path(sys.executable).with_name("mcr")), "serve", "--help"]
+    asked = [str(Path(sys.executable).with_name("mcr")), command, "--help"]
     shown = subprocess.run(asked, capture_output=True, text=True, timeout=TIMEOUT_S, check=True)
     assert options <= set(re.findall(r"--[a-z-]+", shown.stdout))
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is missing")
-def test_systemd_understands_the_unit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", UNITS)
+def test_systemd_understands_the_units(name: str, tmp_path: Path) -> None:
     """Every directive is valid; the program is that of the tests."""
-    unit = tmp_path / "mcr.service"
-    unit.write_text(UNIT.replace("/opt/mcr/bin/mcr", str(Path(sys.executable).with_name("mcr"))))
+    unit, program = tmp_path / name, str(Path(sys.executable).with_name("mcr"))
+    unit.write_text((EXAMPLES / name).read_text().replace("/opt/mcr/bin/mcr", program))
     command = ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", str(unit)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")

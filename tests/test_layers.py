@@ -31,6 +31,7 @@ PYTHON_LAYERS = [
     "protocol",
     "client",
     "daemon",
+    "web",
     "cli",
 ]
 RUST_LAYERS = [
@@ -68,7 +69,14 @@ IN_BOTH_LANGUAGES = {  # one concept, which Python shows and Rust does
     "Sender",
 }
 PURE = ["addr", "packet", "rules"]  # neither sockets nor clocks
-HEAVY = {"asyncio", "pydantic", "rich", "typer"}  # never loaded by `import mcr`
+HEAVY = {
+    "asyncio",
+    "pydantic",
+    "rich",
+    "starlette",
+    "typer",
+    "uvicorn",
+}  # never loaded by `import mcr`
 
 
 def python_files(layer: str) -> list[Path]:

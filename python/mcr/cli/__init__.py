@@ -91,6 +91,14 @@ COMMANDS: Mapping[str, CommandEntry] = {
         ("mcr stats", "mcr stats feed-a --watch", "mcr stats --json"),
     ),
     "flows": CommandEntry("flows:flows", _RULES, ("mcr flows", "mcr flows feed-a --json")),
+    "web": CommandEntry(
+        "web:web",
+        _DIAGNOSE,
+        (
+            "mcr web --socket /run/mcr/mcr-observers.sock",
+            "mcr web --address 192.0.2.1 --token-file /etc/mcr/web.token",
+        ),
+    ),
     "doctor": CommandEntry(
         "doctor:doctor",
         _DIAGNOSE,

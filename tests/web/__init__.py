@@ -1,0 +1,1 @@
+"""`mcr web` as a process, in front of real daemons on loopback."""

@@ -1,0 +1,139 @@
+"""Metrics: equal to what the daemon reports after real traffic, by convention, and bounded."""
+
+import json
+import re
+import socket
+from pathlib import Path
+
+from prometheus_client import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from tests.support.deadline import wait_until
+from tests.support.web_process import WebProcess, samples_with, value, web_process
+from tests.topology.daemons import Daemon
+
+import mcr
+
+ROOT = Path(__file__).parents[2]
+FEED = "239.1.93.1%lo:5001,name=feed to 239.2.93.1%lo:6001 127.0.0.1:7931"
+OTHER = "239.1.93.2%lo:5001 to 239.2.93.2%lo:6002"
+SENT = 300
+NAME = re.compile(r"\bmcr_[a-z_]+")
+
+
+def send(count: int, group: str = "239.1.93.1") -> None:
+    """Send datagrams of 100 bytes to a group on loopback."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
+        for _ in range(count):
+            sender.sendto(bytes(100), (group, 5001))
+
+
+def wait_for(client: mcr.Client, matched: int) -> mcr.DaemonStats:
+    """Wait until the first rule has matched this many, all of them sent on."""
+
+    def look() -> mcr.DaemonStats | None:
+        stats = client.stats()
+        rule = stats.rules[0]
+        done = all(output.sent + output.lost == matched for output in rule.outputs)
+        return stats if rule.matched == matched and done else None
+
+    stats = wait_until(look)
+    assert stats is not None
+    return stats
+
+
+def test_metrics_equal_the_statistics(daemon: Daemon, web: WebProcess) -> None:
+    """Each counter, after real datagrams that an independent receiver counts; sums hold."""
+    with daemon.client() as client, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
+        receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        receiver.bind(("127.0.0.1", 7931))
+        client.add_rules([FEED, OTHER])
+        send(SENT)
+        stats = wait_for(client, SENT)
+        receiver.settimeout(5)
+        assert [len(receiver.recv(200)) for _ in range(SENT)] == [100] * SENT
+        samples = samples_with(web, SENT, "mcr_rule_matched_datagrams_total", name="feed")
+    feed = stats.rules[0]
+    labels = {"rule": feed.id, "name": "feed"}
+    assert value(samples, "mcr_rule_matched_bytes_total", **labels) == SENT * 100
+    assert value(samples, "mcr_rule_info", **labels, text=FEED) == 1
+    assert value(samples, "mcr_rules", state="joined") == 1
+    assert value(samples, "mcr_rule_state", **labels, state="flowing") == 1
+    assert value(samples, "mcr_rule_state", **labels, state="joined") == 0
+    assert feed.facts.last_seen is not None
+    seen = value(samples, "mcr_rule_last_datagram_timestamp_seconds", **labels)
+    assert abs(seen - feed.facts.last_seen) < 1
+    for output in feed.outputs:
+        own = {**labels, "output": output.output, "address": output.address}
+        names = ("wanted_datagrams", "sent_datagrams", "sent_bytes")
+        got = [value(samples, f"mcr_output_{name}_total", **own) for name in names]
+        assert got == [output.wanted, output.sent, output.sent_bytes] == [SENT, SENT, SENT * 100]
+        for reason, count in output.dropped.items():
+            found = value(samples, "mcr_output_dropped_datagrams_total", **own, reason=reason)
+            assert found == count
+    interface = next(each for each in stats.interfaces if each.name == "lo")
+    total = "mcr_interface_received_datagrams_total"
+    dropped = sum(
+        number
+        for (name, _labels), number in samples.items()
+        if name == "mcr_interface_dropped_datagrams_total"
+    )
+    matched = value(samples, "mcr_interface_matched_datagrams_total", interface="lo")
+    assert value(samples, total, interface="lo") == matched + dropped == interface.received
+    assert value(samples, "mcr_up") == value(samples, "mcr_worker_running", worker="0") == 1
+
+
+def by_convention(family: Metric) -> bool:
+    """Whether a metric has a help, a known type, a prefix, and no prefix of a unit."""
+    words = set(family.name.split("_"))
+    return (
+        bool(family.documentation)
+        and family.type in ("counter", "gauge")
+        and family.name.startswith("mcr_")
+        and not words & {"ms", "us", "kb", "mb", "milliseconds", "bits", "total"}
+    )
+
+
+def test_metrics_follow_the_conventions(daemon: Daemon, web: WebProcess) -> None:
+    """In both formats, which hold the same samples; counters end in _total."""
+    with daemon.client() as client:
+        client.add_rule(FEED)
+    names = {name for name, _labels in samples_with(web, 1, "mcr_rule_info", name="feed")}
+    assert [each.name for each in web.families() if not by_convention(each)] == []
+    counters = {each.name + "_total" for each in web.families() if each.type == "counter"}
+    assert {name for name in names if name.endswith("_total")} == counters & names
+    answer = web.request("/metrics", accept="application/openmetrics-text; version=1.0.0")
+    assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
+    parsed = text_string_to_metric_families(answer.body.decode())  # type: ignore[no-untyped-call]
+    assert {sample.name for family in parsed for sample in family.samples} == names
+    odd = web.request("/metrics", accept="application/openmetrics-text; version=what;;=,")
+    assert odd.status == 200
+    assert b"mcr_up 1.0" in odd.body
+
+
+def test_documented_and_used_metrics_exist(daemon: Daemon, web: WebProcess) -> None:
+    """The table of the documents lists each metric; the examples use no other."""
+    with daemon.client() as client:
+        client.add_rule(FEED)
+    samples_with(web, 1, "mcr_rule_info", name="feed")
+    exists = {each.name + ("_total" if each.type == "counter" else "") for each in web.families()}
+    rows = re.findall(r"^\| (`mcr_.*?) \|", (ROOT / "docs" / "web.md").read_text(), re.MULTILINE)
+    assert set(NAME.findall(" ".join(rows))) == exists
+    for name in ("grafana-dashboard.json", "prometheus-alerts.yml"):
+        text = (ROOT / "examples" / name).read_text()
+        used = set(NAME.findall(text))
+        assert used
+        assert used <= exists, used - exists
+    board = json.loads((ROOT / "examples" / "grafana-dashboard.json").read_text())
+    assert all(target["expr"] for panel in board["panels"] for target in panel["targets"])
+
+
+def test_the_number_of_series_is_bounded(daemon: Daemon, observers: Path) -> None:
+    """With more rules than the limit, the others are counted."""
+    rules = [f"239.1.93.{n}%lo:5001 to 127.0.0.1:{7000 + n}" for n in range(10, 16)]
+    with daemon.client() as client, web_process(observers, "--metric-rules", "2") as web:
+        client.add_rules(rules)
+        samples = samples_with(web, 6, "mcr_rules", state="joined")
+    assert len([key for key in samples if key[0] == "mcr_rule_info"]) == 2
+    assert len([key for key in samples if key[0] == "mcr_output_parked"]) == 2
+    assert value(samples, "mcr_rules_left_out") == value(samples, "mcr_outputs_left_out") == 4
