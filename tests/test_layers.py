@@ -25,6 +25,7 @@ PYTHON_LAYERS = [
     "rules",
     "stats",
     "explain",
+    "streams",
     "traffic",
     "relay",
     "doctor",

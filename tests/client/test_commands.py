@@ -187,7 +187,7 @@ def test_stats(command: Command, control: FakeSupervisor, revision: int) -> None
     """The totals first, then each interface, rule and output."""
     command("rule", "add", A, B)
     control.workers[0].counts = {ID_A: 7, ID_B: 3}
-    lines = command("stats").splitlines()
+    lines = command("stats", "--details").splitlines()
     assert lines[0].startswith("interfaces: received 11, matched 10, kernel dropped 0 frames")
     assert lines[1].startswith(f"2 rules at revision {revision + 1}: sent 13")
     assert lines[3] == f"rule {ID_A} (feed-a): {A}"

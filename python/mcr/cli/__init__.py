@@ -86,9 +86,13 @@ COMMANDS: Mapping[str, CommandEntry] = {
     "shutdown": CommandEntry("observe:shutdown", _DAEMON, ("mcr shutdown",)),
     "rule": CommandEntry("rule:app", _RULES),
     "stats": CommandEntry(
-        "observe:stats",
+        "stats:stats",
         _RULES,
-        ("mcr stats", "mcr stats feed-a --watch", "mcr stats --json"),
+        (
+            "mcr stats",
+            "mcr stats 'A0*' --watch --sort rate",
+            "mcr stats --only-problems --json",
+        ),
     ),
     "flows": CommandEntry("flows:flows", _RULES, ("mcr flows", "mcr flows feed-a --json")),
     "web": CommandEntry(
@@ -116,6 +120,14 @@ COMMANDS: Mapping[str, CommandEntry] = {
             "mcr explain 10.0.0.5:4000@239.1.1.1%eth0:5001 ttl=4 size=1200",
             "mcr explain -r capture.pcapng --interface eth0",
             "mcr explain 239.1.1.1%eth0:5001 --rule '239.1.1.1%eth0:5001 to 192.0.2.7:7000'",
+        ),
+    ),
+    "streams": CommandEntry(
+        "streams:streams",
+        _DIAGNOSE,
+        (
+            "mcr streams %eth0 --seconds 10",
+            "mcr streams %eth0 --rules --to %eth1,ttl=8",
         ),
     ),
     "events": CommandEntry(

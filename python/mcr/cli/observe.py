@@ -1,7 +1,6 @@
-"""Commands that observe or shut down a daemon: stats, workers, events, log-level and others."""
+"""Commands that observe or shut down a daemon: workers, events, log-level and others."""
 
 import json
-import sys
 import time
 from importlib.metadata import version as installed_version
 from typing import Annotated, Literal, get_args
@@ -9,11 +8,9 @@ from typing import Annotated, Literal, get_args
 import typer
 
 from ..client import methods
-from ..client.methods import Call
 from ..errors import DaemonError
 from ..protocol.constants import EVENT_KINDS, EventKind, Facility, Level, default_socket
 from ..protocol.results import (
-    DaemonStats,
     Hello,
     InterfaceInfo,
     LogLevels,
@@ -21,41 +18,16 @@ from ..protocol.results import (
     WorkerDeath,
     WorkerInfo,
 )
-from ..protocol.summary import daemon_report
 from ..protocol.text import printable
 from .options import AnswerAsJson, SocketOption
-from .output import INTERVAL_S, moment, open_view, show_table, span
+from .output import moment, show_table, span
 from .remote import ask, connect
-from .rule import known_rules
 from .signals import until_interrupt
 
 _NewLevel = Literal[Level, "default"]
 _NEW_LEVELS = get_args(_NewLevel)
 _DEFAULT = "default"
 _UNLOGGED = tuple(kind for kind in EVENT_KINDS if kind != "log")
-
-
-def stats(
-    rules: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="RULE", help="Only these rules, by id, name or text."),
-    ] = None,
-    watch: Annotated[
-        bool, typer.Option("--watch", help="Show the numbers again every second, until Ctrl-C.")
-    ] = False,
-    socket: SocketOption = None,
-    as_json: AnswerAsJson = False,
-) -> None:
-    """Show what each rule received, sent and lost, and why.
-
-    The numbers are sums over all workers since the daemon or the rule started.
-    """
-    call = methods.stats(known_rules(rules))
-    if not watch:
-        ask(socket, call, as_json, _show_stats)
-        return
-    with until_interrupt():
-        _watch(socket, call, as_json)
 
 
 def workers(socket: SocketOption = None, as_json: AnswerAsJson = False) -> None:
@@ -182,28 +154,6 @@ def shutdown(socket: SocketOption = None, as_json: AnswerAsJson = False) -> None
     It still sends what it has received, and writes a final report to its log.
     """
     ask(socket, methods.shutdown(), as_json, lambda _: print("the daemon is shutting down"))
-
-
-def _watch(socket: str | None, call: Call[DaemonStats], as_json: bool) -> None:
-    with connect(socket) as client:
-        if as_json:
-            while True:
-                print(json.dumps(client.request(call.as_dict())), flush=True)
-                time.sleep(INTERVAL_S)
-        with open_view(client.request(call), sys.stdout) as view:
-            while True:
-                time.sleep(INTERVAL_S)
-                view.show(client.request(call))
-
-
-def _show_stats(stats: DaemonStats) -> None:
-    for number in stats.stale_workers:
-        print(
-            f"warning: the counters of worker {number} could not be read; its last known counts are"
-            " included",
-            file=sys.stderr,
-        )
-    print(daemon_report(stats), flush=True)
 
 
 def _show_workers(known: tuple[WorkerInfo, ...]) -> None:

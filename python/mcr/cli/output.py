@@ -1,4 +1,4 @@
-"""Output for people: live counters, and tables of a daemon's answers.
+"""Output for people: lines of counters, and tables of a daemon's answers; `live` is for terminals.
 
 Owns the layout and computes no numbers. Rule text never passes through rich's markup, which would
 delete `[...]` from an IPv6 address: cells are `Text` objects. No text is cut, and none can move a
@@ -18,17 +18,14 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ..protocol.summary import bits_text, interface_line
+from ..protocol.summary import bits_text
 from ..protocol.text import printable
 from ..stats import InterfaceStats, RuleRate, RuleStats, Stats
+from .live import Arrange, LiveView, WindowSize, label, live_lines
 from .writer import TextStream
 
 INTERVAL_S = 1.0
 """Interval between two readings."""
-_HEADINGS = ("in/s", "rate", "lost/s", "matched", "lost")
-_HEADINGS_NARROW = ("in/s", "lost")
-_WIDE_COLUMNS = 96
-"""At this width all numbers leave room for a sentence beside them."""
 _FRAME_COLUMNS = 3  # that rich draws around each cell, with one more at the end
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86400
 
@@ -44,19 +41,22 @@ class View(Protocol):
 
 
 @contextmanager
-def open_view(before: Stats, stream: TextStream) -> Iterator[View]:
+def open_view(
+    before: Stats, stream: TextStream, arrange: Arrange = lambda stats: stats
+) -> Iterator[View]:
     """Open the view that suits the stream: a live table on a terminal, else a line per reading.
 
     Args:
         before: the reading from which the first rates are computed.
         stream: a terminal, pipe or file.
+        arrange: chooses and orders the rules to show of each reading; by default all.
     """
     if not stream.isatty():
-        yield _Lines(stream, before)
+        yield _Lines(stream, before, arrange)
         return
     console = Console(file=cast(IO[str], stream))
     with Live(console=console, auto_refresh=False, redirect_stdout=False) as live:
-        yield _LiveTable(live, before)
+        yield LiveView(live, before, arrange)
 
 
 def rehearse(stats: Stats, *, as_json: bool) -> None:
@@ -67,35 +67,8 @@ def rehearse(stats: Stats, *, as_json: bool) -> None:
     if as_json:
         stats.as_dict()
     console = Console(file=io.StringIO(), force_terminal=True)
-    console.print(live_table(stats, stats.rates_since(stats), console.width))
-
-
-def live_table(stats: Stats, rates: dict[str, RuleRate], width: int) -> Table:
-    """Return the table for a terminal of `width` columns; a narrow one shows fewer numbers."""
-    headings = _HEADINGS if width >= _WIDE_COLUMNS else _HEADINGS_NARROW
-    table = Table(expand=True)
-    table.add_column(Text("rule"), overflow="fold", max_width=width // 3)
-    table.add_column(Text("state"), overflow="fold", ratio=1)
-    for heading in headings:
-        table.add_column(Text(heading), justify="right", no_wrap=True)
-    for rule in stats.rules:
-        rate = rates[rule.id]
-        numbers = {
-            "in/s": f"{rate.matched_pps:.0f}",
-            "rate": bits_text(rate.matched_bits_per_s),
-            "lost/s": f"{rate.lost_pps:.0f}",
-            "matched": str(rule.matched),
-            "lost": str(rule.lost),
-        }
-        cells = (label(rule), rule.state, *(numbers[heading] for heading in headings))
-        table.add_row(*map(Text, map(printable, cells)), style="red" if rate.lost_pps else "")
-    table.caption = Text("\n".join(map(interface_line, stats.interfaces)))
-    return table
-
-
-def label(rule: RuleStats) -> str:
-    """Return the short name of a rule: its name, else its input."""
-    return rule.name or rule.rule.split(" to ", 1)[0]
+    size = WindowSize(console.size.width, console.size.height)
+    console.print(*live_lines(stats, stats.rates_since(stats), size), sep="\n")
 
 
 def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -133,28 +106,15 @@ def span(seconds: float) -> str:
     return f"{whole // _DAY_S} d {whole % _DAY_S // _HOUR_S} h"
 
 
-class _LiveTable:
-    def __init__(self, live: Live, before: Stats) -> None:
-        self._live = live
-        self._before = before
-
-    def show(self, stats: Stats) -> None:
-        width = self._live.console.width
-        self._live.update(live_table(stats, stats.rates_since(self._before), width), refresh=True)
-        self._before = stats
-
-    def note(self, text: str) -> None:
-        self._live.console.print(Text(printable(text)))
-
-
 class _Lines:
-    def __init__(self, stream: TextStream, before: Stats) -> None:
+    def __init__(self, stream: TextStream, before: Stats, arrange: Arrange) -> None:
         self._stream = stream
         self._before = before
+        self._arrange = arrange
 
     def show(self, stats: Stats) -> None:
         rates = stats.rates_since(self._before)
-        rules = " | ".join(_rule_line(rule, rates[rule.id]) for rule in stats.rules)
+        rules = " | ".join(_rule_line(rule, rates[rule.id]) for rule in self._arrange(stats).rules)
         losses = "".join(f" | {text}" for each in stats.interfaces if (text := _unseen(each)))
         self.note(f"{time.strftime('%H:%M:%S')} {rules}{losses}")
         self._before = stats

@@ -1,7 +1,9 @@
 """The commands `mcr rule ...`, which list and change the rules of a daemon."""
 
+import json
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import replace as replace_fields
 from typing import Annotated
 
 import typer
@@ -16,9 +18,14 @@ from ..rules.grammar import join_arguments
 from .help import CommandGroup, add_command, epilog_of
 from .options import AnswerAsJson, SocketOption
 from .output import show_table
-from .remote import ask
+from .pager import paged
+from .remote import ask, connect
 from .rule_file import read_rules
+from .sdp_rules import rules_of_sdp
+from .selection import ListOrder, NoPager, OnlyProblems, SomeRules, arranged
 from .usage import usage_of
+
+NO_RULES = "no rules; add one with mcr rule add"
 
 app = typer.Typer(
     cls=CommandGroup,
@@ -28,14 +35,9 @@ app = typer.Typer(
     epilog=epilog_of(["mcr rule list"]),
 )
 
-_Rules = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="RULE",
-        help="A rule: INPUT to OUTPUT [OUTPUT...]. A single rule needs no quotes; quote each of"
-        " several.",
-    ),
-]
+_RULES_HELP = (
+    "A rule: INPUT to OUTPUT [OUTPUT...]. A single rule needs no quotes; quote each of several."
+)
 _Known = Annotated[
     list[str], typer.Argument(metavar="RULE", help="The id, the name or the text of a rule.")
 ]
@@ -52,7 +54,24 @@ _Expected = Annotated[
 
 
 def add(
-    rules: _Rules,
+    rules: Annotated[list[str] | None, typer.Argument(metavar="RULE", help=_RULES_HELP)] = None,
+    sdp: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Add rules for the streams of a session description, with its source filters; -"
+            " is standard input. Needs --interface and --to.",
+        ),
+    ] = None,
+    interface: Annotated[
+        str | None, typer.Option(metavar="IFACE", help="Where the streams of --sdp arrive.")
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OUTPUT", help="The output for --sdp; %IFACE keeps the group and port."
+        ),
+    ] = None,
     disabled: Annotated[
         bool, typer.Option("--disabled", help="Add the rules disabled: they do not relay yet.")
     ] = False,
@@ -66,8 +85,16 @@ def add(
     Returns once every worker relays by them. A rule that exists already stays as it is and is
     reported as unchanged.
     """
+    if (sdp is None) == (not rules) or len({sdp is None, interface is None, to is None}) > 1:
+        raise typer.BadParameter(
+            "give rules, or --sdp with --interface and --to; one of the two", param_hint="'RULE'"
+        )
+    wanted = join_arguments(rules or [])
+    if sdp is not None and interface is not None and to is not None:
+        with usage_of("--sdp"):
+            wanted = rules_of_sdp(sdp, interface, to)
     call = methods.add_rules(
-        join_arguments(rules),
+        wanted,
         enabled=not disabled,
         expected_revision=expected_revision,
         dry_run=dry_run,
@@ -145,15 +172,25 @@ def disable(
 
 
 def list_rules(
-    rules: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="RULE", help="Only these rules, by id, name or text."),
+    rules: SomeRules = None,
+    sort: Annotated[
+        ListOrder | None, typer.Option(help="The order; by default the oldest first.")
     ] = None,
+    only_problems: OnlyProblems = False,
+    no_pager: NoPager = False,
     socket: SocketOption = None,
     as_json: AnswerAsJson = False,
 ) -> None:
-    """List the rules, oldest first, and the state of each."""
-    ask(socket, methods.rules(known_rules(rules)), as_json, _show_rules)
+    """List the rules and the state of each, one line for a rule where there is no terminal."""
+    with connect(socket) as client:
+        listed = client.request(methods.rules(known_rules(rules)))
+    chosen = arranged(listed.rules, sort, only_problems=only_problems, now=listed.time)
+    shown = replace_fields(listed, rules=chosen)
+    if as_json:
+        print(json.dumps(shown.as_dict()), flush=True)
+        return
+    with paged(not no_pager):
+        _show_rules(shown, "no rule has a problem" if listed.rules else NO_RULES)
 
 
 def known_rules(arguments: list[str] | None) -> list[str] | None:
@@ -180,9 +217,9 @@ def _change_known(
     ask(socket, call, as_json, _show_change)
 
 
-def _show_rules(listed: RuleList) -> None:
+def _show_rules(listed: RuleList, without: str) -> None:
     if not listed.rules:
-        print("no rules; add one with mcr rule add")
+        print(without)
         return
     show_table(
         ("id", "name", "rule", "egress", "relayed by", "enabled", "state"),
@@ -234,7 +271,11 @@ add_command(
     "add",
     add,
     rules=("input", "output"),
-    examples=(f"mcr rule add {_RULE}", f"mcr rule add --dry-run {_RULE}"),
+    examples=(
+        f"mcr rule add {_RULE}",
+        f"mcr rule add --dry-run {_RULE}",
+        "mcr rule add --sdp channel.sdp --interface eth0 --to %eth1",
+    ),
 )
 add_command(
     app,
@@ -246,4 +287,9 @@ add_command(
 add_command(app, "remove", remove, examples=("mcr rule remove feed-a",))
 add_command(app, "enable", enable, examples=("mcr rule enable feed-a",))
 add_command(app, "disable", disable, examples=("mcr rule disable feed-a feed-b",))
-add_command(app, "list", list_rules, examples=("mcr rule list", "mcr rule list feed-a --json"))
+add_command(
+    app,
+    "list",
+    list_rules,
+    examples=("mcr rule list", "mcr rule list 'A0*' --only-problems", "mcr rule list --json"),
+)

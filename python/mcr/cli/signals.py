@@ -87,6 +87,16 @@ def until_interrupt() -> Iterator[None]:
         leave_unread()
 
 
+@contextmanager
+def interrupt_held() -> Iterator[None]:
+    """Let Ctrl-C come only after the block, such as one that draws: half of it would stay."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
 def leave_unread() -> None:
     """Discard buffered standard output, whose reader has exited or is stuck.
 

@@ -47,6 +47,11 @@ def daemon_report(stats: DaemonStats) -> str:
     return f"{_sums(stats)}\n{report(stats)}".rstrip("\n")
 
 
+def sums_report(stats: DaemonStats) -> str:
+    """Return the first part of `daemon_report`: the sums, and a line for each interface."""
+    return "\n".join([_sums(stats), *map(printable, map(interface_line, stats.interfaces))])
+
+
 def final_report(stats: DaemonStats) -> str:
     """Return the report with which a daemon ends: `daemon_report`, or its sums for many rules."""
     return daemon_report(stats) if len(stats.rules) < RULES_LISTED else _sums(stats)

@@ -185,7 +185,7 @@ class Methods:
         revision = self._daemon.book.revision
         rules, aside = self._selected(given.rules)
         book = self._daemon.book
-        ids = book.order if given.rules is None else book.find(given.rules)
+        ids = book.order if given.rules is None else book.find(given.rules, patterns=True)
         reading = await self._daemon.counters.read(_STATE_AGE_S)
         stats = await self._daemon.counters.rule_stats(reading, rules)
 
@@ -205,7 +205,7 @@ class Methods:
 
     async def _rules_get(self, _client: Connection, given: params.RuleParams) -> RuleResult:
         revision = self._daemon.book.revision
-        rules, aside = self._selected([given.rule])
+        rules, aside = self._selected([given.rule], patterns=False)
         for rule in aside.values():
             return RuleResult(revision, _info_aside(rule), **self._moment())
         reading = await self._daemon.counters.read(_STATE_AGE_S)
@@ -314,13 +314,13 @@ class Methods:
         return await self._change_result(draft, given.dry_run)
 
     def _selected(
-        self, refs: Iterable[str] | None
+        self, refs: Iterable[str] | None, *, patterns: bool = True
     ) -> tuple[Mapping[str, RuleRecord], Mapping[str, RuleSetAside]]:
         """The selected rules that workers have, and the selected ones that are set aside."""
         rules, aside = self._daemon.book.rules, self._daemon.book.aside
         if refs is None:
             return rules, aside
-        ids = self._daemon.book.find(refs)
+        ids = self._daemon.book.find(refs, patterns=patterns)
         selected = {rule_id: rules[rule_id] for rule_id in ids if rule_id in rules}
         return selected, {rule_id: aside[rule_id] for rule_id in ids if rule_id in aside}
 

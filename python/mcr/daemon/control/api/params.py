@@ -121,7 +121,7 @@ class HelloParams(Params):
 
 
 class SelectionParams(Params):
-    """Rules, by their ids or names; null selects all."""
+    """Rules, by ids or names, or by patterns for these and the text, as "A0*"; null selects all."""
 
     rules: RuleRefs | None = None
 

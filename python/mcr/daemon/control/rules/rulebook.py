@@ -4,8 +4,10 @@ Owns revisions, the records of rules, the rules set aside, and the order of both
 makes of the rules that workers have is decided in `rules.ruleset`. Resolves no host names itself.
 """
 
+import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from typing import TypeVar
 
 from ...._native import interfaces
@@ -22,6 +24,7 @@ from .draft import Draft, RuleRecord, RuleSetAside
 from .entries import EnabledRule
 
 T = TypeVar("T")
+_PATTERN = re.compile(r"[*?[]")
 
 
 class Rulebook:
@@ -74,8 +77,11 @@ class Rulebook:
         """All rules for a worker: the id, whether it is enabled, and the other members of each."""
         return [(rule_id, each.enabled, each.members) for rule_id, each in self._records.items()]
 
-    def find(self, refs: Iterable[str]) -> list[str]:
+    def find(self, refs: Iterable[str], *, patterns: bool = False) -> list[str]:
         """The ids of rules that are given by id or name, each once.
+
+        With `patterns`, ``A*`` and the like (fnmatch) stand for all rules whose name, id or text
+        they match.
 
         Raises:
             RpcError: there is no such rule.
@@ -86,9 +92,11 @@ class Rulebook:
             rule_id = self._set.find(ref)
             if rule_id is None or rule_id not in self._records:  # during a commit
                 rule_id = self._find_aside(ref)
-            if rule_id is None:
+            alike = self._matching(ref) if patterns and rule_id is None else []
+            found |= dict.fromkeys(alike)
+            if rule_id is None and not alike:
                 missing.append(ref)
-            else:
+            elif rule_id is not None:
                 found[rule_id] = None
         if missing:
             more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
@@ -227,6 +235,18 @@ class Rulebook:
         )
         again = {entry.rule.id: RuleSetAside.of(entry, why) for entry, why in refused}
         return self._draft(plan, {**self._aside, **again})
+
+    def _matching(self, pattern: str) -> list[str]:
+        """The ids of the rules that a pattern matches, in their order."""
+        if not _PATTERN.search(pattern):
+            return []
+        known: Mapping[str, RuleRecord | RuleSetAside] = {**self._records, **self._aside}
+        rules = ((each, known[each].rule) for each in self._order if each in known)
+        return [
+            each
+            for each, rule in rules
+            if any(fnmatchcase(text, pattern) for text in (rule.name or "", each, str(rule)))
+        ]
 
     def _find_aside(self, ref: str) -> str | None:
         if ref in self._aside:
