@@ -124,7 +124,7 @@ class WebApp:
     async def _reading(self) -> DaemonReading:
         reading = await self._observer.reading()
         if reading is None:
-            raise HTTPException(503, self._observer.failure)
+            raise HTTPException(503, problems(None, self._observer.failure)[0])
         return reading
 
     async def _metrics(self, request: Request) -> Response:

@@ -14,7 +14,7 @@ _NAMED = 20
 def problems(reading: DaemonReading | None, failure: str | None) -> list[str]:
     """One sentence for each reason why the daemon does not work as its rules say."""
     if reading is None:
-        return [failure or "the daemon does not answer"]
+        return [failure or "the daemon takes too long to answer"]
     found = list(_problems(reading))
     more = len(found) - _NAMED
     return found if more <= 0 else [*found[:_NAMED], f"{more} more problems"]

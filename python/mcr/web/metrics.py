@@ -199,8 +199,9 @@ def _of_outputs(outputs: Iterable[tuple[RuleStats, OutputStats]]) -> Iterator[Me
     wanted = counter("mcr_output_wanted_datagrams", "Copies that were due.", _OUTPUT)
     sent = counter("mcr_output_sent_datagrams", "Copies that were sent.", _OUTPUT)
     sent_bytes = counter("mcr_output_sent_bytes", "UDP payload of sent copies.", _OUTPUT)
+    lost = counter("mcr_output_lost_datagrams", "Copies that were not sent.", _OUTPUT)
     dropped = counter(
-        "mcr_output_dropped_datagrams", "Copies that were not sent.", (*_OUTPUT, "reason")
+        "mcr_output_dropped_datagrams", "Lost copies by reason.", (*_OUTPUT, "reason")
     )
     errors = counter(
         "mcr_output_send_errors", "Copies that the kernel refused.", (*_OUTPUT, "errno")
@@ -216,11 +217,13 @@ def _of_outputs(outputs: Iterable[tuple[RuleStats, OutputStats]]) -> Iterator[Me
         pending.add(labels, output.pending)
         refused.add(labels, output.refused)
         parked.add(labels, output.parked is not None)
+        lost.add(labels, output.lost)
         for reason, count in output.dropped.items():
-            dropped.add((*labels, reason), count)
+            if count:  # all reasons of all outputs would be half of all samples
+                dropped.add((*labels, reason), count)
         for errno, count in output.errors.items():
             errors.add((*labels, errno), count)
-    families = (wanted, sent, sent_bytes, dropped, errors, pending, refused, parked)
+    families = (wanted, sent, sent_bytes, lost, dropped, errors, pending, refused, parked)
     yield from (family.metric for family in families)
 
 

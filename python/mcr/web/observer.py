@@ -7,6 +7,7 @@ import asyncio
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 from ..client.aio import AsyncClient
@@ -26,9 +27,11 @@ from .history import History
 
 SAMPLE_S = 2.0
 """The time between two samples, in seconds."""
-_PAUSE_FACTOR = 10  # the least pause, in multiples of the time that reading the daemon takes
+_PAUSE_FACTOR = 2  # the least pause, in multiples of the time that reading the daemon takes
 _ASIDE_S = 10.0  # the age at which the rules that no worker has are read again
-_TIMEOUT_S = 5.0
+_TIMEOUT_S = 10.0
+_PATIENCE_S = 4.0  # for a reading; the time limit of a scrape by Prometheus is 10 s
+_STALE_S = 15.0  # the age at which a reading is worth nothing
 _RETRY_S = 1.0
 _KINDS = tuple(kind for kind in EVENT_KINDS if kind != "log")  # it repeats the others
 
@@ -60,22 +63,23 @@ class DaemonObserver:
         self.path = path
         self.history = History()
         self.feed = EventFeed()
-        self.failure: str | None = "the daemon was not read yet"
+        self.failure: str | None = "the daemon has not answered yet"
         """Why the last reading failed; None if it succeeded."""
         self._reading: DaemonReading | None = None
         self._client = AsyncClient(path, timeout_s=_TIMEOUT_S)
-        self._lock = asyncio.Lock()
+        self._refresh: asyncio.Task[None] | None = None
         self._aside_at_s = 0.0
 
     async def reading(self, max_age_s: float = 0.5) -> DaemonReading | None:
-        """The newest reading, or a new one if that is older; None if the daemon does not answer."""
-        asked_s = time.monotonic()
-        async with self._lock:
-            newest = self._reading
-            # One that was completed while this request waited for the lock is new enough.
-            if newest is None or newest.at_s < asked_s - max_age_s:
-                newest = await self._read()
-            return newest
+        """The newest reading, or a new one if that is older; None if the daemon does not answer.
+
+        While a daemon takes long to answer, an older reading is returned for some time.
+        """
+        if self._age_s() > max_age_s:
+            if self._refresh is None or self._refresh.done():
+                self._refresh = asyncio.create_task(self._read())
+            await asyncio.wait({self._refresh}, timeout=_PATIENCE_S)
+        return self._reading if self._age_s() < _STALE_S else None
 
     async def flows(self, rule: str | None, limit: int) -> FlowList:
         """The flows of a rule, or of all.
@@ -108,7 +112,12 @@ class DaemonObserver:
                 group.create_task(self._sample())
                 group.create_task(self._follow())
         finally:
+            if self._refresh is not None:
+                self._refresh.cancel()
             await self._client.close()
+
+    def _age_s(self) -> float:
+        return inf if self._reading is None else time.monotonic() - self._reading.at_s
 
     async def _sample(self) -> None:
         while True:
@@ -133,7 +142,7 @@ class DaemonObserver:
                     await stream.close()
             await asyncio.sleep(_RETRY_S)
 
-    async def _read(self) -> DaemonReading | None:
+    async def _read(self) -> None:
         client, before = self._client, self._reading
         try:
             hello = await client.hello()
@@ -148,10 +157,9 @@ class DaemonObserver:
         except McrError as error:
             self.failure = str(error)
             self._reading = None
-            return None
+            return
         self.failure = None
         self._reading = DaemonReading(time.monotonic(), hello, stats, workers, aside, flows)
-        return self._reading
 
     async def _with_aside(self, stats: DaemonStats) -> tuple[DaemonStats, tuple[RuleInfo, ...]]:
         """Statistics, and the rules that they lack, at one revision."""
