@@ -52,7 +52,8 @@ def test_a_token_is_needed(guarded: WebProcess) -> None:
 def test_the_login_sets_a_cookie(guarded: WebProcess) -> None:
     """It does not hold the token, and scripts cannot read it."""
     assert guarded.request("/login").status == 200
-    assert guarded.request("/login", "POST", body="token=wrong").status == 403
+    refused = guarded.request("/login", "POST", body="token=wrong")
+    assert (refused.status, b"This is not the token." in refused.body) == (403, True)
     assert guarded.request("/login", "POST", body="&".join(["a=b"] * 9)).status == 403
     assert guarded.request("/login", "POST", body="\xff%ff=%00").status == 403
     assert guarded.request("/login", "POST", body="token=" + "x" * 9000).status == 413

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from . import limits
 
 COOKIE = "mcr_session"
-_OPEN_PATHS = frozenset({"/healthz", "/readyz", "/login", "/static/style.css"})
+_OPEN_PATHS = frozenset({"/healthz", "/readyz", "/login", "/static/style.css", "/static/icon.svg"})
 """What is answered without a token; /readyz without its reasons."""
 _POLICY = "; ".join(
     (

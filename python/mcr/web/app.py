@@ -48,6 +48,7 @@ _STATIC = {
     "/static/dom.js": ("dom.js", "text/javascript"),
     "/static/icon.svg": ("icon.svg", "image/svg+xml"),
 }
+_REFUSAL = b'<p class="bad-text" role="alert">This is not the token.</p>'
 _TEXT_CHARS = 200
 _MOST = 10**6
 Handler = Callable[[Request], Awaitable[Response]]
@@ -234,7 +235,8 @@ class WebApp:
         except ValueError:  # more fields than the form has
             given = ""
         if not self._token.accepts(given):
-            return await _static("login.html", "text/html", request, status=403)
+            page = _content("login.html").replace(b"<!-- refusal -->", _REFUSAL)
+            return Response(page, 403, media_type="text/html")
         answer = RedirectResponse("/", 303)
         answer.set_cookie(COOKIE, self._token.cookie(), httponly=True, samesite="strict")
         return answer
@@ -308,9 +310,12 @@ async def _healthz(_request: Request) -> Response:
     return JSONResponse({"status": "ok"})
 
 
-async def _static(name: str, content_type: str, _request: Request, status: int = 200) -> Response:
-    content = files(__package__).joinpath("static", name).read_bytes()
-    return Response(content, status, media_type=content_type)
+async def _static(name: str, content_type: str, _request: Request) -> Response:
+    return Response(_content(name), media_type=content_type)
+
+
+def _content(name: str) -> bytes:
+    return files(__package__).joinpath("static", name).read_bytes()
 
 
 async def _refuse(_request: Request, error: Exception) -> Response:

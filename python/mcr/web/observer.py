@@ -120,13 +120,15 @@ class DaemonObserver:
         return inf if self._reading is None else time.monotonic() - self._reading.at_s
 
     async def _sample(self) -> None:
+        sampled: DaemonReading | None = None
         while True:
             began_s = time.monotonic()
             reading = await self.reading(0)
             if reading is None:
                 self.history.add_gap(round(time.time(), 3))
-            else:
+            elif reading is not sampled:  # else the daemon takes long, and this is an older one
                 self.history.add(reading.stats)
+            sampled = reading
             self.feed.send("sample", {**self.history.latest(), "failure": self.failure})
             elapsed_s = time.monotonic() - began_s
             await asyncio.sleep(max(SAMPLE_S - elapsed_s, _PAUSE_FACTOR * elapsed_s))

@@ -96,7 +96,7 @@ function showFailure(text) {
 }
 
 function addSample(sample) {
-  if (history && sample.times !== null) {
+  if (history && sample.times !== null && sample.times !== history.times.at(-1)) {
     for (const [name, values] of Object.entries(history)) {
       values.push(sample[name] ?? null);
       if (values.length > SAMPLES) values.shift();
