@@ -28,7 +28,7 @@ pub enum Ttl {
 }
 
 /// The source of copies: its address or its port.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Hash)]
 #[serde(rename_all = "lowercase")]
 pub enum Choice<T> {
     /// The datagram's.
@@ -37,39 +37,46 @@ pub enum Choice<T> {
     #[serde(untagged)]
     Chosen(T),
     /// The kernel's choice, fixed while the output exists; `null` in JSON.
+    #[default]
     #[serde(untagged)]
     Kernel,
 }
 
-/// An output of a rule.
+/// An output of a rule. Members with their usual values may be missing in JSON.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Hash)]
 #[serde(deny_unknown_fields)]
 pub struct OutputSpec {
     /// The group or host, or the first of a block.
     pub address: Addr,
     /// The number of low bits of the address that are the datagram's; 0 for a single address.
+    #[serde(default)]
     pub address_bits: u8,
     /// The UDP port, or the first of a range.
     pub port: u16,
     /// The last port. If it is above the first, the port follows the datagram's.
     pub last_port: u16,
     /// The interface's index; 0 if routing decides.
+    #[serde(default)]
     pub ifindex: u32,
     /// The interface's name; empty if routing decides.
+    #[serde(default)]
     pub interface: String,
     /// The TTL or hop limit.
     pub ttl: Ttl,
     /// The DiffServ code point (RFC 2474), 0 to 63; `None` for the datagram's.
-    #[serde(deserialize_with = "value_or_keep")]
+    #[serde(default = "no_dscp", deserialize_with = "value_or_keep")]
     pub dscp: Option<u8>,
     /// The source address. A chosen one must be an address of this host.
+    #[serde(default)]
     pub source: Choice<Addr>,
     /// The source port.
+    #[serde(default)]
     pub source_port: Choice<u16>,
     /// Whether members on this host receive the copies too.
-    #[serde(rename = "loop")]
+    #[serde(rename = "loop", default = "loops")]
     pub multicast_loop: bool,
     /// The kernel's priority for queueing, 0 to 6.
+    #[serde(default)]
     pub priority: Option<u8>,
 }
 
@@ -208,6 +215,17 @@ impl OutputSpec {
 fn first_fault(faults: &[(bool, &'static str)]) -> Result<(), &'static str> {
     let fault = faults.iter().find_map(|&(applies, fault)| applies.then_some(fault));
     fault.map_or(Ok(()), Err)
+}
+
+/// The usual DSCP.
+#[expect(clippy::unnecessary_wraps, reason = "the type of the field")]
+const fn no_dscp() -> Option<u8> {
+    Some(0)
+}
+
+/// The usual value of `loop`.
+const fn loops() -> bool {
+    true
 }
 
 /// Reads a value, or `None` for "keep".

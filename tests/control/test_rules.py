@@ -106,11 +106,7 @@ def test_active_rules_stay_as_resolved(
     [
         ('"port":5001', '"port":"x"', "line 2, resolved: "),
         ('"id":"', '"id":"0', "line 2, resolved: belongs to another rule"),
-        (
-            '"priority":null',
-            '"priority":null,"number":2',
-            "line 2, resolved: belongs to another rule",
-        ),
+        ('"number":1', '"number":2', "line 2, resolved: belongs to another rule"),
     ],
 )
 def test_a_resolved_rule_must_match_its_text(before: str, after: str, message: str) -> None:

@@ -19,7 +19,7 @@ from mcr import _native
 from mcr.rules import parse_rules
 from mcr.rules.hostnames import HostResolver
 from mcr.rules.ruleset import RuleSet
-from mcr.rules.spec import ResolvedRule, spec_members
+from mcr.rules.spec import ResolvedRule, output_spec, spec_members
 
 BOOT = """
 import sys
@@ -264,5 +264,5 @@ def _is_readable(end: socket.socket, seconds: float | None) -> bool:
 
 
 def _spec(rule: ResolvedRule) -> Json:
-    told: Json = json.loads(b"{" + spec_members(rule))
+    told: Json = json.loads(b"{" + spec_members(rule.input, map(output_spec, rule.outputs)))
     return {"id": rule.id} | told

@@ -14,7 +14,6 @@ from ..explain import RuleExplainer
 from ..rules import Rule
 from ..rules.hostnames import HostName, HostResolver, ResolvedHosts
 from ..rules.ruleset import RulePlan, RuleSet
-from ..rules.spec import rule_specs
 from ..stats import FlowStats, Stats
 from ..stats.report import flow_stats, stats_from_report
 from .candidate_rules import CandidateRules
@@ -196,7 +195,7 @@ class ActiveRules:
 
     def _apply(self, plan: RulePlan) -> None:
         """Have the core make a change and store its plan."""
-        put = rule_specs((each.resolved, each.enabled) for each in plan.sent)
+        put = b"[%s]" % b",".join(each.spec for each in plan.sent)
         self.core.apply(list(plan.removed), put, False, plan)
         self._catch_up()
 

@@ -1,14 +1,17 @@
 """A rule of a set: as written, as resolved on this host, enabled or not, with its index keys."""
 
-from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, Self
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, Self
 
 from .copy_key import copy_key
+from .local_host import LocalHost
 from .loops import FlowKey, listener_flows
 from .model import Rule
-from .spec import ResolvedRule
+from .spec import ResolvedRule, output_spec, rule_spec, spec_members
 
+_NOTHING: Mapping[int, Any] = MappingProxyType({})
 DeviceResolver = Callable[[str], str]
 """Returns the kernel name of an interface for its name in a rule."""
 RuleTurn = Literal["enabled", "disabled", "replaced"]
@@ -27,17 +30,60 @@ class ActiveRule:
     """Keys that must be unique: the name, and the key of each copy."""
     flows: tuple[FlowKey, ...]
     """The flow keys of the input."""
+    specs: tuple[bytes, ...]
+    """The specification of each output for the native core."""
+    host: LocalHost | None = field(default=None, compare=False)
+    """The host on which each output as written is the output as resolved, without a warning."""
 
     @classmethod
-    def of(cls, rule: Rule, resolved: ResolvedRule, *, enabled: bool = True) -> Self:
-        """Compute the keys of a rule."""
-        rule_input = resolved.input
+    def of(
+        cls,
+        rule: Rule,
+        resolved: ResolvedRule,
+        *,
+        enabled: bool = True,
+        host: LocalHost | None = None,
+        copies: Mapping[int, tuple[Hashable, ...]] = _NOTHING,
+        specs: Mapping[int, bytes] = _NOTHING,
+    ) -> Self:
+        """Compute the keys and specifications of a rule.
+
+        Args:
+            rule: the rule as written.
+            resolved: the same as resolved.
+            enabled: whether it is enabled.
+            host: as the attribute.
+            copies: the keys of the copies of outputs that are known, by the outputs' numbers.
+            specs: the specifications that are known, likewise.
+        """
+        rule_input, claims = resolved.input, list[Hashable]()
         sources = rule_input.sources or (None,)
-        outputs = [output for output in resolved.outputs if output.is_resolved]
-        copies = (copy_key(rule_input, source, output) for output in outputs for source in sources)
-        claims = (*(() if rule.name is None else (rule.name,)), *copies)
+        if rule.name is not None:
+            claims.append(rule.name)
+        for output in resolved.outputs:
+            known = copies.get(output.number)
+            if known is not None:
+                claims += known
+            elif output.is_resolved:
+                claims += [copy_key(rule_input, source, output) for source in sources]
+        encoded = (specs.get(each.number) or output_spec(each) for each in resolved.outputs)
         flows = tuple(listener_flows(rule_input))
-        return cls(resolved.id, rule, resolved, enabled, claims, flows)
+        return cls(resolved.id, rule, resolved, enabled, tuple(claims), flows, tuple(encoded), host)
+
+    @property
+    def copies(self) -> tuple[Hashable, ...]:
+        """The keys of all copies: for each output in turn, one for each source."""
+        return self.claims if self.rule.name is None else self.claims[1:]
+
+    @property
+    def members(self) -> bytes:
+        """The members of the rule's specification beside its id and `enabled`."""
+        return spec_members(self.resolved.input, self.specs)
+
+    @property
+    def spec(self) -> bytes:
+        """The rule's specification for the native core."""
+        return rule_spec(self.id, self.members, enabled=self.enabled)
 
     def with_devices(self, device: DeviceResolver) -> Self:
         """The same rule with the current kernel names of its interfaces."""

@@ -11,7 +11,7 @@ where no interface ends it. Also read: ``->``, commas between outputs, ``[v6]%if
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -38,12 +38,17 @@ class RuleParts:
     """The parts of a rule's text, as arguments of the constructors in `model`."""
 
     input: Arguments
-    outputs: tuple[Arguments, ...]
+    outputs: tuple[Arguments | str, ...]
+    """The arguments of each, or its text if that is known."""
     name: str | None
 
 
-def parse_rule(text: str) -> RuleParts:
+def parse_rule(text: str, known: Container[str] = ()) -> RuleParts:
     """Reads a rule, ``input to output output``.
+
+    Args:
+        text: the rule.
+        known: canonical texts of outputs, which are not read again.
 
     Raises:
         RuleError: with every problem, under paths such as ``output 1, ttl``.
@@ -54,8 +59,8 @@ def parse_rule(text: str) -> RuleParts:
     source = _read(head, _INPUT, check, ("input",))
     name = source.pop("name", None)
     outputs = [
-        _read(pieces, _OUTPUT, check, ("output", number))
-        for number, pieces in enumerate(_split_outputs(tail), 1)
+        each if isinstance(each, str) else _read(each, _OUTPUT, check, ("output", number))
+        for number, each in enumerate(_split_outputs(tail, known), 1)
     ]
     if not outputs and not check.problems:
         check.add("outputs", "missing after 'to'; write address%interface:port")
@@ -258,18 +263,19 @@ def _no_separator(tokens: list[str]) -> tuple[str, str]:
     return "outputs", f"missing: the rule ends after its input; if it had a '>', {_REDIRECT}"
 
 
-def _split_outputs(tokens: list[str]) -> list[list[str]]:
-    """Each output as its comma-separated pieces: endpoint first, then options."""
-    outputs: list[list[str]] = []
+def _split_outputs(tokens: list[str], known: Container[str]) -> list[list[str] | str]:
+    """Each output as its comma-separated pieces: endpoint first, then options; or a known text."""
+    outputs: list[list[str] | str] = []
     for token in tokens:
-        begins = True
-        for piece in token.split(","):
-            if not piece:
-                continue
-            if begins or ("=" not in piece and ":" in piece):
-                outputs.append([])
-            outputs[-1].append(piece)
-            begins = False
+        if token in known:
+            outputs.append(token)
+            continue
+        pieces: list[str] = []
+        for piece in filter(None, token.split(",")):
+            if not pieces or ("=" not in piece and ":" in piece):
+                pieces = []
+                outputs.append(pieces)
+            pieces.append(piece)
     return outputs
 
 

@@ -10,7 +10,7 @@ from ..errors import FieldPath, Problem
 from . import fields
 from .fields import Address, Network
 from .precedence import Rank
-from .spec import ResolvedInput, ResolvedRule
+from .spec import ResolvedInput, ResolvedOutput
 
 _LINK_LOCAL_CONTROL = IPv4Network("224.0.0.0/24")  # RFC 5771, 4
 _SSM_V4 = IPv4Network("232.0.0.0/8")  # RFC 4607, 1
@@ -21,14 +21,13 @@ _PTP = frozenset(  # IEEE 1588: the primary domains, and peer delay
 )
 
 
-def warnings(rule: ResolvedRule, *, held_ports: int | None) -> Iterable[Problem]:
-    """Warnings about a resolved rule.
+def input_warnings(taken: ResolvedInput, *, held_ports: int | None) -> Iterable[Problem]:
+    """Warnings about a resolved input.
 
     Args:
-        rule: the rule.
+        taken: the input.
         held_ports: the most ports that mcr keeps open for an input; None on the ingress `udp`.
     """
-    taken = rule.input
     block = taken.block
     if not taken.sources and _is_source_specific(block):
         yield Problem(
@@ -47,7 +46,11 @@ def warnings(rule: ResolvedRule, *, held_ports: int | None) -> Iterable[Problem]
             f" than {taken.interface} are not relayed",
         )
     yield from _special_group(("input", "group"), block)
-    for output in rule.outputs:
+
+
+def output_warnings(outputs: Iterable[ResolvedOutput]) -> Iterable[Problem]:
+    """Warnings about resolved outputs."""
+    for output in outputs:
         yield from _special_group(("output", output.number, "address"), output.block)
 
 

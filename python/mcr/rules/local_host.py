@@ -76,6 +76,20 @@ class LocalHost:
                 self._broadcasts.setdefault(broadcast, []).append(interface)
         self.loopbacks = {each.name: each for each in self._interfaces if each.loopback}
 
+    def is_same(self, other: "LocalHost") -> bool:
+        """Whether rules are resolved alike on both."""
+        return self.ingress == other.ingress and self._facts == other._facts
+
+    @functools.cached_property
+    def _facts(self) -> list[list[object]]:
+        return [
+            [
+                *(each.name, each.index, each.up, each.multicast, each.loopback),
+                *([*each.altnames], [*each.addresses], [*each.broadcasts]),
+            ]
+            for each in self._interfaces
+        ]
+
     @property
     def names(self) -> Iterable[str]:
         """The names and alternative names of all interfaces."""

@@ -5,7 +5,7 @@ arrives again. A joined UDP socket receives copies to a group unless IP_MULTICAS
 sending socket (ip(7)); it always receives broadcasts (ip_mc_output in the kernel).
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Container, Sequence
 from dataclasses import replace
 
 from ..choices import Ingress
@@ -33,6 +33,7 @@ def turn_loop_off(
     rule_input: ResolvedInput,
     written: Sequence[Output],
     loopbacks: Collection[str],
+    known: Container[int] = (),
 ) -> list[Problem]:
     """Apply the default `loop=off` of the ingress `udp`; return a warning for each output.
 
@@ -45,9 +46,12 @@ def turn_loop_off(
         rule_input: the input of the rule.
         written: the outputs as the rule has them.
         loopbacks: the names of this host's loopback interfaces.
+        known: the numbers of outputs to which it does not apply.
     """
     warnings: dict[Problem, None] = {}
     for index, output in enumerate(outputs):
+        if output.number in known:
+            continue
         choice = written[output.number - 1].loop
         if choice is None and output.device not in loopbacks and _extends(output, rule_input):
             outputs[index] = replace(output, loop=False)

@@ -8,6 +8,7 @@ Construction parses: a value that exists is valid in itself, and all problems ar
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from ..errors import Problem, RuleError
 from . import fields, grammar
@@ -16,6 +17,7 @@ from .fields import BROADCAST, Address, Invalid, Join, Keep, Network, ProblemCol
 DEFAULT_TTL_MULTICAST = 1  # the kernel's default (RFC 1112, 6.1): a copy stays on its link
 DEFAULT_TTL_UNICAST = 64  # RFC 1700, "Time to live"
 _ID_HEX_DIGITS = 12
+_NOTHING: Mapping[str, "Output"] = MappingProxyType({})
 _SWITCH = {None: None, True: "on", False: "off"}
 
 
@@ -114,6 +116,7 @@ class Output:
     except on the ingress "udp" for copies to the rule's own group and port."""
     priority: int | None
     """SO_PRIORITY, 0 to 6; None leaves it to the kernel."""
+    _text: str | None = field(init=False, repr=False, compare=False)
 
     def __init__(
         self,
@@ -147,7 +150,7 @@ class Output:
         }
         check.same_family("source", values["source"], values["address"])
         check.raise_if_any()
-        _fill(self, values)
+        _fill(self, values | {"_text": None})
 
     @classmethod
     def parse(cls, text: str) -> "Output":
@@ -168,6 +171,11 @@ class Output:
 
     def __str__(self) -> str:
         """The canonical text."""
+        if self._text is None:  # once: the ids of all rules with this output are made of it
+            object.__setattr__(self, "_text", self._format())
+        return str(self._text)
+
+    def _format(self) -> str:
         options = [
             ("ttl", self.ttl),
             ("dscp", self.dscp or None),
@@ -210,15 +218,21 @@ class Rule:
         check.raise_if_any()
 
     @classmethod
-    def parse(cls, text: str) -> "Rule":
+    def parse(cls, text: str, known: Mapping[str, Output] = _NOTHING) -> "Rule":
         """The rule written as ``239.1.1.1%eth0:5001 to 239.2.0.1%eth1:6001``.
+
+        Args:
+            text: the rule.
+            known: outputs by their canonical text; the rule has these instead of equal ones.
 
         Raises:
             RuleError: with all problems of the text.
             TypeError: `text` is not a string.
         """
-        parts = grammar.parse_rule(text)
-        outputs = [Output(**output) for output in parts.outputs]
+        parts = grammar.parse_rule(text, known)
+        outputs = [
+            known[each] if isinstance(each, str) else Output(**each) for each in parts.outputs
+        ]
         return cls(Input(**parts.input), outputs, name=parts.name)
 
     @property
@@ -298,6 +312,8 @@ def _check_sizes(rule: Rule, check: ProblemCollector) -> None:
     input = rule.input
     groups, ports = fields.block_bits(input.group), fields.port_count(input.port)
     for number, output in enumerate(rule.outputs, 1):
+        if isinstance(output.port, int) and not isinstance(output.address, Network):
+            continue
         addresses, targets = fields.block_bits(output.address), fields.port_count(output.port)
         if addresses not in (0, groups):
             check.add(

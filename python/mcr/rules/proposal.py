@@ -16,8 +16,9 @@ from .lint import goes_before, goes_behind
 from .local_host import LocalHost
 from .loops import FlowKey, ListenerIndex, flows_overlap, input_flow, output_flow
 from .memberships import MembershipCounts
-from .model import Rule
+from .model import Input, Rule
 from .precedence import Precedence, Rank, rank
+from .replacement import Replacement
 from .resolver import RuleResolver
 from .rule_index import RuleIndex
 from .spec import ResolvedInput, ResolvedOutput, ResolvedRule
@@ -51,12 +52,19 @@ class Proposal:
         self.removed: dict[str, None] = {}
         self.entries: dict[str, ActiveRule] = {}
         self.kept: list[str] = []
+        self.replaced: dict[str, str] = {}
+        """For rules that replace another one with the same input, or themselves: its id."""
         self._running = running
         self._indexes = indexes
         self._host = host
         self._resolver = resolver
         self._keep = keep
         self._claims: dict[Hashable, str] = {}
+        self._has_new_copies = False
+        self._heirs: dict[str, str] = {}
+        self._given_up: set[Hashable] = set()
+        self._inputs: dict[Input, list[str]] | None = None
+        self._changed_outputs: dict[str, list[ResolvedOutput]] = {}
         self._listeners = ListenerIndex()
         self._memberships = MembershipCounts(indexes.memberships)
         self._precedence = Precedence()
@@ -87,7 +95,9 @@ class Proposal:
     def _add(self, rule: Rule, check: ProblemCollector, number: int) -> None:
         rule_id = rule.id
         is_kept = rule_id in self._keep
-        resolved, warnings = (None, []) if is_kept else self._resolver.resolve(rule, check)
+        replacement = Replacement(None if is_kept else self._before(rule), rule, self._host)
+        known = replacement.outputs
+        resolved, warnings = (None, []) if is_kept else self._resolver.resolve(rule, check, known)
         self.warnings += [warning.under("rule", number) for warning in warnings]
         if rule_id in self._numbers or (not is_kept and self._entry(rule_id) is not None):
             check.add("", f"is the same as {self._label(rule_id)}; omit one")
@@ -100,15 +110,35 @@ class Proposal:
             self.kept.append(rule_id)
         if resolved is not None:
             resolved = self._as_known(resolved)
-            self._claim_copies(resolved, rule_id, check)
+            self._claim_copies(resolved, rule_id, check, replacement)
             self._check_interface(resolved.input, check)
-            entry = self.entries[rule_id] = ActiveRule.of(rule, resolved)
+            entry = self.entries[rule_id] = ActiveRule.of(
+                rule,
+                resolved,
+                host=None if warnings or _has_names(rule) else self._host,
+                copies=replacement.copies,
+                specs=replacement.specs,
+            )
             if (much := self._memberships.add(resolved.input)) and not self._host.is_loopback(
                 resolved.input.device
             ):
                 self.warnings.append(Problem(("rule", number, "input", "join"), much))
             self._precedence.add(rule_id, resolved.input)
             self._listeners.add(entry.flows, rule_id)
+
+    def _before(self, rule: Rule) -> ActiveRule | None:
+        """The removed rule that this one replaces: itself, or one with the same input."""
+        if self._inputs is None:
+            self._inputs = {}
+            for each in self.removed:
+                self._inputs.setdefault(self._running[each].rule.input, []).append(each)
+        same_input = self._inputs.get(rule.input, [])
+        before = rule.id if rule.id in same_input else next(iter(same_input), None)
+        if before is None:
+            return None
+        same_input.remove(before)
+        self.replaced[rule.id] = before
+        return self._running[before]
 
     def _as_known(self, rule: ResolvedRule) -> ResolvedRule:
         """The rule; it keeps its input as it was if this host has only lost the input's address."""
@@ -147,12 +177,28 @@ class Proposal:
             )
             return
 
-    def _claim_copies(self, rule: ResolvedRule, rule_id: str, check: ProblemCollector) -> None:
+    def _claim_copies(
+        self,
+        rule: ResolvedRule,
+        rule_id: str,
+        check: ProblemCollector,
+        replacement: Replacement,
+    ) -> None:
         """Claims every copy, so that none is sent twice; refuses copies to the rule's own input."""
-        rule_input = rule.input
-        for output in rule.outputs:
+        rule_input, changed = rule.input, list(rule.outputs)
+        if replacement.before is not None and not self._has_new_copies:
+            # Nobody else can claim what the replaced rule had.
+            kept = replacement.copies
+            changed = [output for output in rule.outputs if output.number not in kept]
+            self._heirs[replacement.before.id] = rule_id
+            stays = {id(claim) for copies in kept.values() for claim in copies}
+            before = replacement.before.copies
+            self._given_up.update(claim for claim in before if id(claim) not in stays)
+            self._changed_outputs[rule_id] = changed
+        for output in changed:
             if not output.is_resolved:
                 continue
+            self._has_new_copies = True
             path = ("output", output.number)
             if rule_input.vlan == 0 and flows_overlap(output_flow(output), input_flow(rule_input)):
                 check.add(path, "is the rule's own input: its copies would loop for ever")
@@ -189,8 +235,12 @@ class Proposal:
         return False
 
     def _holder(self, claim: Hashable) -> str | None:
-        holder = self._indexes.claims.get(claim)
-        return self._claims.get(claim) if holder is None or holder in self.removed else holder
+        holder = self._indexes.holder(claim)
+        if holder is None or holder not in self.removed:
+            return self._claims.get(claim) if holder is None else holder
+        heir = self._heirs.get(holder)
+        is_kept = heir is not None and not isinstance(claim, str) and claim not in self._given_up
+        return heir if is_kept else self._claims.get(claim)
 
     def _overlapping(self, claim: CopyKey, port: int) -> str | None:
         """The rule that claims some of the ports by a range as wide that starts elsewhere."""
@@ -232,7 +282,14 @@ class Proposal:
 
     def find_loops(self) -> None:
         """Notes a problem for each loop that an added rule closes."""
-        starts: list[str | FlowKey] = list(self.entries)
+        starts: list[str | FlowKey] = []
+        for rule_id, entry in self.entries.items():
+            # The other outputs have not closed a loop before.
+            outputs = self._changed_outputs.get(rule_id)
+            if outputs is None:
+                starts.append(rule_id)
+            for output in outputs or ():
+                starts += self._flows(entry.resolved.input, output)
         for cycle in cycles(starts, self._successors):
             ids = [node for node in cycle if isinstance(node, str)]
             first = next((at for at, rule_id in enumerate(ids) if rule_id in self.entries), None)
@@ -295,3 +352,8 @@ class Proposal:
             each.number for each in outputs if not flows.isdisjoint(self._flows(rule_input, each))
         )
         return next(ways)
+
+
+def _has_names(rule: Rule) -> bool:
+    """Whether an output is a host name, which has other addresses at another time."""
+    return any(isinstance(output.address, str) for output in rule.outputs)

@@ -4,9 +4,9 @@ The native core opens sockets for a `ResolvedRule`. Effects of rules on each oth
 `proposal`.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address
+from types import MappingProxyType
 from typing import TypeVar
 
 from ..errors import FieldPath, Problem, RuleError
@@ -19,6 +19,7 @@ from .model import Input, Output, Rule, default_ttl
 from .spec import UNRESOLVED, ResolvedInput, ResolvedOutput, ResolvedRule
 
 End = TypeVar("End")
+_NOTHING: Mapping[int, ResolvedOutput] = MappingProxyType({})
 
 SOCKET_LIMIT = 1024
 """The most sockets that a rule has for its groups and ports."""
@@ -45,27 +46,38 @@ class RuleResolver:
         self._names = HostResolver() if names is None else names
 
     def resolve(
-        self, rule: Rule, check: ProblemCollector
+        self, rule: Rule, check: ProblemCollector, known: Mapping[int, ResolvedOutput] = _NOTHING
     ) -> tuple[ResolvedRule | None, list[Problem]]:
-        """The rule for the native core and its warnings; None if `check` got a problem."""
+        """The rule for the native core and its warnings; None if `check` got a problem.
+
+        Args:
+            rule: the rule.
+            check: gets the problems.
+            known: outputs without warnings that are resolved already, by their numbers.
+        """
         before = len(check.problems)
         self._awaited.clear()
         rule_input = self._input(rule.input, check)
-        outputs = [
-            replace(resolved, number=number)
-            for number, output in enumerate(rule.outputs, 1)
-            for resolved in self._outputs(output, rule.input, check, ("output", number))
-        ]
+        outputs = list[ResolvedOutput]()
+        for number, output in enumerate(rule.outputs, 1):
+            if number in known:
+                outputs.append(known[number])
+                continue
+            path = ("output", number)
+            for resolved in self._outputs(output, rule.input, check, path):
+                outputs.append(resolved.numbered(number))
         if rule_input is None or len(check.problems) > before:
             return None, []
         warnings = list(self._awaited)
         if self._host.ingress == "udp":
             warnings += loopback.turn_loop_off(
-                outputs, rule_input, rule.outputs, self._host.loopbacks
+                outputs, rule_input, rule.outputs, self._host.loopbacks, known
             )
-        resolved = ResolvedRule(rule_input, tuple(outputs), rule.id)
+        rule_of_host = ResolvedRule(rule_input, tuple(outputs), rule.id)
         port_limit = SOCKET_LIMIT if self._host.ingress == "packet" else None
-        return resolved, [*warnings, *lint.warnings(resolved, held_ports=port_limit)]
+        warnings += lint.input_warnings(rule_input, held_ports=port_limit)
+        new = (output for output in outputs if output.number not in known)
+        return rule_of_host, [*warnings, *lint.output_warnings(new)]
 
     def resolve_input(self, rule_input: Input) -> ResolvedInput:
         """A single input, for a receiver.

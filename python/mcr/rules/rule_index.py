@@ -15,12 +15,23 @@ from .precedence import Precedence
 from .spec import ResolvedInput
 
 
+class ClaimHolder:
+    """The rule that has some claims; they pass to another rule at once."""
+
+    __slots__ = ("rule_id",)
+
+    def __init__(self, rule_id: str) -> None:
+        """Begin with this rule."""
+        self.rule_id = rule_id
+
+
 class RuleIndex:
     """The rules by claims, listeners, memberships and precedence."""
 
     def __init__(self, entries: Iterable[ActiveRule] = ()) -> None:
         """Index these rules."""
-        self.claims: dict[Hashable, str] = {}
+        self.claims: dict[Hashable, ClaimHolder] = {}
+        self._holders: dict[str, ClaimHolder] = {}
         self.listeners = ListenerIndex()
         self.memberships = MembershipCounts()
         self.precedence = Precedence()
@@ -31,24 +42,50 @@ class RuleIndex:
 
     def add(self, entry: ActiveRule) -> None:
         """Add a rule."""
-        self.claims.update(dict.fromkeys(entry.claims, entry.id))
-        self.listeners.add(entry.flows, entry.id)
-        self.memberships.add(entry.resolved.input)
-        self.precedence.add(entry.id, entry.resolved.input)
-        for name, device in entry.interfaces():
-            self._devices[name] = device
-            self._uses[name] += 1
+        holder = self._holders[entry.id] = ClaimHolder(entry.id)
+        self.claims.update(dict.fromkeys(entry.claims, holder))
+        self._add_input(entry)
 
     def remove(self, entry: ActiveRule) -> None:
         """Undo one `add`."""
-        for claim in entry.claims:
+        self._drop_claims(entry.claims, self._holders.pop(entry.id, None))
+        self._remove_input(entry)
+
+    def replace(self, before: ActiveRule, entry: ActiveRule) -> None:
+        """Replace a rule; claims that are the same objects in both cost nothing."""
+        holder = self._holders.pop(before.id, None) or ClaimHolder(entry.id)
+        had, has = set(map(id, before.claims)), set(map(id, entry.claims))
+        self._drop_claims([claim for claim in before.claims if id(claim) not in has], holder)
+        self.claims |= {claim: holder for claim in entry.claims if id(claim) not in had}
+        holder.rule_id = entry.id
+        self._holders[entry.id] = holder
+        self._remove_input(before)
+        self._add_input(entry)
+
+    def holder(self, claim: Hashable) -> str | None:
+        """The id of the rule that has a claim."""
+        holder = self.claims.get(claim)
+        return None if holder is None else holder.rule_id
+
+    def _drop_claims(self, claims: Iterable[Hashable], holder: ClaimHolder | None) -> None:
+        for claim in claims:
             # Two rules may share a claim if their interface names became equal later.
-            if self.claims.get(claim) == entry.id:
-                del self.claims[claim]
+            if self.claims.get(claim) is holder:
+                self.claims.pop(claim, None)
+
+    def _add_input(self, entry: ActiveRule) -> None:
+        self.listeners.add(entry.flows, entry.id)
+        self.memberships.add(entry.resolved.input)
+        self.precedence.add(entry.id, entry.resolved.input)
+        for name, device in set(entry.interfaces()):
+            self._devices[name] = device
+            self._uses[name] += 1
+
+    def _remove_input(self, entry: ActiveRule) -> None:
         self.listeners.remove(entry.flows, entry.id)
         self.memberships.remove(entry.resolved.input)
         self.precedence.remove(entry.id, entry.resolved.input)
-        for name, _ in entry.interfaces():
+        for name, _ in set(entry.interfaces()):
             self._uses[name] -= 1
             if not self._uses[name]:
                 del self._uses[name], self._devices[name]

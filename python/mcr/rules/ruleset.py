@@ -62,6 +62,8 @@ class RulePlan:
     in_place: bool
     """Whether resolved rules keep their place in the order; otherwise they follow the others."""
     _revision: int = field(repr=False)
+    replaced: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """For rules that replace another one with the same input: its id, by theirs."""
     order: tuple[str, ...] | None = None
     """The ids of all rules in their order afterwards; None leaves it to `in_place`."""
 
@@ -105,6 +107,7 @@ class RuleSet:
         self.answers: ResolvedHosts = {}
         """The addresses of the host names in use; replaced, never changed."""
         self._ingress: Ingress = ingress
+        self._host: LocalHost | None = None
         self._entries: dict[str, ActiveRule] = {}
         self._unfinished: dict[str, None] = {}
         self._indexes = RuleIndex()
@@ -147,7 +150,7 @@ class RuleSet:
         """The id of a running rule, given as a value, or by its id or its name."""
         if isinstance(rule, Rule):
             return rule.id if rule.id in self._entries else None
-        return rule if rule in self._entries else self._indexes.claims.get(rule)
+        return rule if rule in self._entries else self._indexes.holder(rule)
 
     def before(self, rule_input: ResolvedInput) -> Iterable[str]:
         """The more specific rules that match a part of an input's datagrams; for any thread."""
@@ -181,7 +184,7 @@ class RuleSet:
         Raises:
             RuleError: with all problems; ``rule N`` counts the added ones from 1.
         """
-        host = LocalHost(interfaces, self._ingress)
+        host = self._host_of(interfaces)
         self._follow(host)
         resolver = RuleResolver(host, names, follows=follows)
         proposal = Proposal(self._entries, self._indexes, host, resolver, keep=keep)
@@ -202,6 +205,7 @@ class RuleSet:
             answers=self._answers_after(steps, proposal.removed, names),
             in_place=in_place,
             _revision=self._revision,
+            replaced=proposal.replaced,
         )
 
     def replan(
@@ -302,18 +306,34 @@ class RuleSet:
         return known if names is None else {**known, **names.known(rules())}
 
     def _update_indexes(self, plan: RulePlan) -> None:
-        for rule_id in plan.removed:
-            self._indexes.remove(self._entries[rule_id])
+        removed = set(plan.removed)
         indexed = [step.after for step in plan.steps if not self._has_keys_of(step.after)]
+        befores = dict[str, ActiveRule]()
         for entry in indexed:
-            if (before := self._entries.get(entry.id)) is not None:
-                self._indexes.remove(before)
+            before_id = plan.replaced.get(entry.id)
+            if before_id is not None and (before_id == entry.id or before_id in removed):
+                befores[entry.id] = self._entries[before_id]
+                removed.discard(before_id)
+            elif entry.id in self._entries:
+                removed.add(entry.id)
+        for rule_id in removed:
+            self._indexes.remove(self._entries[rule_id])
         for entry in indexed:
-            self._indexes.add(entry)
+            if entry.id in befores:
+                self._indexes.replace(befores[entry.id], entry)
+            else:
+                self._indexes.add(entry)
 
     def _has_keys_of(self, entry: ActiveRule) -> bool:
         running = self._entries.get(entry.id)
         return running is not None and running.resolved is entry.resolved
+
+    def _host_of(self, interfaces: Iterable[Interface]) -> LocalHost:
+        """The host; the same object while it is the same."""
+        host = LocalHost(interfaces, self._ingress)
+        if self._host is None or not host.is_same(self._host):
+            self._host = host
+        return self._host
 
     def _follow(self, host: LocalHost) -> None:
         """Updates the rules to the current interfaces, as alternative names may move."""

@@ -6,9 +6,9 @@ the values.
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any
+from typing import Any, Self
 
 from .fields import Address, Join, Keep, Network, Ttl, block_of
 from .grammar import format_ports
@@ -74,21 +74,21 @@ class ResolvedOutput:
 
     address: Address
     """The address, or the first one of a block."""
-    address_bits: int
-    """The number of low bits of the address that follow the input's group; 0 for one address."""
     port: int
     last_port: int
     """Equal to `port` for a single port; otherwise the port follows the input's."""
-    interface: str
-    """The name or alternative name; empty leaves the choice to the routing table."""
-    ifindex: int = field(compare=False)
-    """The current index; 0 while the interface is missing, or if the routing table decides."""
     ttl: Ttl
-    dscp: int | Keep
-    source: Address | Keep | None
-    source_port: int | Keep | None
-    loop: bool
-    priority: int | None
+    address_bits: int = 0
+    """The number of low bits of the address that follow the input's group; 0 for one address."""
+    interface: str = ""
+    """The name or alternative name; empty leaves the choice to the routing table."""
+    ifindex: int = field(default=0, compare=False)
+    """The current index; 0 while the interface is missing, or if the routing table decides."""
+    dscp: int | Keep = 0
+    source: Address | Keep | None = None
+    source_port: int | Keep | None = None
+    loop: bool = True
+    priority: int | None = None
     broadcast: bool = False
     """Whether `address` is a broadcast address of its interface."""
     device: str = field(default="", compare=False)
@@ -100,6 +100,10 @@ class ResolvedOutput:
     def block(self) -> Address | Network:
         """The address or block of groups, as written."""
         return block_of(self.address, self.address_bits)
+
+    def numbered(self, number: int) -> Self:
+        """The same output with this number."""
+        return self if self.number == number else replace(self, number=number)
 
     @property
     def is_resolved(self) -> bool:
@@ -136,21 +140,34 @@ def output_spec(output: ResolvedOutput) -> bytes:
     return _encode(_output(output))
 
 
-def spec_members(rule: ResolvedRule) -> bytes:
-    """The JSON members of a rule beside its id and `enabled`, with the closing brace."""
-    members = {"input": _input(rule.input), "outputs": [_output(each) for each in rule.outputs]}
-    return _encode(members)[1:]
+def kept_output(output: ResolvedOutput, spec: bytes) -> bytes:
+    """The JSON object from which a `ResolvedOutput` can be read again.
+
+    Args:
+        output: the output.
+        spec: its `output_spec`.
+    """
+    rest: dict[str, Any] = {"number": output.number}
+    if output.broadcast:
+        rest["broadcast"] = True
+    if output.device:
+        rest["device"] = output.device
+    return b"%s,%s" % (spec[:-1], _encode(rest)[1:])
+
+
+def spec_members(rule_input: ResolvedInput, outputs: Iterable[bytes]) -> bytes:
+    """The JSON members of a rule beside its id and `enabled`, with the closing brace.
+
+    Args:
+        rule_input: its input.
+        outputs: the `output_spec` of each output.
+    """
+    return b'"input":%s,"outputs":[%s]}' % (input_spec(rule_input), b",".join(outputs))
 
 
 def rule_spec(rule_id: str, members: bytes, *, enabled: bool) -> bytes:
     """The JSON object of a rule with these `spec_members`."""
     return b'{"id":%s,"enabled":%s,%s' % (_encode(rule_id), _encode(enabled), members)
-
-
-def rule_specs(rules: Iterable[tuple[ResolvedRule, bool]]) -> bytes:
-    """The JSON array of rules, each with whether it is enabled."""
-    specs = (rule_spec(rule.id, spec_members(rule), enabled=enabled) for rule, enabled in rules)
-    return b"[" + b",".join(specs) + b"]"
 
 
 def _encode(value: object) -> bytes:
@@ -174,17 +191,25 @@ def _input(rule_input: ResolvedInput) -> dict[str, Any]:
 
 
 def _output(output: ResolvedOutput) -> dict[str, Any]:
-    return {
+    """Without the members that have their usual values, which the core knows."""
+    members = {
         "address": str(output.address),
-        "address_bits": output.address_bits,
         "port": output.port,
         "last_port": output.last_port,
-        "interface": output.interface,
-        "ifindex": output.ifindex,
         "ttl": output.ttl,
-        "dscp": output.dscp,
-        "source": None if output.source is None else str(output.source),
-        "source_port": output.source_port,
-        "loop": output.loop,
-        "priority": output.priority,
     }
+    if output.address_bits:
+        members["address_bits"] = output.address_bits
+    if output.interface:
+        members |= {"interface": output.interface, "ifindex": output.ifindex}
+    if output.dscp:
+        members["dscp"] = output.dscp
+    if output.source is not None:
+        members["source"] = str(output.source)
+    if output.source_port is not None:
+        members["source_port"] = output.source_port
+    if not output.loop:
+        members["loop"] = False
+    if output.priority is not None:
+        members["priority"] = output.priority
+    return members

@@ -4,7 +4,7 @@ Pure. The only module that knows the shape of the engine's dictionaries.
 """
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -153,16 +153,45 @@ def rule_stats(
         counts: its counters.
         preceding: finds the rule that its state names if it is idle; None names no rule.
     """
-    status = _rule_status(resolved, counts)
-    if preceding is not None and status.is_idle:
-        more_specific = preceding.find(resolved.input, status.last_source)
-        status = replace(status, more_specific=more_specific)
     now_s = time.time()
-    state = rule_state(status, [*map(_output_status, counts["outputs"])])
     outputs = tuple(
         _output_stats(now_s, rule.outputs[output.number - 1], output, output_counts)
         for output, output_counts in zip(resolved.outputs, counts["outputs"], strict=True)
     )
+    statuses = [*map(_output_status, counts["outputs"])]
+    stats = _without_outputs(rule, resolved, counts, statuses, preceding)
+    return replace(stats, outputs=outputs)
+
+
+def new_rule_stats(
+    rule: Rule, resolved: ResolvedRule, counts: Counts, parked: Iterable[str | None]
+) -> RuleStats:
+    """Return the statistics of a rule that has counted nothing, without its outputs.
+
+    Args:
+        rule: the rule as written.
+        resolved: the rule as resolved on this host.
+        counts: its counters.
+        parked: why outputs wait, in their order; None for one that does not.
+    """
+    nothing = OutputStatus()
+    statuses = [nothing if reason is None else OutputStatus(parked=reason) for reason in parked]
+    return _without_outputs(rule, resolved, counts, statuses, None)
+
+
+def _without_outputs(
+    rule: Rule,
+    resolved: ResolvedRule,
+    counts: Counts,
+    outputs: Sequence[OutputStatus],
+    preceding: PrecedingRules | None,
+) -> RuleStats:
+    """The statistics of a rule whose outputs have this status."""
+    status = _rule_status(resolved, counts)
+    if preceding is not None and status.is_idle:
+        more_specific = preceding.find(resolved.input, status.last_source)
+        status = replace(status, more_specific=more_specific)
+    state = rule_state(status, outputs)
     return RuleStats(
         id=rule.id,
         name=rule.name,
@@ -170,9 +199,9 @@ def rule_stats(
         state=state.sentence,
         matched=counts["matched"],
         matched_bytes=counts["matched_bytes"],
-        outputs=outputs,
+        outputs=(),
         state_code=state.code,
-        facts=_facts(now_s, status),
+        facts=_facts(time.time(), status),
         flows_evicted=counts["flows_evicted"],
         **_rates(counts),
         offload=counts["offload"],

@@ -32,26 +32,24 @@ from ....protocol.results import (
     Pong,
     RuleInfo,
     RuleList,
-    RuleOutputInfo,
     RuleResult,
     WorkerCount,
     WorkerList,
 )
-from ....rules import Rule
-from ....rules.objects import text_or_object
-from ....stats import RuleFacts, RuleStats
+from ....stats import RuleStats
 from ..events import EventBus
 from ..log import ControlLog
 from ..rules.draft import Draft, RuleRecord, RuleSetAside
 from ..rules.rulebook import Rulebook
 from ..rules.transactions import Transactions
-from ..workers.counter_reader import CounterReader, new_rule_stats
+from ..workers.counter_reader import CounterReader
 from ..workers.pool import WorkerPool
 from ..workers.status import RuleStatusTracker
 from . import params
 from .errors import RpcError
 from .explain import explanations
 from .jsonrpc import Encoded, Method, Result
+from .rule_info import info_aside, info_of, new_info
 from .server import Connection
 
 T = TypeVar("T")
@@ -192,9 +190,9 @@ class Methods:
         def infos() -> Encoded:
             stats_by_id = dict(zip(rules, stats, strict=True))
             found = (
-                _info(rules[rule_id], stats_by_id[rule_id])
+                info_of(rules[rule_id], stats_by_id[rule_id])
                 if rule_id in rules
-                else _info_aside(aside[rule_id])
+                else info_aside(aside[rule_id])
                 for rule_id in ids
             )
             return Encoded(
@@ -207,11 +205,11 @@ class Methods:
         revision = self._daemon.book.revision
         rules, aside = self._selected([given.rule], patterns=False)
         for rule in aside.values():
-            return RuleResult(revision, _info_aside(rule), **self._moment())
+            return RuleResult(revision, info_aside(rule), **self._moment())
         reading = await self._daemon.counters.read(_STATE_AGE_S)
         (stats,) = await self._daemon.counters.rule_stats(reading, rules)
         (record,) = rules.values()
-        return RuleResult(revision, _info(record, stats), **self._moment())
+        return RuleResult(revision, info_of(record, stats), **self._moment())
 
     async def _rules_add(self, _client: Connection, given: params.AddParams) -> Encoded:
         changes = self._daemon.changes
@@ -338,7 +336,7 @@ class Methods:
         def infos() -> Iterator[RuleInfo]:
             for rule_id in draft.added:
                 record = draft.rules[rule_id]
-                info = _info(record, new_rule_stats(record, *troubles[rule_id]))
+                info = new_info(record, *troubles[rule_id])
                 # Only a worker could tell the state that the rule would have.
                 yield replace(info, state=_NOT_ADDED, state_code=None) if dry_run else info
 
@@ -355,57 +353,6 @@ class Methods:
             return Encoded(encode_in_pieces(result, "added"))
 
         return await self._in_thread(encode)
-
-
-def _info_aside(aside: RuleSetAside) -> RuleInfo:
-    return RuleInfo(
-        id=aside.rule.id,
-        name=aside.rule.name,
-        rule=str(aside.rule),
-        enabled=aside.enabled,
-        state=f"does not fit this host now: {aside.why}",
-        outputs=tuple(
-            RuleOutputInfo(str(output), output.effective_ttl, parked=None)
-            for output in aside.rule.outputs
-        ),
-        state_code="unresolved",
-        facts=RuleFacts(obstacle=aside.why),
-        object=_object(aside.rule),
-    )
-
-
-def _info(record: RuleRecord, stats: RuleStats) -> RuleInfo:
-    pairs = zip(record.resolved.outputs, stats.outputs, strict=True)
-    return RuleInfo(
-        id=stats.id,
-        name=stats.name,
-        rule=stats.rule,
-        enabled=record.enabled,
-        state=stats.state,
-        outputs=tuple(
-            RuleOutputInfo(
-                output=output.output,
-                ttl=resolved.ttl,
-                parked=output.parked,
-                way=output.way,
-                way_reason=output.way_reason,
-                last_loss=output.last_loss,
-                last_refused=output.last_refused,
-            )
-            for resolved, output in pairs
-        ),
-        state_code=stats.state_code,
-        facts=stats.facts,
-        offload=stats.offload,
-        offload_reason=stats.offload_reason,
-        object=_object(record.rule),
-    )
-
-
-def _object(rule: Rule) -> dict[str, Any] | None:
-    """The rule as an object, if no rule text can express it; else None."""
-    form = text_or_object(rule)
-    return None if isinstance(form, str) else form
 
 
 def _interface_info(found: _native.Interface) -> InterfaceInfo:

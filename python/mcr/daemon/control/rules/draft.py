@@ -12,7 +12,7 @@ from ...._native import output_keys
 from ....rules import Rule
 from ....rules.active_rule import ActiveRule, RuleStep, RuleTurn
 from ....rules.ruleset import RulePlan
-from ....rules.spec import ResolvedRule, rule_spec, spec_members
+from ....rules.spec import ResolvedRule
 from .entries import EnabledRule
 from .snapshot import line_of
 
@@ -40,9 +40,9 @@ class RuleRecord:
             members: those of its specification, if they are encoded already.
         """
         rule, resolved, enabled = active.rule, active.resolved, active.enabled
-        line = line_of(EnabledRule(rule, enabled, resolved))
-        members = members or spec_members(resolved)
-        keys = output_keys(rule_spec(rule.id, members, enabled=enabled))
+        line = line_of(EnabledRule(rule, enabled, resolved), active.specs)
+        keys = output_keys(active.spec)
+        members = members or active.members
         return cls(rule, resolved, enabled, members, line, keys)
 
     def after(self, step: RuleStep) -> Self:

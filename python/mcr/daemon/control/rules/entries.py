@@ -3,13 +3,14 @@
 Owns the conversion of text and objects. Whether rules fit this host is checked in `rulebook`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
 from ....errors import Problem, RuleError
-from ....rules import Rule
+from ....rules import Output, Rule
 from ....rules.objects import rule_from_object
 from ....rules.spec import ResolvedRule
 from .. import limits
@@ -35,13 +36,22 @@ class EntryReader:
     It works in slices, so that thousands of rules from one client do not delay other clients.
     """
 
-    def __init__(self, values: Sequence[object], *, enabled: bool) -> None:
+    def __init__(
+        self,
+        values: Sequence[object],
+        *,
+        enabled: bool,
+        known: Callable[[], Mapping[str, Output]] = dict,
+    ) -> None:
         """Convert nothing yet.
 
         Args:
             values: the decoded rules.
             enabled: whether rules without `enabled` are enabled.
+            known: returns outputs by their text, for rules that have them too.
         """
+        self._list_known = known
+        self._known: Mapping[str, Output] | None = None
         self._values = values
         self._enabled = enabled
         self._read = 0
@@ -50,10 +60,12 @@ class EntryReader:
 
     def read_slice(self) -> bool:
         """Convert one slice; return whether another one remains."""
+        if self._known is None:
+            self._known = self._list_known()
         for value in self._values[self._read : self._read + _SLICE]:
             self._read += 1
             try:
-                self._entries.append(read_entry(value, enabled=self._enabled))
+                self._entries.append(read_entry(value, enabled=self._enabled, known=self._known))
             except RuleError as error:
                 self._problems += [problem.under("rule", self._read) for problem in error.problems]
         return self._read < len(self._values) and len(self._problems) <= limits.PROBLEMS
@@ -81,8 +93,15 @@ def read_entries(values: Sequence[object], *, enabled: bool) -> list[EnabledRule
     return reader.entries()
 
 
-def read_entry(value: object, *, enabled: bool) -> EnabledRule:
-    """Convert one value; `enabled` applies to a rule without that member.
+def read_entry(
+    value: object, *, enabled: bool, known: Mapping[str, Output] = MappingProxyType({})
+) -> EnabledRule:
+    """Convert one value.
+
+    Args:
+        value: the decoded rule.
+        enabled: applies to a rule without that member.
+        known: outputs by their text, for a rule that has them too.
 
     Raises:
         RuleError: with all problems.
@@ -94,5 +113,6 @@ def read_entry(value: object, *, enabled: bool) -> EnabledRule:
     if isinstance(given, RuleEntry):
         enabled = enabled if given.enabled is None else given.enabled
         given = given.rule
-    rule = Rule.parse(given) if isinstance(given, str) else rule_from_object(given.model_dump())
-    return EnabledRule(rule, enabled)
+    if isinstance(given, str):
+        return EnabledRule(Rule.parse(given, known), enabled)
+    return EnabledRule(rule_from_object(given.model_dump()), enabled)

@@ -14,8 +14,9 @@ from ...._native import interfaces
 from ....choices import Ingress
 from ....errors import ConflictError, Problem, RuleError
 from ....protocol.constants import ErrorCode
-from ....rules import Rule
+from ....rules import Output, Rule
 from ....rules.active_rule import ActiveRule, RuleStep, RuleTurn
+from ....rules.grammar import GRAMMAR_CHARACTERS
 from ....rules.hostnames import HostName, HostResolver, ResolvedHosts
 from ....rules.ruleset import RulePlan, RuleSet
 from ....rules.spec import ResolvedInput
@@ -23,6 +24,7 @@ from ..api.errors import RpcError, cut
 from .draft import Draft, RuleRecord, RuleSetAside
 from .entries import EnabledRule
 
+_MANY_OUTPUTS = 16
 T = TypeVar("T")
 _PATTERN = re.compile(r"[*?[]")
 
@@ -76,6 +78,12 @@ class Rulebook:
     def specs(self) -> list[tuple[str, bool, bytes]]:
         """All rules for a worker: the id, whether it is enabled, and the other members of each."""
         return [(rule_id, each.enabled, each.members) for rule_id, each in self._records.items()]
+
+    def outputs_by_text(self) -> dict[str, Output]:
+        """The outputs of rules with many of them, which a request mostly leaves as they are."""
+        rules = (record.rule for record in self._records.values())
+        outputs = (rule.outputs for rule in rules if len(rule.outputs) >= _MANY_OUTPUTS)
+        return {str(own): own for each in outputs for own in each if _has_text(own)}
 
     def find(self, refs: Iterable[str], *, patterns: bool = False) -> list[str]:
         """The ids of rules that are given by id or name, each once.
@@ -317,6 +325,11 @@ class Rulebook:
     def _record(self, step: RuleStep) -> RuleRecord:
         before = self._records.get(step.after.id)
         return RuleRecord.of(step.after) if before is None else before.after(step)
+
+
+def _has_text(output: Output) -> bool:
+    """Whether its text reads as this output: no interface's name has a character of the grammar."""
+    return set(output.interface or "").isdisjoint(GRAMMAR_CHARACTERS)
 
 
 def _plan_fitting(

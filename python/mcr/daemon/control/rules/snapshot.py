@@ -26,13 +26,14 @@ from ....protocol.results import LogLevels
 from ....rules import Rule
 from ....rules.hostnames import HostName, ResolvedHosts
 from ....rules.objects import text_or_object
-from ....rules.spec import ResolvedRule
+from ....rules.spec import ResolvedInput, ResolvedRule, kept_output
 from .. import limits
 from ..api.jsonrpc import encode
 from ..api.pydantic_problems import problems_of
 from .entries import EnabledRule, read_entry
 
 _RESOLVED = TypeAdapter(ResolvedRule)
+_INPUT = TypeAdapter(ResolvedInput)
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
@@ -79,12 +80,19 @@ class UnreadableError(McrError):
     """A snapshot or state file was not written by this program."""
 
 
-def line_of(entry: EnabledRule) -> bytes:
-    """The line of a rule."""
+def line_of(entry: EnabledRule, specs: Iterable[bytes] = ()) -> bytes:
+    """The line of a rule.
+
+    Args:
+        entry: the rule.
+        specs: if it is resolved, the `output_spec` of each output.
+    """
     line = encode({"rule": text_or_object(entry.rule), "enabled": entry.enabled})
     if entry.resolved is None:
         return line + b"\n"
-    resolved = _RESOLVED.dump_json(entry.resolved, exclude_defaults=True)
+    taken = _INPUT.dump_json(entry.resolved.input, exclude_defaults=True)
+    outputs = b",".join(map(kept_output, entry.resolved.outputs, specs))
+    resolved = b'{"input":%s,"outputs":[%s],"id":%s}' % (taken, outputs, encode(entry.rule.id))
     return b'%s,"resolved":%s}\n' % (line[:-1], resolved)
 
 

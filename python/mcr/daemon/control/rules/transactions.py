@@ -95,7 +95,7 @@ class Transactions:
         Raises:
             RuleError: with all problems.
         """
-        reader = EntryReader(values, enabled=enabled)
+        reader = EntryReader(values, enabled=enabled, known=self._book.outputs_by_text)
         while await self._in(self._checks, reader.read_slice):
             pass
         return reader.entries()

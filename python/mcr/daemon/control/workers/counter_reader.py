@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from ...._native import CounterPages, CounterReading
 from ....json_codec import encode_in_pieces
 from ....protocol.results import DaemonStats, Totals
-from ....stats import FlowStats, InterfaceStats, RuleStats
+from ....stats import FlowStats, InterfaceStats, RuleStats, report
 from ....stats.report import PrecedingRules, RuleCounts, flow_stats, interface_stats, rule_stats
 from ....stats.rule_state import InputTrouble
 from ..api.jsonrpc import Encoded
@@ -243,11 +243,24 @@ def new_rule_stats(
     record: RuleRecord, trouble: InputTrouble | None, parked: Sequence[str | None]
 ) -> RuleStats:
     """The statistics of a rule that no worker has counted yet, with its troubles."""
+    counts = _counts(_EMPTY, record, _new_trouble(record, trouble), parked)
+    return rule_stats(record.rule, record.resolved, counts)
+
+
+def new_rule_state(
+    record: RuleRecord, trouble: InputTrouble | None, parked: Sequence[str | None]
+) -> RuleStats:
+    """The same without the outputs."""
+    counts = _EMPTY.rule(record.rule.id, record.enabled, [], b"")
+    counts["trouble"] = _new_trouble(record, trouble)
+    return report.new_rule_stats(record.rule, record.resolved, counts, parked)
+
+
+def _new_trouble(record: RuleRecord, trouble: InputTrouble | None) -> InputTrouble | None:
     source = record.resolved.input
     if trouble is None and source.interface and not source.ifindex:  # no worker has reported it yet
-        trouble = InputTrouble("unresolved", f"there is no interface {source.interface}")
-    counts = _counts(_EMPTY, record, trouble, parked)
-    return rule_stats(record.rule, record.resolved, counts)
+        return InputTrouble("unresolved", f"there is no interface {source.interface}")
+    return trouble
 
 
 def _counts(
