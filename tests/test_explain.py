@@ -17,8 +17,8 @@ from scapy.utils import wrpcap, wrpcapng
 
 import mcr
 from mcr.cli import main
-from mcr.explain import parse_datagram
 from mcr.explain.captures import FRAME_LIMIT_BYTES, CapturedFrame, read_capture
+from mcr.explain.words import parse_datagram
 
 RULE = "10.0.0.5@239.1.1.1%eth9:5001,name=a to 239.2.0.1%eth9:6001,ttl=keep"
 BLOCK = "239.1.1.0/24%eth9:5001,name=b to 239.2.0.2%eth9:6001"

@@ -67,7 +67,7 @@ def test_the_tour(daemon_socket: Path) -> None:
     shown = run(kill)
     assert_printed(tour.blocks("text")[0].splitlines(), shown)
     assert "killed by SIGKILL" in shown
-    matched = int(re.findall(r"matched (\d+) \(", shown)[0])
+    matched = int(re.findall(r"  feed-a +\d+ +\S+ +(\d+) ", shown)[0])
     assert 2000 < matched <= 6000
     assert "removed " in shown
 

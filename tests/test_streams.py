@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 import mcr
 from mcr.cli import main
 from mcr.cli.sdp_rules import rules_of_sdp
-from mcr.streams import LinkListener
 from mcr.streams.kinds import StreamClassifier
+from mcr.streams.listener import LinkListener
 from mcr.streams.sap import AnnouncementTable
 from mcr.streams.sdp import SdpError, parse_sdp
 

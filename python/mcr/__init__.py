@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from .errors import Problem as Problem
     from .errors import RightsError as RightsError
     from .errors import RuleError as RuleError
-    from .explain import CopyExplanation as CopyExplanation
-    from .explain import DatagramFacts as DatagramFacts
-    from .explain import Explanation as Explanation
-    from .explain import OtherRule as OtherRule
-    from .explain import RuleExplanation as RuleExplanation
+    from .explain.results import CopyExplanation as CopyExplanation
+    from .explain.results import DatagramFacts as DatagramFacts
+    from .explain.results import Explanation as Explanation
+    from .explain.results import OtherRule as OtherRule
+    from .explain.results import RuleExplanation as RuleExplanation
     from .protocol.results import ChangeResult as ChangeResult
     from .protocol.results import DaemonStats as DaemonStats
     from .protocol.results import Event as Event
@@ -84,7 +84,7 @@ _EXPORTS = {
         "RightsError",
         "RuleError",
     ),
-    ".explain": (
+    ".explain.results": (
         "CopyExplanation",
         "DatagramFacts",
         "Explanation",

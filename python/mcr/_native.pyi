@@ -24,6 +24,7 @@ __all__ = [
     "interfaces",
     "layers",
     "make_page",
+    "output_keys",
     "parse_captured",
     "parse_frame",
     "run_worker",

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from tests.support.deadline import wait_until
 
-from mcr.streams import LinkListener, LinkStream
+from mcr.streams.listener import LinkListener
+from mcr.streams.results import LinkStream
 
 from .checks import PROCESS_S, settle
 from .daemons import MCR, serving

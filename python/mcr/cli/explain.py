@@ -13,11 +13,12 @@ import typer
 from ..choices import Ingress, IngressChoice
 from ..client import methods
 from ..daemon.control.rules.entries import EnabledRule, read_entries
-from ..explain import CopyExplanation, DatagramFacts, Explanation, explain_rules, parse_datagram
 from ..explain.capture_summary import CaptureSummary, discarded_as_dicts, summarize
 from ..explain.captures import read_capture
-from ..explain.results import RELAYED
+from ..explain.explainer import explain_rules
+from ..explain.results import RELAYED, CopyExplanation, DatagramFacts, Explanation
 from ..explain.sentences import frame_text
+from ..explain.words import parse_datagram
 from ..protocol.constants import EXPLAINED_DATAGRAMS
 from ..protocol.text import printable
 from ..rules import Rule

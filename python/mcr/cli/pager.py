@@ -5,7 +5,6 @@ import os
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
@@ -45,6 +44,8 @@ def _is_long(text: str) -> bool:
 
 def _page(text: str) -> bool:
     """Run the pager; return whether it could be started."""
+    import subprocess  # noqa: PLC0415 -- at the first long output
+
     command = shlex.split(os.environ.get("PAGER", "less"))
     if not command:
         return False

@@ -12,14 +12,14 @@ import typer
 
 from ..client import methods
 from ..errors import DaemonError
-from ..explain import DatagramFacts
-from ..explain.results import RELAYED
+from ..explain.results import RELAYED, DatagramFacts
 from ..protocol.constants import EXPLAINED_DATAGRAMS
 from ..protocol.summary import bits_text
 from ..protocol.text import printable
 from ..rules import Rule
 from ..rules.grammar import format_endpoint
-from ..streams import Announcement, LinkListener, LinkReport, LinkStream
+from ..streams.listener import LinkListener
+from ..streams.results import Announcement, LinkReport, LinkStream
 from .options import SocketOption
 from .output import show_table
 from .remote import connect

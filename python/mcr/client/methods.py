@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from ..explain import DatagramFacts, Explanation, parse_datagram
+from ..explain.results import DatagramFacts, Explanation
+from ..explain.words import parse_datagram
 from ..json_codec import JsonObject
 from ..protocol.constants import PROTOCOL
 from ..protocol.results import (

@@ -10,7 +10,7 @@ from typing import Self
 
 from .._native import RelayCore, interfaces
 from ..errors import McrError
-from ..explain import RuleExplainer
+from ..explain.explainer import RuleExplainer
 from ..rules import Rule
 from ..rules.hostnames import HostName, HostResolver, ResolvedHosts
 from ..rules.ruleset import RulePlan, RuleSet

@@ -12,7 +12,7 @@ from typing import Self
 
 from ..choices import Egress, Hosts, IngressChoice, Offload
 from ..errors import McrError, RuleError
-from ..explain import DatagramFacts, Explanation
+from ..explain.results import DatagramFacts, Explanation
 from ..rules import Rule, parse_rules
 from ..rules.hostnames import HostChange, HostResolver, resolve_again
 from ..stats import FlowStats, Stats

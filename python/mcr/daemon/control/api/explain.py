@@ -6,8 +6,8 @@ from typing import get_args
 
 from ....choices import Ingress
 from ....errors import RuleError
-from ....explain import DatagramFacts, Explanation, RuleExplainer
-from ....explain.explainer import Obstacles
+from ....explain.explainer import Obstacles, RuleExplainer
+from ....explain.results import DatagramFacts, Explanation
 from ....protocol.constants import ErrorCode
 from ..rules.draft import RuleRecord
 from ..workers.status import Trouble
