@@ -170,6 +170,17 @@ def rule_spec(rule_id: str, members: bytes, *, enabled: bool) -> bytes:
     return b'{"id":%s,"enabled":%s,%s' % (_encode(rule_id), _encode(enabled), members)
 
 
+def rule_specs(rules: Iterable[tuple[ResolvedRule, bool]]) -> bytes:
+    """The JSON array of rules, each with whether it is enabled."""
+    specs = (
+        rule_spec(
+            rule.id, spec_members(rule.input, map(output_spec, rule.outputs)), enabled=enabled
+        )
+        for rule, enabled in rules
+    )
+    return b"[%s]" % b",".join(specs)
+
+
 def _encode(value: object) -> bytes:
     return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
 
