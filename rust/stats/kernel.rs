@@ -8,7 +8,7 @@ use super::owner::OwnerKind;
 use super::totals::SlotTotals;
 
 /// The number of words.
-pub(super) const KERNEL_WORDS: usize = 10;
+pub(super) const KERNEL_WORDS: usize = 12;
 
 /// The words beside one slot.
 pub type KernelWords = [u64; KERNEL_WORDS];
@@ -62,6 +62,11 @@ pub struct KernelOutputCounts {
     pub base: [u64; 4],
     /// The position in the rule's place, plus one.
     pub position: u64,
+    /// When one of `full` or `lost` was found last, in milliseconds of CLOCK_MONOTONIC_COARSE; 0
+    /// for never.
+    pub loss_ms: u64,
+    /// The [`Loss`] of that one, as a number.
+    pub loss: u64,
 }
 
 impl KernelInterfaceCounts {
@@ -123,7 +128,7 @@ impl KernelRuleCounts {
     /// From words.
     #[must_use]
     pub const fn from_words(words: &KernelWords) -> Self {
-        let [way, matched, matched_bytes, last_seen_ms, upper, lower, place, base, bytes, _] =
+        let [way, matched, matched_bytes, last_seen_ms, upper, lower, place, base, bytes, ..] =
             *words;
         Self {
             way,
@@ -148,15 +153,17 @@ impl KernelOutputCounts {
     /// As words.
     #[must_use]
     pub fn to_words(self) -> KernelWords {
-        let Self { sent, sent_bytes, full, lost, pending, base: [a, b, c, d], position } = self;
-        [sent, sent_bytes, full, lost, pending, a, b, c, d, position]
+        let Self { sent, sent_bytes, full, lost, pending, base: [a, b, c, d], .. } = self;
+        let Self { position, loss_ms, loss, .. } = self;
+        [sent, sent_bytes, full, lost, pending, a, b, c, d, position, loss_ms, loss]
     }
 
     /// From words.
     #[must_use]
     pub const fn from_words(words: &KernelWords) -> Self {
-        let [sent, sent_bytes, full, lost, pending, a, b, c, d, position] = *words;
-        Self { sent, sent_bytes, full, lost, pending, base: [a, b, c, d], position }
+        let [sent, sent_bytes, full, lost, pending, a, b, c, d, position, loss_ms, loss] = *words;
+        let base = [a, b, c, d];
+        Self { sent, sent_bytes, full, lost, pending, base, position, loss_ms, loss }
     }
 }
 

@@ -164,7 +164,7 @@ pub(in crate::relay) fn read(
             let (trouble, way) = (output.trouble(), Some(output.way()));
             let kernel = KernelOutputCounts::from_words(&state.slots.kernel(output.slot));
             let report = OutputReport::new(trouble, way, &copies(pages, output.slot), now_ms);
-            report.with(&kernel).with_rates(SlotOwner::output(output.key), &windows)
+            report.with(&kernel, now_ms).with_rates(SlotOwner::output(output.key), &windows)
         });
         let outputs = outputs.collect();
         let [counted, group] = [live.slot, live.group].map(|slot| copies(pages, slot));
@@ -303,7 +303,7 @@ impl OutputReport {
     }
 
     /// The report with what the kernel has relayed.
-    pub(super) fn with(mut self, kernel: &KernelOutputCounts) -> Self {
+    pub(super) fn with(mut self, kernel: &KernelOutputCounts, now_ms: u64) -> Self {
         self.wanted = self.wanted.saturating_add(kernel.wanted());
         self.sent = self.sent.saturating_add(kernel.sent);
         self.sent_bytes = self.sent_bytes.saturating_add(kernel.sent_bytes);
@@ -312,14 +312,24 @@ impl OutputReport {
             let own = &mut self.dropped[loss as usize].1;
             *own = own.saturating_add(count);
         }
+        let found = loss_at(kernel.loss_ms, kernel.loss, 0, now_ms);
+        let known = self.last_loss.take();
+        self.last_loss = known.into_iter().chain(found).min_by_key(|loss| loss.age_ms);
         self
     }
 }
 
 fn last_loss(words: &SlotWords, now_ms: u64) -> Option<LastLoss> {
-    let age_ms = age(words[output::LOST_MS], now_ms)?;
-    let loss = Loss::ALL.get(usize::try_from(words[output::LAST_LOSS]).ok()?).copied()?;
-    Some(LastLoss { age_ms, loss, errno: words[output::LAST_ERRNO] })
+    let [then_ms, loss, errno] =
+        [output::LOST_MS, output::LAST_LOSS, output::LAST_ERRNO].map(|at| words[at]);
+    loss_at(then_ms, loss, errno, now_ms)
+}
+
+/// The loss with this number; `None` if there was none, or for an invalid number.
+fn loss_at(then_ms: u64, loss: u64, errno: u64, now_ms: u64) -> Option<LastLoss> {
+    let age_ms = age(then_ms, now_ms)?;
+    let loss = Loss::ALL.get(usize::try_from(loss).ok()?).copied()?;
+    Some(LastLoss { age_ms, loss, errno })
 }
 
 /// The number of datagrams that a rule matched, and of those among them that would overtake others

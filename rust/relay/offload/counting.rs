@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::kernel_relay::{InheritedRule, KernelRelay, RetiringRule};
 use super::totals::{FLIGHT, RuleTotals};
 use crate::offload::{KernelTable, OutputCounters, RuleCounters, Volume};
+use crate::relay::counters::report::now_ms;
 use crate::relay::counters::slots::SlotAllocator;
 use crate::relay::live::LiveRule;
 use crate::relay::state::State;
@@ -62,6 +63,7 @@ impl KernelRelay {
             let retiring = self.retiring.iter().filter(|one| one.id.as_ref() == Some(&rule.id));
             let waiting = retiring.map(|one| one.unhanded(at)).sum();
             let counts = totals.output(at, &counters, lost[at], waiting);
+            let counts = totals.dated(at, counts, now_ms());
             let position = positions.get(at).copied().unwrap_or(0);
             let counts = KernelOutputCounts { position, ..counts };
             slots.set_kernel(output.slot, &counts.to_words());

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::offload::{OutputCounters, RuleCounters, Volume};
+use crate::stats::Loss;
 use crate::stats::kernel::{KernelOutputCounts, KernelRuleCounts};
 
 /// The longest time in which copies reach their device once they are counted as copied.
@@ -26,6 +27,16 @@ pub(super) struct OutputTotals {
     pub(super) sent: Volume,
     pub(super) full: u64,
     pub(super) lost: u64,
+    losses: DatedLosses,
+}
+
+/// When copies of an output were lost last, as far as it was noticed: counters have no times.
+#[derive(Clone, Copy, Debug, Default)]
+struct DatedLosses {
+    /// `full` and `lost`, with the present place, when they were read last.
+    known: [u64; 2],
+    /// The time in milliseconds of CLOCK_MONOTONIC_COARSE, and the [`Loss`] as a number.
+    last: [u64; 2],
 }
 
 /// Which copies of a place never reach their devices. Copies on their way look the same, but only
@@ -67,16 +78,14 @@ impl RuleTotals {
     pub(super) fn resumed(rule: &KernelRuleCounts, outputs: &[KernelOutputCounts]) -> Self {
         let has_place = rule.place != 0;
         let volume = |datagrams, bytes| Volume { datagrams, bytes };
-        let each = outputs.iter().map(|of| match (has_place, of.base) {
-            (true, [sent, bytes, full, lost]) => {
-                OutputTotals { sent: volume(sent, bytes), full, lost }
-            }
-            // Copies on their way have arrived.
-            (false, _) => OutputTotals {
-                sent: volume(of.sent, of.sent_bytes),
-                full: of.full,
-                lost: of.lost + of.pending,
-            },
+        let each = outputs.iter().map(|of| {
+            let [sent, bytes, full, lost] = match has_place {
+                true => of.base,
+                // Copies on their way have arrived.
+                false => [of.sent, of.sent_bytes, of.full, of.lost + of.pending],
+            };
+            let losses = DatedLosses { known: [of.full, of.lost], last: [of.loss_ms, of.loss] };
+            OutputTotals { sent: volume(sent, bytes), full, lost, losses }
         });
         let matched = if has_place {
             volume(rule.base_matched, rule.base_bytes)
@@ -153,8 +162,29 @@ impl RuleTotals {
             lost: own.lost + lost,
             pending: unhanded.saturating_sub(lost) + retiring,
             base: [own.sent.datagrams, own.sent.bytes, own.full, own.lost],
-            position: 0,
+            ..KernelOutputCounts::default()
         }
+    }
+
+    /// An output's share with the time of its last loss, which is now if there are more of them.
+    pub(super) fn dated(
+        &mut self,
+        at: usize,
+        counts: KernelOutputCounts,
+        now_ms: u64,
+    ) -> KernelOutputCounts {
+        let Some(own) = self.outputs.get_mut(at) else { return counts };
+        let found = [counts.full, counts.lost];
+        for ((known, now), loss) in
+            own.losses.known.iter_mut().zip(found).zip([Loss::DeviceFull, Loss::DeviceLost])
+        {
+            if now > *known {
+                own.losses.last = [now_ms, loss as u64];
+            }
+            *known = now;
+        }
+        let [loss_ms, loss] = own.losses.last;
+        KernelOutputCounts { loss_ms, loss, ..counts }
     }
 }
 
@@ -186,6 +216,28 @@ mod tests {
         assert_eq!(at(20, 20, 9), 1);
         assert_eq!(at(30, 20, 17), 3);
         assert_eq!(at(31, 30, 27), 3);
+    }
+
+    #[test]
+    fn the_last_loss_has_the_time_at_which_it_was_noticed() {
+        let mut totals = RuleTotals::new(1);
+        let mut read = |full, lost, now_ms| {
+            let counts = KernelOutputCounts { full, lost, ..KernelOutputCounts::default() };
+            let dated = totals.dated(0, counts, now_ms);
+            (dated, [dated.loss_ms, dated.loss])
+        };
+        let [full, lost] = [Loss::DeviceFull, Loss::DeviceLost].map(|loss| loss as u64);
+        assert_eq!(read(0, 0, 10).1, [0, 0]);
+        assert_eq!(read(3, 0, 20).1, [20, full]);
+        assert_eq!(read(3, 0, 30).1, [20, full]);
+        let (counts, last) = read(3, 1, 40);
+        assert_eq!(last, [40, lost]);
+        for place in [0, 1] {
+            let rule = KernelRuleCounts { place, ..KernelRuleCounts::default() };
+            let mut resumed = RuleTotals::resumed(&rule, &[counts]);
+            let dated = resumed.dated(0, counts, 50);
+            assert_eq!([dated.loss_ms, dated.loss], [40, lost]);
+        }
     }
 
     #[test]

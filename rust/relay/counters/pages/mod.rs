@@ -141,7 +141,7 @@ impl WorkerCounters {
             let owner = SlotOwner::output(*key);
             let report = OutputReport::new(parked, self.way(owner), &self.copies(owner), now_ms);
             let kernel = self.kernel(owner).map(KernelOutputCounts::from_words);
-            let report = kernel.fold(report, |report, kernel| report.with(&kernel));
+            let report = kernel.fold(report, |report, kernel| report.with(&kernel, now_ms));
             report.with_rates(owner, &self.windows)
         });
         let outputs = outputs.collect();
