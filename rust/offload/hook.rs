@@ -2,21 +2,21 @@
 //! the process. Another program that is attached is never replaced.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use libc::{EBUSY, EEXIST};
 
 use super::refusal::refusal;
 use crate::error::{Error, Result};
-use crate::sockets::{InterfaceRef, socket};
-use crate::sys::{bpf, netdev};
+use crate::sockets::InterfaceRef;
+use crate::sockets::device_features::SwitchedOff;
+use crate::sockets::interfaces::Devices;
+use crate::sys::bpf;
 
 /// `XDP_FLAGS_SKB_MODE` and `XDP_FLAGS_DRV_MODE` of <linux/if_link.h>.
 const SKB_MODE: u32 = 1 << 1;
 const DRIVER_MODE: u32 = 1 << 2;
 
-/// Merging in the device: a merged frame cannot be told from a datagram of its length.
-const MERGING: [&str; 2] = ["rx-lro", "rx-gro-hw"];
 /// Taking VLAN tags out of frames, which hides them from the program.
 const TAG_STRIPPING: [&str; 2] = ["rx-vlan-hw-parse", "rx-vlan-stag-hw-parse"];
 
@@ -33,12 +33,10 @@ pub enum HookMode {
 /// An attached program.
 #[derive(Debug)]
 pub struct Hook {
-    /// Closing it detaches the program. Nothing while it is being attached.
-    link: Option<OwnedFd>,
-    /// To restore what was switched off; opened in the interface's network namespace.
-    devices: OwnedFd,
-    interface: String,
-    switched_off: Vec<&'static str>,
+    /// Closing it detaches the program.
+    _link: OwnedFd,
+    /// Dropped after it: from then on no frame depends on the features.
+    _tags: SwitchedOff,
 }
 
 impl Hook {
@@ -53,57 +51,30 @@ impl Hook {
         mode: HookMode,
     ) -> Result<Self> {
         let name = interface.name;
-        let devices = socket::open(libc::AF_INET, libc::SOCK_DGRAM, name)?;
-        refuse_merging(devices.as_fd(), name, mode)?;
-        let interface = interface.index;
-        let mut hook =
-            Self { link: None, devices, interface: name.to_owned(), switched_off: Vec::new() };
-        hook.show_tags()?;
+        refuse_merging(name, mode)?;
+        let tags = SwitchedOff::new(interface, &TAG_STRIPPING).map_err(|error| match error {
+            Error::Os { source, .. } => refusal("switching off VLAN offload")(source),
+            other => other,
+        })?;
         let flags = if mode == HookMode::Native { DRIVER_MODE } else { SKB_MODE };
-        let link = bpf::attach_xdp(program, interface, flags);
-        hook.link = Some(link.map_err(|error| refused(name, error))?);
-        Ok(hook)
-    }
-
-    /// Has the device leave VLAN tags in the frames. Without such a feature they are there.
-    fn show_tags(&mut self) -> Result<()> {
-        let (devices, name) = (self.devices.as_fd(), self.interface.as_str());
-        for feature in TAG_STRIPPING {
-            if netdev::feature(devices, name, feature).unwrap_or(false) {
-                netdev::set_feature(devices, name, feature, false)
-                    .map_err(refusal("switching off VLAN offload"))?;
-                self.switched_off.push(feature);
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Hook {
-    /// Detaches first: from then on no frame depends on the features.
-    fn drop(&mut self) {
-        self.link = None;
-        for feature in &self.switched_off {
-            // An interface that was removed has nothing to restore.
-            let _ = netdev::set_feature(self.devices.as_fd(), &self.interface, feature, true);
-        }
+        let link = bpf::attach_xdp(program, interface.index, flags);
+        Ok(Self { _link: link.map_err(|error| refused(name, error))?, _tags: tags })
     }
 }
 
 /// Refuses an interface whose frames may be merged datagrams.
-fn refuse_merging(devices: BorrowedFd<'_>, name: &str, mode: HookMode) -> Result<()> {
-    let mut features = MERGING.to_vec();
-    if mode == HookMode::Generic {
-        features.push("rx-gro");
+fn refuse_merging(name: &str, mode: HookMode) -> Result<()> {
+    let devices = Devices::open()?;
+    let mut merging = devices.merging_before_xdp(name);
+    if mode == HookMode::Generic && devices.mtu_and_gro(name).1 {
+        merging.push("rx-gro");
     }
-    for feature in features {
-        if netdev::feature(devices, name, feature).unwrap_or(false) {
-            return Err(Error::Invalid(format!(
-                "{name} merges frames before the kernel could relay them; switch it off (`ethtool -K {name} {feature} off`)"
-            )));
-        }
+    match merging.first() {
+        Some(feature) => Err(Error::Invalid(format!(
+            "{name} merges frames before the kernel could relay them; switch it off (`ethtool -K {name} {feature} off`)"
+        ))),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn refused(name: &str, error: io::Error) -> Error {

@@ -8,7 +8,7 @@ use super::fans::{Fan, Shape};
 use super::hook::HookMode;
 use super::programs::{Limits, Programs};
 use crate::error::Result;
-use crate::sockets::InterfaceRef;
+use crate::sockets::{InterfaceRef, device_features};
 
 /// Loads the programs, attaches them, and names devices and CPUs to them.
 pub trait KernelOpener: Send + Sync {
@@ -61,7 +61,10 @@ impl LocalOpener {
         let mut programs = self.lock();
         let loaded = match programs.take() {
             Some(loaded) => loaded,
-            None => Programs::load(Limits::default())?,
+            None => {
+                device_features::restore_left().ok();
+                Programs::load(Limits::default())?
+            }
         };
         work(programs.insert(loaded))
     }

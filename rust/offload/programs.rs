@@ -8,7 +8,6 @@ use aya::maps::xdp::CpuMap;
 use aya::maps::{Array, Map, MapData, PerCpuArray};
 use aya::programs::{BtfTracePoint, ProgramFd, Xdp};
 use aya::{Btf, Ebpf, EbpfLoader, Pod};
-use libc::{SO_NETNS_COOKIE, SOL_SOCKET};
 
 use super::counters::{CopyRefusal, Pass};
 use super::fans::{Fan, Fans, Shape};
@@ -19,7 +18,6 @@ use super::rule::Volume;
 use super::table::KernelTable;
 use crate::error::Result;
 use crate::sockets::{InterfaceRef, socket};
-use crate::sys::sockopt;
 
 /// Built from `bpf/` by `make bpf`.
 static OBJECT: &[u8] =
@@ -75,7 +73,7 @@ impl Programs {
     /// or its type information (BTF).
     pub fn load(limits: Limits) -> Result<Self> {
         let btf = Btf::from_sys_fs().map_err(refusal("reading the kernel's types"))?;
-        let cookie = namespace_cookie()?;
+        let cookie = socket::namespace_cookie()?;
         let mut object = size(&mut EbpfLoader::new(), limits)
             .btf(Some(&btf))
             .override_global("namespace_cookie", &cookie, true)
@@ -259,18 +257,6 @@ fn missing(name: &str) -> crate::error::Error {
 }
 
 /// What the kernel calls the calling thread's network namespace.
-fn namespace_cookie() -> Result<u64> {
-    let socket = socket::open(libc::AF_INET, libc::SOCK_DGRAM, "the network namespace")?;
-    let mut words = [0_u32; 2];
-    sockopt::get(socket.as_fd(), SOL_SOCKET, SO_NETNS_COOKIE, &mut words)
-        .map_err(refusal("reading the namespace's cookie"))?;
-    let [low, high] = words.map(u32::to_ne_bytes);
-    let mut bytes = [0; 8];
-    bytes[..4].copy_from_slice(&low);
-    bytes[4..].copy_from_slice(&high);
-    Ok(u64::from_ne_bytes(bytes))
-}
-
 #[cfg(test)]
 impl Programs {
     /// Runs the program for this many frames as if a driver had received them in batches of 64.

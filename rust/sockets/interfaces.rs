@@ -12,6 +12,9 @@ use crate::sockets::netlink::links;
 use crate::sockets::socket;
 use crate::sys::netdev;
 
+/// Merging in the device: a merged frame cannot be told from a datagram of its length.
+const MERGING: [&str; 2] = ["rx-lro", "rx-gro-hw"];
+
 /// A network interface in its current state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostInterface {
@@ -64,6 +67,13 @@ impl Devices {
             Ok(mtu) => (mtu, netdev::gro(self.socket.as_fd(), name).unwrap_or(false)),
             Err(_) => (u32::MAX, true),
         }
+    }
+
+    /// The features of a device that are on and merge frames before XDP programs get them.
+    #[must_use]
+    pub fn merging_before_xdp(&self, name: &str) -> Vec<&'static str> {
+        let is_on = |feature: &&str| netdev::feature(self.socket.as_fd(), name, feature);
+        MERGING.into_iter().filter(|feature| is_on(feature).unwrap_or(false)).collect()
     }
 
     /// The number of transmit queues that a device uses now; `None` if it does not report it.

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use libc::c_int;
 use nix::sys::resource::{Resource, getrlimit};
@@ -20,6 +20,23 @@ use crate::sys::sockopt;
 /// [`Error::Permission`] naming CAP_NET_RAW for AF_PACKET; [`Error::Os`] otherwise.
 pub(crate) fn open(family: c_int, kind: c_int, target: &str) -> Result<OwnedFd> {
     open_protocol(family, kind, None, target)
+}
+
+/// The number of the calling thread's network namespace, which no other one has until the next boot.
+///
+/// # Errors
+/// No descriptor is left; the kernel has no such numbers (before Linux 5.14).
+pub(crate) fn namespace_cookie() -> Result<u64> {
+    const TARGET: &str = "the network namespace";
+    let socket = open(libc::AF_INET, libc::SOCK_DGRAM, TARGET)?;
+    let mut words = [0_u32; 2];
+    sockopt::get(socket.as_fd(), libc::SOL_SOCKET, libc::SO_NETNS_COOKIE, &mut words)
+        .map_err(|e| Error::os("reading the cookie", TARGET, e))?;
+    let [low, high] = words.map(u32::to_ne_bytes);
+    let mut bytes = [0; 8];
+    bytes[..4].copy_from_slice(&low);
+    bytes[4..].copy_from_slice(&high);
+    Ok(u64::from_ne_bytes(bytes))
 }
 
 /// Opens a socket that sends complete IP packets, headers included, and receives nothing.

@@ -73,6 +73,8 @@ def supervise(settings: DaemonSettings, tools: NativeTools | None = None) -> boo
     tools = native_tools() if tools is None else tools
     log = StderrLog(settings.log_level)
     raise_descriptor_limit()
+    for name, feature in tools.restore_features():
+        log.log("info", f"turned {feature} of {name} on again: an mcr that was killed left it off")
     unreachable = find_unreachable_path(settings, tools.shrink)
     if unreachable is not None:
         log.log("info", f"keeping CAP_DAC_OVERRIDE: without it root cannot use {unreachable}")

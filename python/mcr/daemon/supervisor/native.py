@@ -43,6 +43,8 @@ class NativeTools:
     """Create a page of counters; the caller owns the descriptor."""
     make_broker: Callable[[DaemonSettings], Broker]
     """Create a broker for the workers of the settings."""
+    restore_features: Callable[[], list[tuple[str, str]]] = _native.restore_features
+    """Turn on features of interfaces that a process of mcr has left off; return those."""
     worker_command: Callable[[DaemonSettings, int, WorkerDescriptors], list[str]] = worker_command
     control_command: Callable[[DaemonSettings, int, Path, ControlDescriptors], list[str]] = (
         control_command
