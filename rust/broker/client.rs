@@ -10,11 +10,12 @@ use super::messages::{Answer, Request};
 use super::wire::MAX_ITEMS;
 use crate::addr::Addr;
 use crate::error::{Error, Result};
+use crate::sockets::netlink::netfilter::Direction;
 use crate::sockets::provider::{
     HelperSocket, Lease, OutputHandle, PacketSocketHandle, PacketSocketRequest, Socket,
     SocketProvider, UdpInputHandle, XdpLinkHandle, XdpLinkRequest,
 };
-use crate::sockets::xdp::hooks::EgressHooks;
+use crate::sockets::xdp::hooks::HostHooks;
 use crate::sockets::xdp::link;
 use crate::sockets::xdp::obstacle::XdpObstacle;
 use crate::sockets::{InterfaceRef, filter, udp_input};
@@ -243,11 +244,11 @@ impl SocketProvider for BrokerClient {
         self.line.execute(&Request::ResolveHost { lease: leased(socket)?, ifindex: spec.ifindex })
     }
 
-    fn egress_hooks(&self, interface: &InterfaceRef<'_>) -> EgressHooks {
-        match self.line.request(&Request::EgressHooks { interface: interface.into() }) {
-            Ok((Answer::EgressHooks { v4, v6 }, None)) => EgressHooks { v4, v6 },
-            Ok(_) => EgressHooks::unreadable(unexpected()),
-            Err(error) => EgressHooks::unreadable(error),
+    fn hooks(&self, interface: &InterfaceRef<'_>, of: Direction) -> HostHooks {
+        match self.line.request(&Request::Hooks { interface: interface.into(), of }) {
+            Ok((Answer::Hooks { v4, v6 }, None)) => HostHooks { v4, v6 },
+            Ok(_) => HostHooks::unreadable(unexpected()),
+            Err(error) => HostHooks::unreadable(error),
         }
     }
 

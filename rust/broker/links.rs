@@ -5,7 +5,8 @@ use super::key::SocketKey;
 use super::leases::SocketDetails;
 use super::messages::{Answer, InterfaceId};
 use super::server::WorkerSockets;
-use crate::sockets::xdp::hooks::{self, EgressHooks};
+use crate::sockets::netlink::netfilter::Direction;
+use crate::sockets::xdp::hooks::{self, HostHooks};
 use crate::sockets::xdp::link;
 use crate::sockets::xdp::obstacle::XdpObstacle;
 
@@ -14,9 +15,9 @@ const MAX_LINKS: usize = 32;
 
 impl WorkerSockets {
     /// What the host does to datagrams that leave the interface.
-    pub(super) fn egress_hooks(interface: &InterfaceId) -> Answer {
-        let EgressHooks { v4, v6 } = hooks::read(&interface.as_ref());
-        Answer::EgressHooks { v4, v6 }
+    pub(super) fn hooks(interface: &InterfaceId, of: Direction) -> Answer {
+        let HostHooks { v4, v6 } = hooks::read(&interface.as_ref(), of);
+        Answer::Hooks { v4, v6 }
     }
 
     /// Opens a link, if nothing is in the way now. What is added to the interface later is watched

@@ -1,10 +1,11 @@
 //! The encoding of what is in the way of an XDP link.
 
 use super::wire::WireFormat;
-use crate::sockets::xdp::hooks::EgressHook;
+use crate::sockets::netlink::netfilter::Direction;
+use crate::sockets::xdp::hooks::HostHook;
 use crate::sockets::xdp::obstacle::XdpObstacle;
 
-impl WireFormat for EgressHook {
+impl WireFormat for HostHook {
     fn write(&self, to: &mut Vec<u8>) {
         let none = String::new();
         let (kind, text) = match self {
@@ -15,6 +16,7 @@ impl WireFormat for EgressHook {
             Self::Policy => (4, &none),
             Self::Unreadable(why) => (5, why),
             Self::GroupProgram => (6, &none),
+            Self::Received(what) => (7, what),
         };
         to.push(kind);
         text.write(to);
@@ -30,6 +32,26 @@ impl WireFormat for EgressHook {
             4 if text.is_empty() => Self::Policy,
             5 => Self::Unreadable(text),
             6 if text.is_empty() => Self::GroupProgram,
+            7 => Self::Received(text),
+            _ => return None,
+        })
+    }
+}
+
+impl WireFormat for Direction {
+    fn write(&self, to: &mut Vec<u8>) {
+        let kind: u8 = match self {
+            Self::Sent => 0,
+            Self::Received { to_sockets: false } => 1,
+            Self::Received { to_sockets: true } => 2,
+        };
+        kind.write(to);
+    }
+
+    fn read(from: &mut &[u8]) -> Option<Self> {
+        Some(match u8::read(from)? {
+            0 => Self::Sent,
+            kind @ (1 | 2) => Self::Received { to_sockets: kind == 2 },
             _ => return None,
         })
     }
@@ -55,6 +77,8 @@ impl WireFormat for XdpObstacle {
             Self::MulticastRouting => to.push(8),
             Self::LocalMember(interface) => (9_u8, interface.clone()).write(to),
             Self::Refused(why) => (10_u8, why.clone()).write(to),
+            Self::Filtered(interface) => (11_u8, interface.clone()).write(to),
+            Self::Capture(interface) => (12_u8, interface.clone()).write(to),
         }
     }
 
@@ -71,10 +95,12 @@ impl WireFormat for XdpObstacle {
             4 => Self::QueueInUse(u32::read(from)?),
             5 => Self::Discipline { interface: String::read(from)?, kind: String::read(from)? },
             6 => Self::Filter(String::read(from)?),
-            7 => Self::Hook(EgressHook::read(from)?),
+            7 => Self::Hook(HostHook::read(from)?),
             8 => Self::MulticastRouting,
             9 => Self::LocalMember(String::read(from)?),
             10 => Self::Refused(String::read(from)?),
+            11 => Self::Filtered(String::read(from)?),
+            12 => Self::Capture(String::read(from)?),
             _ => return None,
         })
     }

@@ -116,7 +116,7 @@ pub(super) fn interface(request: &Request) -> Option<&InterfaceId> {
         | Request::Join { interface, .. }
         | Request::GroHelper { interface, .. }
         | Request::PortGuard { interface, .. }
-        | Request::EgressHooks { interface }
+        | Request::Hooks { interface, .. }
         | Request::XdpLink { interface, .. }
         | Request::KernelHook { interface }
         | Request::Datagrams { interface, .. } => Some(interface),

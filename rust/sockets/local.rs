@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::closer::Closer;
 use super::joins::Joins;
+use super::netlink::netfilter::Direction;
 use super::netlink::routes;
 use super::output::{self, OutputSocket};
 use super::packet::{self, PacketSocket, SpareSockets};
@@ -13,7 +14,7 @@ use super::provider::{
     HelperSocket, OutputHandle, PacketSocketHandle, PacketSocketRequest, Socket, SocketProvider,
     UdpInputHandle, XdpLinkHandle, XdpLinkRequest,
 };
-use super::xdp::hooks::{EgressHookReader, EgressHooks};
+use super::xdp::hooks::{HookReader, HostHooks};
 use super::xdp::link;
 use super::xdp::obstacle::XdpObstacle;
 use super::{InterfaceRef, gro_helper, igmp_query, udp_input};
@@ -27,7 +28,7 @@ use crate::sys::packet_ring::PacketRing;
 pub struct LocalProvider {
     joins: Mutex<Joins>,
     spares: Mutex<SpareSockets>,
-    hooks: Mutex<EgressHookReader>,
+    hooks: Mutex<HookReader>,
     closer: Closer,
 }
 
@@ -184,8 +185,8 @@ impl SocketProvider for LocalProvider {
         routes::resolve_host(spec)
     }
 
-    fn egress_hooks(&self, interface: &InterfaceRef<'_>) -> EgressHooks {
-        self.hooks.lock().unwrap_or_else(PoisonError::into_inner).read(interface)
+    fn hooks(&self, interface: &InterfaceRef<'_>, of: Direction) -> HostHooks {
+        self.hooks.lock().unwrap_or_else(PoisonError::into_inner).read(interface, of)
     }
 
     fn xdp_link(

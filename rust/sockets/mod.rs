@@ -19,6 +19,7 @@
 //! not depend on rules or the engine.
 
 pub mod closer;
+pub mod device_features;
 pub mod egress;
 pub mod filter;
 pub mod gro_helper;

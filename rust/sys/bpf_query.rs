@@ -7,6 +7,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 /// From <linux/bpf.h>.
 const BPF_PROG_QUERY: libc::c_int = 16;
 const BPF_CGROUP_INET_EGRESS: u32 = 1;
+const BPF_TCX_INGRESS: u32 = 46;
 const BPF_TCX_EGRESS: u32 = 47;
 const BPF_F_QUERY_EFFECTIVE: u32 = 1;
 
@@ -36,6 +37,14 @@ struct ProgramQuery {
 /// EPERM without CAP_NET_ADMIN; ENODEV if the interface is gone.
 pub fn egress_programs(ifindex: u32) -> io::Result<u32> {
     count(ProgramQuery { target: ifindex, attach_type: BPF_TCX_EGRESS, ..ProgramQuery::default() })
+}
+
+/// The same for each frame that the interface receives.
+///
+/// # Errors
+/// As [`egress_programs`].
+pub fn ingress_programs(ifindex: u32) -> io::Result<u32> {
+    count(ProgramQuery { target: ifindex, attach_type: BPF_TCX_INGRESS, ..ProgramQuery::default() })
 }
 
 /// The number of BPF programs that the kernel runs for each packet that a socket of a control group

@@ -41,7 +41,7 @@ use crate::broker::BrokerClient;
 use crate::error::{Error, Result};
 use crate::relay::{EngineRings, OffloadMode, Relay};
 use crate::sandbox::{self, FileAccess, Role};
-use crate::sockets::netlink::groups;
+use crate::sockets::netlink::{group_users, groups};
 use crate::sys::memory::SharedWords;
 #[cfg(feature = "offload")]
 use crate::sys::per_cpu_array;
@@ -83,6 +83,7 @@ fn start(arguments: &Arguments) -> Result<Service> {
     if arguments.offload() != OffloadMode::Off {
         let cpus = per_cpu_array::possible_cpus();
         cpus.map_err(|e| Error::os("counting", "the CPUs", e))?;
+        group_users::keep_open();
     }
     sandbox::apply_landlock(&FileAccess::default())?;
     let OwnDescriptors { supervisor_channel, broker, page, channel, dev_null } = own;

@@ -13,7 +13,7 @@ from .checks import DEADLINE_S, assert_balanced
 from .egress import ReadStats, matched, settle_matched
 from .frames import Flow, udp_frame
 from .lab import Lab
-from .relays import Ingress, relaying
+from .relays import Ingress, Options, relaying
 
 Offload = Literal["auto", "require"]
 STEP = 64
@@ -32,10 +32,15 @@ def native(lab: Lab) -> None:
 
 @contextlib.contextmanager
 def offloading(
-    lab: Lab, *rules: mcr.Rule | str, offload: Offload = "require", ingress: Ingress = "auto"
+    lab: Lab,
+    *rules: mcr.Rule | str,
+    offload: Offload = "require",
+    ingress: Ingress = "auto",
+    workers: int = 1,
 ) -> Iterator[mcr.Relay]:
     """Run a relay with offload on the relay host."""
-    with relaying(lab.relay, *rules, offload=offload, ingress=ingress) as relay:
+    options: Options = {"offload": offload, "ingress": ingress, "workers": workers}
+    with relaying(lab.relay, *rules, **options) as relay:
         yield relay
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import struct
+import time
 from ipaddress import ip_address
 
 import pytest
@@ -10,7 +11,7 @@ from tests.support.deadline import wait_until
 import mcr
 
 from .bursts import BurstSender, LinkReceiver, mixed_payloads
-from .checks import dropped, settle
+from .checks import DEADLINE_S, dropped, settle
 from .egress import OUT_PORT, copy_group, flow, output, rule, sent_counts, settle_matched
 from .frames import Injector, group_mac, internet_checksum, udp_frame
 from .lab import Lab
@@ -258,6 +259,35 @@ def test_what_only_the_engine_relays(lab: Lab, text: str, reason: str) -> None:
         assert relayers(relay.stats()) == [reason]
     with pytest.raises(mcr.RuleError, match="use offload auto"), offloading(lab, text):
         pass
+
+
+def test_a_full_device_is_named_with_the_time(lab: Lab) -> None:
+    """Eight copies of each frame are more than the ring of a veth has: what is lost is counted."""
+    before = time.time()
+    with (
+        LinkReceiver(lab.receiver, "d0", [OUT_PORT]) as link,
+        BurstSender(lab.source, "s0") as sender,
+        offloading(lab, rule(1, *map(output, range(8)))) as relay,
+        lab.relay.gathering("in0"),
+    ):
+
+        def lost() -> list[int]:
+            outputs = relay.stats().rules[0].outputs
+            return [output.dropped["device_full"] for output in outputs]
+
+        deadline = time.monotonic() + DEADLINE_S
+        while not all(lost()):
+            assert time.monotonic() < deadline, lost()
+            sender.send([udp_frame(flow(1), payload) for payload in SENT[:STEP]])
+        stats = settle(
+            relay, lambda stats: not any(each.pending for each in stats.rules[0].outputs)
+        )
+        outputs = stats.rules[0].outputs
+        link.wait_for(sum(output.sent for output in outputs))
+        assert {output.wanted for output in outputs} == {stats.rules[0].matched}
+        losses = [output.last_loss for output in outputs]
+        assert {loss and loss.reason for loss in losses} == {"device_full"}
+        assert all(loss and before - 2 <= loss.at <= time.time() for loss in losses)
 
 
 def test_without_the_option_nothing_is_attached(lab: Lab) -> None:

@@ -38,14 +38,14 @@ def _native(lab: Lab) -> None:
 
 @contextlib.contextmanager
 def flowing(
-    lab: Lab, *texts: str, ingress: Ingress = "packet"
+    lab: Lab, *texts: str, ingress: Ingress = "packet", workers: int = 1, version: int = 4
 ) -> Iterator[tuple[BurstFlow, LinkReceiver, mcr.Relay]]:
     """A relay of these rules, the first of which is in the kernel and has a running stream."""
     with (
         LinkReceiver(lab.receiver, "d0", [OUT_PORT]) as link,
-        offloading(lab, *texts, offload="auto", ingress=ingress) as relay,
+        offloading(lab, *texts, offload="auto", ingress=ingress, workers=workers) as relay,
         BurstSender(lab.source, "s0") as sender,
-        BurstFlow(sender, 1) as sending,
+        BurstFlow(sender, 1, version) as sending,
     ):
         assert relayers(relay.stats())[0] == "kernel"
         sending.advance()
@@ -87,6 +87,19 @@ def test_a_rule_leaves_and_returns_with_the_reason(lab: Lab, ingress: Ingress, r
             wait_until(lambda: len(link.drain()) == len(sending.sent) or reason != "rate")
             stack.close()
         wait_for_relayers(relay, "kernel")
+        sending.advance()
+        expect_all(link, sending, relay)
+
+
+def test_two_engines(lab: Lab, ingress: Ingress) -> None:
+    """A rule moves only when all of them have finished."""
+    others = [rule(number, output(number)) for number in range(2, 6)]
+    texts = [rule(1, output(1)), *others]
+    with flowing(lab, *texts, ingress=ingress, workers=2) as (sending, link, relay):
+        with firewall(lab.relay):
+            wait_for_relayers(relay, *["firewall"] * 5)
+            sending.advance()
+        wait_for_relayers(relay, *["kernel"] * 5)
         sending.advance()
         expect_all(link, sending, relay)
 
@@ -146,6 +159,24 @@ def test_changes_of_other_rules_lose_nothing(lab: Lab, ingress: Ingress) -> None
             with lab.relay:
                 relay.replace_rules([mine, *others])
         assert set(relayers(relay.stats())) == {"kernel"}
+        expect_all(link, sending, relay)
+
+
+def test_a_change_among_a_thousand_rules_loses_nothing(lab: Lab) -> None:
+    """Of the stream of another one, and of the rules themselves."""
+    count = 1000
+    texts = [rule(number, output(number, version=6), version=6) for number in range(1, count + 1)]
+    moved = texts[900].replace("%out0", "%out1")
+    with flowing(lab, *texts, version=6) as (sending, link, relay):
+        assert relayers(relay.stats()) == ["kernel"] * count
+        mine, *others = relay.rules
+        with lab.relay:
+            relay.remove_rule(others[0])
+            relay.add_rule(others[0])
+        sending.advance(64)
+        with lab.relay:
+            relay.replace_rules([mine, *others[: count // 2], moved])
+        assert relayers(relay.stats()) == ["kernel"] * (count // 2 + 2)
         expect_all(link, sending, relay)
 
 

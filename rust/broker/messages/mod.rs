@@ -6,14 +6,15 @@ use super::wire::{WireFormat, fields};
 use crate::addr::Addr;
 use crate::error::Error;
 use crate::sockets::InterfaceRef;
-use crate::sockets::xdp::hooks::EgressHook;
+use crate::sockets::netlink::netfilter::Direction;
+use crate::sockets::xdp::hooks::HostHook;
 use crate::sockets::xdp::obstacle::XdpObstacle;
 use crate::spec::{OutputSpec, is_interface_name};
 use crate::sys::packet_ring::RingShape;
 use crate::sys::xdp_socket::XdpShape;
 
 /// The version of these messages. Both sides come from one build, so the versions must be equal.
-pub(super) const PROTOCOL: u16 = 3;
+pub(super) const PROTOCOL: u16 = 4;
 /// The maximum message length: a full list and the fields around it.
 pub(super) const MESSAGE_BYTES: usize = 56 * 1024;
 
@@ -115,8 +116,8 @@ messages! {
         20 Merge { lease: u64, on: bool },
         /// Makes the kernel resolve the host that an output's copies are handed to.
         21 ResolveHost { lease: u64, ifindex: u32 },
-        /// What the host does to datagrams that leave the interface.
-        22 EgressHooks { interface: InterfaceId },
+        /// What the host does to datagrams of the interface.
+        22 Hooks { interface: InterfaceId, of: Direction },
         /// A link, and then the memory of its frames.
         23 XdpLink { interface: InterfaceId, queue: u32 },
         24 XdpMemory { lease: u64 },
@@ -151,7 +152,7 @@ messages! {
         /// With the socket.
         7 Output { lease: u64, send_buffer_bytes: u64, max_segment: u16 },
         8 Segment { max_segment: u16 },
-        9 EgressHooks { v4: Option<EgressHook>, v6: Option<EgressHook> },
+        9 Hooks { v4: Option<HostHook>, v6: Option<HostHook> },
         /// With the socket.
         10 XdpLink { lease: u64, shape: XdpShape },
         /// With the memory.

@@ -131,7 +131,7 @@ pub(in crate::broker) fn request() -> impl Strategy<Value = Request> {
         (lease, any::<u32>()).prop_map(|(lease, ifindex)| Request::Reconnect { lease, ifindex }),
         (lease, any::<u32>()).prop_map(|(lease, ifindex)| Request::ResolveHost { lease, ifindex }),
         vec(lease, 0..40).prop_map(|leases| Request::Release { leases }),
-        interface().prop_map(|interface| Request::EgressHooks { interface }),
+        (interface(), direction()).prop_map(|(interface, of)| Request::Hooks { interface, of }),
         (interface(), any::<u32>())
             .prop_map(|(interface, queue)| Request::XdpLink { interface, queue }),
         lease.prop_map(|lease| Request::XdpMemory { lease }),
@@ -143,15 +143,23 @@ pub(in crate::broker) fn request() -> impl Strategy<Value = Request> {
     ]
 }
 
-fn hook() -> impl Strategy<Value = EgressHook> {
+fn direction() -> impl Strategy<Value = Direction> {
     prop_oneof![
-        ".{0,90}".prop_map(EgressHook::Chain),
-        ".{0,90}".prop_map(EgressHook::Table),
-        ".{0,90}".prop_map(EgressHook::Function),
-        Just(EgressHook::Program),
-        Just(EgressHook::GroupProgram),
-        Just(EgressHook::Policy),
-        ".{0,90}".prop_map(EgressHook::Unreadable),
+        Just(Direction::Sent),
+        any::<bool>().prop_map(|to_sockets| Direction::Received { to_sockets }),
+    ]
+}
+
+fn hook() -> impl Strategy<Value = HostHook> {
+    prop_oneof![
+        ".{0,90}".prop_map(HostHook::Chain),
+        ".{0,90}".prop_map(HostHook::Table),
+        ".{0,90}".prop_map(HostHook::Function),
+        Just(HostHook::Program),
+        Just(HostHook::GroupProgram),
+        Just(HostHook::Policy),
+        ".{0,90}".prop_map(HostHook::Unreadable),
+        ".{0,90}".prop_map(HostHook::Received),
     ]
 }
 
@@ -206,7 +214,7 @@ fn answer() -> impl Strategy<Value = Answer> {
             Answer::Output { lease, send_buffer_bytes, max_segment }
         }),
         any::<u16>().prop_map(|max_segment| Answer::Segment { max_segment }),
-        (of(hook()), of(hook())).prop_map(|(v4, v6)| Answer::EgressHooks { v4, v6 }),
+        (of(hook()), of(hook())).prop_map(|(v4, v6)| Answer::Hooks { v4, v6 }),
         (lease, any::<(u32, u32)>()).prop_map(|(lease, (frames, frame_bytes))| {
             Answer::XdpLink { lease, shape: XdpShape { frames, frame_bytes } }
         }),

@@ -289,8 +289,8 @@ impl BrokerServer {
                 return self.frames(worker, &interface.as_ref(), &blocks, ring);
             }
             Request::Merge { lease, on } => self.merge(worker, lease, on)?,
-            Request::EgressHooks { interface } => {
-                return Ok(WorkerSockets::egress_hooks(&interface));
+            Request::Hooks { interface, of } => {
+                return Ok(WorkerSockets::hooks(&interface, of));
             }
             Request::XdpLink { interface, queue } => return known.xdp_link(&interface, queue),
             Request::XdpMemory { lease } => return known.xdp_memory(lease),

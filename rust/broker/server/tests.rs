@@ -380,7 +380,7 @@ fn tame(request: Request) -> Request {
         Request::ResolveHost { lease, .. } => {
             Request::ResolveHost { lease: few(lease), ifindex: 1 }
         }
-        Request::EgressHooks { .. } => Request::EgressHooks { interface },
+        Request::Hooks { of, .. } => Request::Hooks { interface, of },
         Request::XdpLink { .. } => Request::XdpLink { interface, queue: 0 },
         Request::XdpMemory { lease } => Request::XdpMemory { lease: few(lease) },
         Request::Release { leases } => Request::Release {

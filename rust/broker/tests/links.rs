@@ -5,9 +5,10 @@ use std::fs;
 use super::*;
 use crate::broker::messages::{InterfaceId, Request};
 use crate::broker::testbed::BUFFER_BYTES;
+use crate::sockets::netlink::netfilter::Direction;
 use crate::sockets::provider::{XdpLinkHandle, XdpLinkRequest};
 use crate::sockets::testnet::{lacks_nft, nft, tc};
-use crate::sockets::xdp::hooks::{EgressHook, EgressHooks};
+use crate::sockets::xdp::hooks::{HostHook, HostHooks};
 use crate::sockets::xdp::obstacle::XdpObstacle;
 use crate::sys::xdp_socket::XdpSender;
 
@@ -95,7 +96,7 @@ fn what_is_in_the_way_is_told_to_the_worker() {
     with_cable(|| {
         let supervisor = TestSupervisor::new(1, Ingress::Udp);
         let (worker, _death) = supervisor.worker(0);
-        assert_eq!(worker.egress_hooks(&interface(NEAR)), EgressHooks::default());
+        assert_eq!(worker.hooks(&interface(NEAR), Direction::Sent), HostHooks::default());
         let discipline = |kind: &str| XdpObstacle::Discipline {
             interface: NEAR.to_owned(),
             kind: kind.to_owned(),
@@ -112,10 +113,10 @@ fn what_is_in_the_way_is_told_to_the_worker() {
         }
         nft("add table ip own");
         nft("add chain ip own out { type filter hook output priority 0; policy drop; }");
-        let hook = EgressHook::Chain("own out".to_owned());
+        let hook = HostHook::Chain("own out".to_owned());
         assert_eq!(link(&worker, NEAR, 0).unwrap_err(), XdpObstacle::Hook(hook.clone()));
-        let hooks = EgressHooks { v4: Some(hook), v6: None };
-        assert_eq!(worker.egress_hooks(&interface(NEAR)), hooks);
+        let hooks = HostHooks { v4: Some(hook), v6: None };
+        assert_eq!(worker.hooks(&interface(NEAR), Direction::Sent), hooks);
         assert_eq!(supervisor.open_sockets(), 0);
     });
 }
@@ -148,7 +149,7 @@ fn requests_that_no_worker_sends_end_the_connection() {
             link(lo.clone(), 1),
             link(named("a/b"), 0),
             link(InterfaceId { index: 0, ..lo.clone() }, 0),
-            Request::EgressHooks { interface: named("") },
+            Request::Hooks { interface: named(""), of: Direction::Sent },
             Request::XdpMemory { lease: 1 },
         ] {
             assert!(ends_connection(std::slice::from_ref(&wrong)), "{wrong:?}");
@@ -180,7 +181,7 @@ fn no_link_is_opened_where_none_is_allowed() {
         let supervisor = TestSupervisor::new(1, Ingress::Udp);
         supervisor.server.lock().unwrap().forbid_links();
         let (worker, _death) = supervisor.worker(0);
-        assert_eq!(worker.egress_hooks(&interface(NEAR)), EgressHooks::default());
+        assert_eq!(worker.hooks(&interface(NEAR), Direction::Sent), HostHooks::default());
         let why = link(&worker, NEAR, 0).unwrap_err().to_string();
         assert!(why.contains("the supervisor does not answer"), "{why}");
         assert_eq!(supervisor.open_sockets(), 0);

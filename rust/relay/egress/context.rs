@@ -4,10 +4,13 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use super::readings::EgressReadings;
+#[cfg(feature = "offload")]
+use crate::relay::Ingress;
 use crate::relay::network::watch::Watch;
 use crate::relay::{EgressMode, Settings};
 use crate::sockets::InterfaceRef;
 use crate::sockets::netlink::link::Link;
+use crate::sockets::netlink::netfilter::Direction;
 use crate::sockets::provider::SocketProvider;
 use crate::sockets::xdp::obstacle::XdpObstacle;
 use crate::sockets::xdp::survey::XdpSurvey;
@@ -24,6 +27,8 @@ pub(in crate::relay) struct EgressContext<'a> {
     pub(in crate::relay) queues: Range<u32>,
     /// The last queue that an engine needs, in whatever process it is.
     last_queue: u32,
+    #[cfg(feature = "offload")]
+    ingress: Ingress,
     provider: &'a dyn SocketProvider,
     watch: &'a Watch,
     survey: &'a XdpSurvey,
@@ -45,6 +50,8 @@ impl<'a> EgressContext<'a> {
             choice: settings.egress,
             queues: first..first + engines,
             last_queue: u32::from(settings.share.of) * engines - 1,
+            #[cfg(feature = "offload")]
+            ingress: settings.ingress,
             provider,
             watch,
             survey,
@@ -78,6 +85,31 @@ impl<'a> EgressContext<'a> {
         self.check_recent(link, spec, 0, true)
     }
 
+    /// What looks at the datagrams that an interface receives, and would miss those that the kernel
+    /// relays.
+    ///
+    /// # Errors
+    /// The first such thing.
+    #[cfg(feature = "offload")]
+    pub(in crate::relay) fn check_received(
+        &self,
+        link: &Link,
+        is_v4: bool,
+    ) -> Result<(), XdpObstacle> {
+        let of = Direction::Received { to_sockets: self.ingress == Ingress::Udp };
+        let read = || {
+            let interface = InterfaceRef { index: link.index, name: &link.name };
+            let hooks = self.provider.hooks(&interface, of);
+            self.survey.input_obstacle(link, is_v4, &hooks)
+        };
+        let key = (link.index, is_v4, 0);
+        let since = self.start.checked_sub(RECENT).unwrap_or(self.start);
+        let found = self.readings.input(key, since, read);
+        // A change is not refused for what has ended meanwhile.
+        let found = found.and_then(|_| self.readings.input(key, self.start, read));
+        found.map_or(Ok(()), Err)
+    }
+
     /// The same by recent readings, and where `confirms`, by new ones before an error.
     fn check_recent(
         &self,
@@ -105,7 +137,7 @@ impl<'a> EgressContext<'a> {
         let is_v4 = spec.address.is_v4();
         let read = || {
             let interface = InterfaceRef { index: link.index, name: &link.name };
-            let hooks = self.provider.egress_hooks(&interface);
+            let hooks = self.provider.hooks(&interface, Direction::Sent);
             self.survey.obstacle(link, last_queue, is_v4, &hooks)
         };
         if let Some(obstacle) = self.readings.obstacle((link.index, is_v4, last_queue), since, read)

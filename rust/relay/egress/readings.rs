@@ -19,6 +19,8 @@ type ByInterface<T> = BTreeMap<(u32, bool, u32), (Instant, T)>;
 struct Readings {
     /// Why no output can use AF_XDP.
     obstacles: ByInterface<Option<XdpObstacle>>,
+    /// What looks at the datagrams that inputs receive.
+    inputs: ByInterface<Option<XdpObstacle>>,
     /// The groups that this host is a member of; `None` if the kernel does not list them.
     groups: ByInterface<Option<InterfaceGroups>>,
 }
@@ -42,6 +44,17 @@ impl EgressReadings {
         read: impl FnOnce() -> Option<XdpObstacle>,
     ) -> Option<XdpObstacle> {
         recent(&mut self.lock().obstacles, key, since, read).clone()
+    }
+
+    /// What looks at what an interface receives, read after `since`.
+    #[cfg(feature = "offload")]
+    pub(super) fn input(
+        &self,
+        key: (u32, bool, u32),
+        since: Instant,
+        read: impl FnOnce() -> Option<XdpObstacle>,
+    ) -> Option<XdpObstacle> {
+        recent(&mut self.lock().inputs, key, since, read).clone()
     }
 
     /// The result of `look` at the groups of an interface, read after `since`.

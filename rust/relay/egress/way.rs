@@ -2,7 +2,7 @@
 
 use crate::addr::Addr;
 use crate::error::Error;
-use crate::sockets::xdp::hooks::EgressHook;
+use crate::sockets::xdp::hooks::HostHook;
 use crate::sockets::xdp::obstacle::XdpObstacle;
 use crate::spec::OutputSpec;
 
@@ -107,7 +107,7 @@ impl SocketReason {
              which sends it through a socket"
         );
         match self {
-            Self::Obstacle(XdpObstacle::Hook(EgressHook::Unreadable(_))) => Error::Permission(text),
+            Self::Obstacle(XdpObstacle::Hook(HostHook::Unreadable(_))) => Error::Permission(text),
             _ => Error::Invalid(text),
         }
     }
@@ -121,12 +121,13 @@ const fn obstacle_name(obstacle: &XdpObstacle) -> &'static str {
         XdpObstacle::NoQueue { .. } => "no_queue",
         XdpObstacle::QueueInUse(_) => "queue_in_use",
         XdpObstacle::Discipline { .. } => "discipline",
-        XdpObstacle::Filter(_) => "filter",
-        XdpObstacle::Hook(EgressHook::Unreadable(_)) => "unknown_firewall",
+        XdpObstacle::Filter(_) | XdpObstacle::Filtered(_) => "filter",
+        XdpObstacle::Hook(HostHook::Unreadable(_)) => "unknown_firewall",
         XdpObstacle::Hook(_) => "firewall",
         XdpObstacle::MulticastRouting => "multicast_routing",
         XdpObstacle::LocalMember(_) => "local_member",
-        XdpObstacle::Refused(_) => "refused",
+        // A capture on an input is no matter of its outputs.
+        XdpObstacle::Refused(_) | XdpObstacle::Capture(_) => "refused",
     }
 }
 
@@ -178,8 +179,8 @@ mod tests {
             XdpObstacle::QueueInUse(0),
             XdpObstacle::Discipline { interface: String::new(), kind: String::new() },
             XdpObstacle::Filter(String::new()),
-            XdpObstacle::Hook(EgressHook::Program),
-            XdpObstacle::Hook(EgressHook::Unreadable(String::new())),
+            XdpObstacle::Hook(HostHook::Program),
+            XdpObstacle::Hook(HostHook::Unreadable(String::new())),
             XdpObstacle::MulticastRouting,
             XdpObstacle::LocalMember(String::new()),
             XdpObstacle::Refused(String::new()),

@@ -9,6 +9,7 @@ pub(super) mod fd_budget;
 mod gro_policy;
 pub(super) mod gro_ports;
 pub(super) mod interface;
+mod own_members;
 mod ports;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use ports::SourcePorts;
 
 use self::gro_ports::GroPorts;
 use self::interface::{Endpoint, EndpointSocket, InputInterface};
+use self::own_members::OwnMembers;
 use super::counters::slots::SlotAllocator;
 use super::network::link_table::LinkTable;
 use super::{Ingress, Settings, Share, warn_once};
@@ -51,6 +53,7 @@ pub(super) struct Inputs {
     pub(super) merging: GroPorts,
     new_slots: Vec<Grant>,
     source_ports: SourcePorts,
+    own_members: OwnMembers,
     next_id: u64,
     pub(super) warnings: Vec<String>,
 }
@@ -72,6 +75,7 @@ impl Inputs {
             merging: GroPorts::new(),
             new_slots: Vec::new(),
             source_ports: SourcePorts::default(),
+            own_members: OwnMembers::default(),
             next_id: 0,
             warnings: Vec::new(),
         })
@@ -377,6 +381,7 @@ impl Inputs {
                 self.leave(input, input.groups().take(joined));
                 return Err(error);
             }
+            self.own_members.add(input.ifindex, group, &input.sources);
         }
         Ok(())
     }
@@ -399,6 +404,7 @@ impl Inputs {
         if self.joins_groups(input) {
             for group in groups {
                 self.provider.leave(input.ifindex, group, &input.sources);
+                self.own_members.remove(input.ifindex, group, &input.sources);
             }
         }
     }

@@ -102,6 +102,12 @@ impl LinkTable {
         stacking::receiving_master(index, &self.links)
     }
 
+    /// An interface that gets the frames of this one with this VLAN ([`stacking::receiver_above`]).
+    #[cfg(feature = "offload")]
+    pub(in crate::relay) fn receiver_above(&self, index: u32, vlan: u16) -> Option<&Link> {
+        stacking::receiver_above(index, vlan, &self.links)
+    }
+
     /// The addresses of an interface, as text.
     pub(in crate::relay) fn addresses_of(&self, index: u32) -> Vec<String> {
         let all = (index, Addr::from_bits(0))..=(index, Addr::from_bits(u128::MAX));

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::drivers::Drivers;
+use super::input_users::InputUsers;
 use super::reason::EngineReason;
 use crate::addr::Addr;
 use crate::offload::{KernelRule, Obstacle};
@@ -30,14 +31,14 @@ impl<'a> From<&'a LiveRule> for Candidate<'a> {
 pub(super) fn decide(
     rules: &[Candidate<'_>],
     context: &NetworkContext<'_>,
-    drivers: &Drivers<'_>,
+    (drivers, users): (&Drivers<'_>, &InputUsers<'_>),
 ) -> Decisions {
     let uppers = uppers(rules, context);
     let each = rules.iter().map(|candidate| {
         let upper = uppers.iter().find(|upper| takes_from(upper, &candidate.rule.input, context));
         let decision = match upper {
             Some(upper) => Err(upper_reason(upper, &candidate.rule.input)),
-            None => kernel_rule(candidate, context, drivers),
+            None => kernel_rule(candidate, context, (drivers, users)),
         };
         (candidate.rule.id.clone(), decision)
     });
@@ -68,7 +69,7 @@ pub(super) fn covers(wide: &InputSpec, one: &InputSpec) -> bool {
 fn kernel_rule(
     candidate: &Candidate<'_>,
     context: &NetworkContext<'_>,
-    drivers: &Drivers<'_>,
+    (drivers, users): (&Drivers<'_>, &InputUsers<'_>),
 ) -> Result<KernelRule, EngineReason> {
     let Candidate { rule, enabled } = *candidate;
     if !enabled {
@@ -89,9 +90,7 @@ fn kernel_rule(
     if rule.waiting.is_some() {
         return Err(EngineReason::Waiting);
     }
-    if let Some(master) = context.links.receiving_master(rule.input.ifindex) {
-        return Err(EngineReason::Upper(master.name.clone(), rule.input.interface.clone()));
-    }
+    users.check(&rule.input, context)?;
     let mut refused = None;
     let paths: Vec<_> = (rule.outputs.iter())
         .map(|output| match output.kernel_path(context, drivers) {

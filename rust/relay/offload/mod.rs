@@ -4,6 +4,7 @@
 //! mode       the user's choice                  way      who relays a rule
 //! reason     why the engine does                candidates   what the kernel could relay
 //! drivers    what an output's driver can do     input_hooks  programs on inputs' interfaces
+//! input_users  others on this host that get the same frames
 //! kernel_relay  the rules in the kernel         reconcile    when rules move
 //! totals     counts over all places of a rule   counting     reads and publishes them
 //! ```
@@ -16,6 +17,8 @@ mod counting;
 pub(super) mod drivers;
 #[cfg(feature = "offload")]
 mod input_hooks;
+#[cfg(feature = "offload")]
+mod input_users;
 #[cfg(feature = "offload")]
 pub(super) mod kernel_relay;
 mod mode;

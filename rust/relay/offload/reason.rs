@@ -1,9 +1,10 @@
 //! Why the engine relays a rule: the closed list.
 
 use super::way::RuleWay;
+use crate::addr::Addr;
 use crate::error::Error;
 use crate::offload::Obstacle;
-use crate::sockets::xdp::hooks::EgressHook;
+use crate::sockets::xdp::hooks::HostHook;
 use crate::sockets::xdp::obstacle::XdpObstacle;
 
 /// Why the engine relays a rule, in a sentence for the user.
@@ -39,6 +40,9 @@ pub(in crate::relay) enum EngineReason {
     /// Something above the input's interface is to get the same frames.
     #[error("{0} receives for {1}, which would get nothing any more")]
     Upper(String, String),
+    /// Another program on this host is a member of the input's group.
+    #[error("another program on this host receives {0} on {1}, and would get nothing any more")]
+    Listener(Addr, String),
     /// Several processes relay.
     #[error("several worker processes share the rules (--workers)")]
     Processes,
@@ -72,6 +76,7 @@ impl EngineReason {
             Self::Bypass(obstacle) => bypass_name(obstacle),
             Self::SharedInput => "shared_input",
             Self::Upper(..) => "upper",
+            Self::Listener(..) => "listener",
             Self::Processes => "processes",
             Self::Hook(_) => "hook",
             Self::Rights(_) => "rights",
@@ -104,7 +109,7 @@ impl EngineReason {
              which the engine relays it"
         );
         match self {
-            Self::Rights(_) | Self::Bypass(XdpObstacle::Hook(EgressHook::Unreadable(_))) => {
+            Self::Rights(_) | Self::Bypass(XdpObstacle::Hook(HostHook::Unreadable(_))) => {
                 Error::Permission(text)
             }
             _ => Error::Invalid(text),
@@ -118,8 +123,9 @@ const fn bypass_name(obstacle: &XdpObstacle) -> &'static str {
         XdpObstacle::NotEthernet(_) => "not_ethernet",
         XdpObstacle::Down(_) => "down",
         XdpObstacle::Discipline { .. } => "rate",
-        XdpObstacle::Filter(_) => "filter",
-        XdpObstacle::Hook(EgressHook::Unreadable(_)) => "unknown_firewall",
+        XdpObstacle::Filter(_) | XdpObstacle::Filtered(_) => "filter",
+        XdpObstacle::Capture(_) => "capture",
+        XdpObstacle::Hook(HostHook::Unreadable(_)) => "unknown_firewall",
         XdpObstacle::Hook(_) => "firewall",
         XdpObstacle::MulticastRouting => "multicast_routing",
         XdpObstacle::LocalMember(_) => "member",
@@ -144,11 +150,13 @@ mod tests {
             XdpObstacle::Down(text()),
             XdpObstacle::Discipline { interface: text(), kind: text() },
             XdpObstacle::Filter(text()),
-            XdpObstacle::Hook(EgressHook::Policy),
-            XdpObstacle::Hook(EgressHook::Unreadable(text())),
+            XdpObstacle::Hook(HostHook::Policy),
+            XdpObstacle::Hook(HostHook::Unreadable(text())),
             XdpObstacle::MulticastRouting,
             XdpObstacle::LocalMember(text()),
             XdpObstacle::Refused(text()),
+            XdpObstacle::Filtered(text()),
+            XdpObstacle::Capture(text()),
         ];
         let own = [
             EngineReason::Disabled,
@@ -158,6 +166,7 @@ mod tests {
             EngineReason::NoCarrier(text()),
             EngineReason::SharedInput,
             EngineReason::Upper(text(), text()),
+            EngineReason::Listener(Addr::v4([239, 1, 1, 1]), text()),
             EngineReason::Processes,
             EngineReason::Hook(text()),
             EngineReason::Rights(text()),
@@ -171,6 +180,6 @@ mod tests {
         for way in names.into_iter().map(RuleWay::Engine).chain([RuleWay::Kernel]) {
             assert_eq!(RuleWay::from_word(way.to_word()), Some(way));
         }
-        assert_eq!([0, 2 + 29, u64::MAX].map(RuleWay::from_word), [None; 3]);
+        assert_eq!([0, 2 + 31, u64::MAX].map(RuleWay::from_word), [None; 3]);
     }
 }

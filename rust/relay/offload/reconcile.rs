@@ -52,7 +52,7 @@ impl State {
         let inputs = self.input_indices();
         self.kernel.follow_hooks(&inputs, &changes.gone);
         let rules: Vec<Candidate<'_>> = self.rules.values().map(Candidate::from).collect();
-        let decisions = self.kernel.decide(&rules, context);
+        let decisions = self.kernel.decide(&rules, context, &self.inputs);
         self.kernel.enact(decisions, &ChangedRules::default());
         self.publish_kernel_counts();
     }
@@ -74,15 +74,20 @@ impl State {
         let deadline = Instant::now() + RESOLUTION;
         loop {
             let rules = candidates(&self.rules, &opened.rules, difference);
-            let decisions = self.kernel.decide(&rules, context);
+            let decisions = self.kernel.decide(&rules, context, &self.inputs);
             let refused = opened
                 .rules
                 .iter()
                 .filter_map(|rule| Some((&rule.id, decisions.get(&rule.id)?.as_ref().err()?)));
             let refused: Vec<_> = refused.collect();
-            let awaits_host = (refused.iter())
-                .any(|(_, reason)| **reason == EngineReason::Rule(Obstacle::NoNeighbour));
-            if awaits_host && Instant::now() < deadline {
+            // Sockets of rules that were replaced before may still be members.
+            let awaits = refused.iter().any(|(_, reason)| {
+                matches!(
+                    reason,
+                    EngineReason::Rule(Obstacle::NoNeighbour) | EngineReason::Listener(..)
+                )
+            });
+            if awaits && Instant::now() < deadline {
                 thread::sleep(RESOLUTION_STEP);
                 continue;
             }
@@ -111,7 +116,7 @@ impl State {
         }
         let resumed = self.resume_counts(opened);
         let rules = candidates(&self.rules, &opened.rules, difference);
-        let decisions = self.kernel.decide(&rules, context);
+        let decisions = self.kernel.decide(&rules, context, &self.inputs);
         let starts = |candidate: &&Candidate<'_>| {
             let id = &candidate.rule.id;
             if resumed.contains_key(id) {

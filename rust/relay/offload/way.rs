@@ -14,7 +14,7 @@ impl RuleWay {
     pub const OFF: Self = Self::Engine("off");
 
     /// The names of all reasons. Pages of counters contain their positions.
-    pub const REASONS: [&str; 29] = [
+    pub const REASONS: [&str; 31] = [
         "off",
         "disabled",
         "waiting",
@@ -40,6 +40,8 @@ impl RuleWay {
         "multicast_routing",
         "shared_input",
         "upper",
+        "listener",
+        "capture",
         "processes",
         "hook",
         "rights",

@@ -39,23 +39,38 @@ impl DeviceSocket {
     /// # Errors
     /// The kernel does not answer.
     pub fn sends_xdp(&self, ifindex: u32) -> io::Result<bool> {
+        /// `NETDEV_XDP_ACT_NDO_XMIT`.
+        const SENDS: u64 = 4;
+        Ok(self.xdp_features(ifindex)?.unwrap_or(0) & SENDS != 0)
+    }
+
+    /// Whether the driver runs XDP programs itself, and lets them redirect; `None` if the kernel
+    /// does not say.
+    ///
+    /// # Errors
+    /// The kernel does not answer.
+    pub fn runs_xdp(&self, ifindex: u32) -> io::Result<Option<bool>> {
+        /// `NETDEV_XDP_ACT_BASIC` and `NETDEV_XDP_ACT_REDIRECT`.
+        const RUNS: u64 = 1 | 2;
+        Ok(self.xdp_features(ifindex)?.map(|features| features & RUNS == RUNS))
+    }
+
+    fn xdp_features(&self, ifindex: u32) -> io::Result<Option<u64>> {
         /// `NETDEV_CMD_DEV_GET`, `NETDEV_A_DEV_IFINDEX`, `NETDEV_A_DEV_XDP_FEATURES`.
         const GET: u8 = 1;
         const IFINDEX: u16 = 1;
         const XDP_FEATURES: u16 = 3;
-        /// `NETDEV_XDP_ACT_NDO_XMIT`.
-        const SENDS: u64 = 4;
-        let Some(family) = self.family else { return Ok(false) };
+        let Some(family) = self.family else { return Ok(None) };
         let payload = [vec![GET, 1, 0, 0], attribute(IFINDEX, &ifindex.to_ne_bytes())].concat();
-        let mut features = 0;
+        let mut features = None;
         let answered = self.queries.ask(&request(family, NLM_F_REQUEST, &payload), |_, payload| {
             let [value] = attributes(payload, HEADER_BYTES, [XDP_FEATURES]);
-            features = value.and_then(|value| parse_u64(value).ok()).unwrap_or(0);
+            features = value.and_then(|value| parse_u64(value).ok());
         });
         match answered {
-            Ok(()) => Ok(features & SENDS != 0),
+            Ok(()) => Ok(features),
             // The interface is gone.
-            Err(QueryError::Refused(_)) => Ok(false),
+            Err(QueryError::Refused(_)) => Ok(None),
             Err(QueryError::Missing(error)) => Err(error),
         }
     }
@@ -99,6 +114,9 @@ mod tests {
             ip("link add bridge7 type bridge");
             assert!(!sends("bridge7"));
             assert!(!devices.sends_xdp(7777).unwrap());
+            let runs = |name| devices.runs_xdp(interface(name).index).unwrap();
+            assert_eq!([NEAR, "bridge7"].map(runs), [Some(true), Some(false)]);
+            assert_eq!(devices.runs_xdp(7777).unwrap(), None);
         });
     }
 }

@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
 
 use netlink_packet_core::{
@@ -12,6 +11,7 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::AddressFamily;
 
+use super::group_users;
 use super::links::{LinkSocket, MESSAGE_BYTES};
 use super::messages::{ADDRESS_HEADER_BYTES, attributes, refusal, to_addr};
 use super::query;
@@ -118,30 +118,9 @@ fn is_unsupported(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EOPNOTSUPP)
 }
 
-/// The IPv4 groups as the kernel writes them (net/ipv4/igmp.c, `igmp_mc_seq_show`): a line for each
-/// interface, which begins with its index, and an indented line for each group, which begins with
-/// its bytes as one number.
 fn read_igmp(file: &File) -> io::Result<InterfaceGroups> {
-    let mut text = Vec::new();
-    let mut piece = [0; 4096];
-    loop {
-        let len = file.read_at(&mut piece, text.len() as u64)?;
-        if len == 0 {
-            break;
-        }
-        text.extend_from_slice(&piece[..len]);
-    }
-    let mut index = None;
-    let mut groups = InterfaceGroups::new();
-    for line in String::from_utf8_lossy(&text).lines() {
-        let first = line.split_whitespace().next().unwrap_or_default();
-        if !line.starts_with('\t') {
-            index = first.parse().ok();
-        } else if let (Some(index), Ok(bits)) = (index, u32::from_str_radix(first, 16)) {
-            groups.insert((index, Addr::v4(bits.to_ne_bytes())));
-        }
-    }
-    Ok(groups)
+    let text = group_users::whole(file)?;
+    Ok(group_users::igmp_entries(&text).map(|(membership, _)| membership).collect())
 }
 
 /// The request for the groups of a family on an interface, or on all for 0.

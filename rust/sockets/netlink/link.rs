@@ -78,6 +78,10 @@ pub struct LinkStack {
     pub master: Option<u32>,
     /// The number of groups it has entries for, if it is a bridge with multicast snooping.
     pub snooped_groups: Option<u32>,
+    /// The number of its VLAN, if it is an interface for one.
+    pub vlan: Option<u16>,
+    /// The other end, if it is a veth.
+    pub peer: Option<LowerLink>,
 }
 
 /// The origin of the frames that an interface receives.
@@ -113,7 +117,8 @@ impl LinkStack {
             }
             _ => Foundation::Itself,
         };
-        Self { foundation, master, snooped_groups: None }
+        let peer = related.filter(|_| kind == b"veth");
+        Self { foundation, master, peer, ..Self::default() }
     }
 
     /// Whether another interface receives for this one.

@@ -17,7 +17,7 @@ use super::link::{Address, Link, LinkEvent, LinkStack, LowerLink};
 use crate::addr::Addr;
 
 /// Lengths of `struct ifinfomsg` and `struct ifaddrmsg`; the attributes follow.
-const LINK_HEADER_BYTES: usize = 16;
+pub(super) const LINK_HEADER_BYTES: usize = 16;
 pub(super) const ADDRESS_HEADER_BYTES: usize = 8;
 
 /// From <linux/if_link.h>, since Linux 4.16.
@@ -143,7 +143,16 @@ fn layers(payload: &[u8]) -> LinkStack {
         Some(_) => LowerLink::Elsewhere,
     });
     let snooped_groups = data.filter(|_| kind == b"bridge").and_then(snooped_groups);
-    LinkStack { snooped_groups, ..LinkStack::new(kind, below, index(master)) }
+    let vlan = data.filter(|_| kind == b"vlan").and_then(vlan);
+    LinkStack { snooped_groups, vlan, ..LinkStack::new(kind, below, index(master)) }
+}
+
+/// The number of a VLAN interface, from its IFLA_INFO_DATA.
+fn vlan(data: &[u8]) -> Option<u16> {
+    // From <linux/if_link.h>.
+    const IFLA_VLAN_ID: u16 = 1;
+    let [id] = attributes(data, 0, [IFLA_VLAN_ID]);
+    Some(u16::from_ne_bytes(id?.try_into().ok()?))
 }
 
 /// The number of groups a bridge has entries for, from its IFLA_INFO_DATA; `None` if snooping is

@@ -17,6 +17,7 @@
 
 pub mod devices;
 pub mod group_notices;
+pub mod group_users;
 pub mod groups;
 pub mod ipsec;
 pub mod link;

@@ -23,6 +23,11 @@ const IPV6: u8 = 10;
 const LOCAL_OUT: u32 = 3;
 const POST_ROUTING: u32 = 4;
 const EGRESS: u32 = 1;
+/// The same for one that arrives; `NF_NETDEV_INGRESS` and `NF_INET_INGRESS` are those of a device.
+const PRE_ROUTING: u32 = 0;
+const LOCAL_IN: u32 = 1;
+const INGRESS: u32 = 0;
+const INET_INGRESS: u32 = 5;
 
 /// Length of `struct nfgenmsg`; the attributes follow, with integers in network byte order.
 const HEADER_BYTES: usize = 4;
@@ -50,9 +55,21 @@ impl Versions {
     }
 }
 
-/// Something that netfilter calls for the outgoing datagrams of an interface.
+/// Which datagrams of an interface are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Direction {
+    /// Those that sockets of this host send.
+    Sent,
+    /// Those that arrive.
+    Received {
+        /// Whether also on the way to sockets, behind the interface.
+        to_sockets: bool,
+    },
+}
+
+/// Something that netfilter calls for the datagrams of an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EgressCall {
+pub struct FilterCall {
     /// The datagrams for which it is called.
     pub versions: Versions,
     /// The table and chain, or the kernel's function.
@@ -76,42 +93,47 @@ impl NetfilterSocket {
             .map(|queries| queries.map(|queries| Self { queries }))
     }
 
-    /// The base chains of nftables that an outgoing datagram of the interface passes, without those
-    /// that change nothing: no rules, and the policy is to accept.
+    /// The base chains of nftables that a datagram of the interface passes, without those that
+    /// change nothing: no rules, and the policy is to accept.
     ///
     /// # Errors
     /// EPERM without CAP_NET_ADMIN.
-    pub fn chains(&self, interface: &str) -> io::Result<Vec<EgressCall>> {
+    pub fn chains(&self, interface: &str, of: Direction) -> io::Result<Vec<FilterCall>> {
         let kind = message_type(libc::NFNL_SUBSYS_NFTABLES, libc::NFT_MSG_GETCHAIN);
         let mut chains = Vec::new();
         let body = [0, 0, 0, 0];
         let answered =
             self.queries.ask(&request(kind, NLM_F_REQUEST | NLM_F_DUMP, &body), |_, payload| {
-                chains.extend(chain(payload, interface));
+                chains.extend(chain(payload, interface, of));
             });
         answered.or_else(unless_absent)?;
         Ok(chains)
     }
 
-    /// The functions that netfilter calls for an outgoing datagram of the interface, without those
-    /// of nftables' chains; `None` from a kernel that does not list them.
+    /// The functions that netfilter calls for a datagram of the interface, without those of
+    /// nftables' chains; of those that arrive, only the functions of the interface itself. `None`
+    /// from a kernel that does not list them.
     ///
     /// # Errors
     /// EPERM without CAP_NET_ADMIN.
-    pub fn functions(&self, interface: &str) -> io::Result<Option<Vec<EgressCall>>> {
-        let mut found = Vec::new();
-        let places = [
+    pub fn functions(&self, interface: &str, of: Direction) -> io::Result<Option<Vec<FilterCall>>> {
+        const SENT: [(u8, u32, Versions); 5] = [
             (IPV4, LOCAL_OUT, Versions::V4),
             (IPV4, POST_ROUTING, Versions::V4),
             (IPV6, LOCAL_OUT, Versions::V6),
             (IPV6, POST_ROUTING, Versions::V6),
             (NETDEV, EGRESS, Versions::Both),
         ];
-        for (family, hook, versions) in places {
+        let mut found = Vec::new();
+        let places: &[_] = match of {
+            Direction::Sent => &SENT,
+            Direction::Received { .. } => &[(NETDEV, INGRESS, Versions::Both)],
+        };
+        for &(family, hook, versions) in places {
             let request = hook_request(family, hook, interface);
             let answered = self.queries.ask(&request, |_, payload| {
                 let name = function(payload);
-                found.extend(name.map(|name| EgressCall { versions, name }));
+                found.extend(name.map(|name| FilterCall { versions, name }));
             });
             match answered {
                 Ok(()) => {}
@@ -167,8 +189,25 @@ fn function(payload: &[u8]) -> Option<String> {
     chain.is_none().then(|| name.map_or_else(|| "an unnamed function".to_owned(), text))
 }
 
-/// The chain in an answer, if outgoing datagrams of the interface pass it and it has an effect.
-fn chain(payload: &[u8], interface: &str) -> Option<EgressCall> {
+/// The IP versions whose datagrams pass the chains of a family at a hook.
+fn passing(of: Direction, family: u8, hook: u32, is_on: bool) -> Option<Versions> {
+    let is_behind = match of {
+        Direction::Sent => matches!(hook, LOCAL_OUT | POST_ROUTING),
+        Direction::Received { to_sockets } => to_sockets && matches!(hook, PRE_ROUTING | LOCAL_IN),
+    };
+    match (of, family, hook) {
+        (Direction::Sent, NETDEV, EGRESS)
+        | (Direction::Received { .. }, NETDEV, INGRESS)
+        | (Direction::Received { .. }, INET, INET_INGRESS) => is_on.then_some(Versions::Both),
+        (_, INET, _) if is_behind => Some(Versions::Both),
+        (_, IPV4, _) if is_behind => Some(Versions::V4),
+        (_, IPV6, _) if is_behind => Some(Versions::V6),
+        _ => None,
+    }
+}
+
+/// The chain in an answer, if datagrams of the interface pass it and it has an effect.
+fn chain(payload: &[u8], interface: &str, of: Direction) -> Option<FilterCall> {
     /// `NFTA_CHAIN_*` and `NFTA_HOOK_HOOKNUM`.
     const TABLE: u16 = 1;
     const NAME: u16 = 3;
@@ -182,17 +221,11 @@ fn chain(payload: &[u8], interface: &str) -> Option<EgressCall> {
     // Only base chains have a hook.
     let hook = hook?;
     let [number] = attributes(hook, 0, [HOOKNUM]);
-    let versions = match (family, word(number?)?) {
-        (INET, LOCAL_OUT | POST_ROUTING) => Versions::Both,
-        (IPV4, LOCAL_OUT | POST_ROUTING) => Versions::V4,
-        (IPV6, LOCAL_OUT | POST_ROUTING) => Versions::V6,
-        (NETDEV, EGRESS) if is_on(hook, interface) => Versions::Both,
-        _ => return None,
-    };
+    let versions = passing(of, family, word(number?)?, is_on(hook, interface))?;
     let accepts = policy.and_then(word).is_none_or(|policy| policy == libc::NF_ACCEPT as u32);
     let is_idle = accepts && rules.and_then(word) == Some(0);
     let name = || format!("{} {}", text(table.unwrap_or_default()), text(name.unwrap_or_default()));
-    (!is_idle).then(|| EgressCall { versions, name: name() })
+    (!is_idle).then(|| FilterCall { versions, name: name() })
 }
 
 /// Whether a chain of a device hook is on this interface.
@@ -231,7 +264,7 @@ mod tests {
 
     fn chains() -> Vec<(Versions, String)> {
         let socket = NetfilterSocket::open().unwrap().unwrap();
-        let calls = socket.chains(NEAR).unwrap();
+        let calls = socket.chains(NEAR, Direction::Sent).unwrap();
         calls.into_iter().map(|call| (call.versions, call.name)).collect()
     }
 
@@ -285,6 +318,34 @@ mod tests {
         });
     }
 
+    #[test]
+    fn chains_for_arriving_datagrams_are_found_by_how_they_are_received() {
+        if lacks_nft() {
+            return;
+        }
+        with_cable(|| {
+            let names = |to_sockets| {
+                let socket = NetfilterSocket::open().unwrap().unwrap();
+                let of = Direction::Received { to_sockets };
+                let calls = socket.chains(NEAR, of).unwrap().into_iter();
+                calls.map(|call| call.name).collect::<Vec<_>>()
+            };
+            let drop = "priority 0; policy drop;";
+            nft("add table inet own");
+            nft(&format!("add chain inet own out {{ type filter hook output {drop} }}"));
+            nft(&format!("add chain inet own in {{ type filter hook input {drop} }}"));
+            nft("add table netdev dev");
+            nft(&format!(
+                "add chain netdev dev far {{ type filter hook ingress device {FAR} {drop} }}"
+            ));
+            assert_eq!([false, true].map(names), [vec![], vec!["own in".to_owned()]]);
+            nft(&format!(
+                "add chain netdev dev near {{ type filter hook ingress device {NEAR} {drop} }}"
+            ));
+            assert_eq!(names(false), ["dev near"]);
+        });
+    }
+
     /// The kernel of a test machine may lack the module that lists functions, so that the answers
     /// are written here (net/netfilter/nfnetlink_hook.c).
     #[test]
@@ -306,10 +367,10 @@ mod tests {
         }
         with_cable(|| {
             let socket = NetfilterSocket::open().unwrap().unwrap();
-            let before = socket.functions(NEAR).unwrap();
+            let before = socket.functions(NEAR, Direction::Sent).unwrap();
             nft("add table ip own");
             nft("add chain ip own out { type filter hook output priority 0; policy drop; }");
-            let after = socket.functions(NEAR).unwrap();
+            let after = socket.functions(NEAR, Direction::Sent).unwrap();
             // A chain is not one of them; the host may have others, in every namespace.
             assert_eq!(before, after);
         });

@@ -79,6 +79,18 @@ pub fn receiving_master(index: u32, links: &BTreeMap<u32, Link>) -> Option<&Link
     (master.layers.foundation == Foundation::Members).then_some(master)
 }
 
+/// An interface above the one with this index that is up and gets frames which arrive there with
+/// this VLAN, 0 for none: a bridge or bond, a macvlan or the like, or the interface of the VLAN.
+#[must_use]
+pub fn receiver_above(index: u32, vlan: u16, links: &BTreeMap<u32, Link>) -> Option<&Link> {
+    let gets_frames = |upper: &&Link| {
+        upper.layers.foundation == Foundation::On(LowerLink::Here(index))
+            && upper.up
+            && upper.layers.vlan.is_none_or(|own| own == vlan)
+    };
+    receiving_master(index, links).or_else(|| links.values().find(gets_frames))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,6 +105,27 @@ mod tests {
         let layers = LinkStack::new(kind.as_bytes(), related, master);
         let name = format!("name{index}");
         (index, Link { index, name, layers, ..Link::default() })
+    }
+
+    #[test]
+    fn those_above_get_frames_that_are_for_them() {
+        let here = |index| Some(LowerLink::Here(index));
+        let up = |(index, link)| (index, Link { up: true, ..link });
+        let (_, mut seventh) = up(link(5, "vlan", here(3), None));
+        seventh.layers.vlan = Some(7);
+        let links = BTreeMap::from([
+            link(2, "veth", None, Some(9)),
+            up(link(3, "veth", None, None)),
+            up(link(4, "veth", None, None)),
+            (5, seventh),
+            up(link(6, "macvlan", here(4), None)),
+            link(7, "veth", None, None),
+            link(8, "macvlan", here(7), None),
+            link(9, "bridge", None, None),
+        ]);
+        let above = |index, vlan| receiver_above(index, vlan, &links).map(|link| link.index);
+        assert_eq!([2, 3, 4, 7].map(|index| above(index, 0)), [Some(9), None, Some(6), None]);
+        assert_eq!((above(3, 7), above(3, 8), above(4, 7)), (Some(5), None, Some(6)));
     }
 
     #[test]

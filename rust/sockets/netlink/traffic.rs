@@ -6,7 +6,7 @@ use std::io;
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, parse_i32, parse_u32};
 use netlink_packet_route::AddressFamily;
 
-use super::messages::attributes;
+use super::messages::{LINK_HEADER_BYTES, attributes};
 use super::qdiscs;
 pub use super::qdiscs::Discipline;
 use super::query::{QueryError, QuerySocket, request};
@@ -19,6 +19,17 @@ const TRAFFIC_HEADER_BYTES: usize = 20;
 /// The classes of `clsact` for outgoing datagrams (linux/pkt_sched.h, `TC_H_CLSACT` and
 /// `TC_H_MIN_EGRESS`).
 const CLSACT_EGRESS: u32 = 0xffff_fff3;
+/// The same for what arrives, which the discipline `ingress` knows too (`TC_H_MIN_INGRESS`).
+const CLSACT_INGRESS: u32 = 0xffff_fff2;
+
+/// Those on this host that an interface gives frames before the network stack.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkUsers {
+    /// How many have made it promiscuous, such as captures and virtual machines.
+    pub promiscuity: u32,
+    /// The number of the XDP program that is attached.
+    pub program: Option<u32>,
+}
 
 /// A socket for requests in the network namespace in which it was opened.
 #[derive(Debug)]
@@ -64,17 +75,51 @@ impl TrafficSocket {
                 _ if discipline.handle == 0 => continue,
                 _ => discipline.handle,
             };
-            let mut has_filter = false;
-            let query = traffic_request(libc::RTM_GETTFILTER, ifindex, parent);
-            let answered = self.queries.ask(&query, |kind, _| {
-                has_filter |= kind == libc::RTM_NEWTFILTER;
-            });
-            answered.map_err(QueryError::into_error)?;
-            if has_filter {
+            if self.has_filter(ifindex, parent)? {
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    /// Whether a filter looks at what arrives at the interface, through one of these disciplines.
+    ///
+    /// # Errors
+    /// The kernel does not answer.
+    pub fn has_ingress_filter(&self, ifindex: u32, disciplines: &[Discipline]) -> io::Result<bool> {
+        let is_ingress = |one: &Discipline| matches!(&*one.kind, "ingress" | "clsact");
+        Ok(disciplines.iter().any(is_ingress) && self.has_filter(ifindex, CLSACT_INGRESS)?)
+    }
+
+    fn has_filter(&self, ifindex: u32, parent: u32) -> io::Result<bool> {
+        let mut has_filter = false;
+        let query = traffic_request(libc::RTM_GETTFILTER, ifindex, parent);
+        let answered = self.queries.ask(&query, |kind, _| {
+            has_filter |= kind == libc::RTM_NEWTFILTER;
+        });
+        answered.map(|()| has_filter).map_err(QueryError::into_error)
+    }
+
+    /// Who has an interface give its frames. The kernel does not report all changes of it.
+    ///
+    /// # Errors
+    /// The kernel does not answer.
+    pub fn link_users(&self, ifindex: u32) -> io::Result<LinkUsers> {
+        /// `IFLA_XDP_PROG_ID` of <linux/if_link.h>.
+        const PROGRAM: u16 = 4;
+        let mut body = [0; LINK_HEADER_BYTES];
+        body[4..8].copy_from_slice(&ifindex.to_ne_bytes());
+        let mut users = LinkUsers::default();
+        let query = request(libc::RTM_GETLINK, NLM_F_REQUEST, &body);
+        let number = |value: Option<&[u8]>| value.and_then(|value| parse_u32(value).ok());
+        let answered = self.queries.ask(&query, |_, payload| {
+            let kinds = [libc::IFLA_PROMISCUITY, libc::IFLA_XDP];
+            let [promiscuity, xdp] = attributes(payload, LINK_HEADER_BYTES, kinds);
+            let [program] = attributes(xdp.unwrap_or_default(), 0, [PROGRAM]);
+            users.promiscuity = number(promiscuity).unwrap_or(0);
+            users.program = number(program).filter(|id| *id != 0);
+        });
+        answered.map(|()| users).map_err(QueryError::into_error)
     }
 
     /// Whether this host routes multicast: a routing daemon gets a copy of each multicast datagram
@@ -126,7 +171,7 @@ mod tests {
     use std::os::fd::AsFd;
 
     use super::*;
-    use crate::sockets::testnet::{FAR, NEAR, interface, tc, with_cable};
+    use crate::sockets::testnet::{FAR, NEAR, interface, ip, tc, with_cable};
     use crate::sys::sockopt;
 
     fn kinds(name: &str) -> Vec<String> {
@@ -174,6 +219,37 @@ mod tests {
             assert!(!has_filter(FAR));
             add(FAR, "parent 1:");
             assert!(has_filter(FAR) && !has_filter(NEAR));
+        });
+    }
+
+    #[test]
+    fn filters_for_arriving_datagrams_are_found_with_either_discipline() {
+        with_cable(|| {
+            let has_filter = |name: &str| {
+                let (socket, index) = (TrafficSocket::open().unwrap(), interface(name).index);
+                socket.has_ingress_filter(index, &socket.disciplines(index).unwrap()).unwrap()
+            };
+            for discipline in ["clsact", "ingress"] {
+                let any = "protocol ip prio 1 u32 match u32 0 0 classid 1:1";
+                assert!(!has_filter(NEAR));
+                tc(&format!("qdisc add dev {NEAR} {discipline}"));
+                assert!(!has_filter(NEAR));
+                tc(&format!("filter add dev {NEAR} ingress {any}"));
+                assert!(has_filter(NEAR) && !has_filter(FAR));
+                tc(&format!("qdisc delete dev {NEAR} {discipline}"));
+            }
+        });
+    }
+
+    #[test]
+    fn promiscuity_is_read_as_it_is() {
+        with_cable(|| {
+            let (socket, index) = (TrafficSocket::open().unwrap(), interface(NEAR).index);
+            assert_eq!(socket.link_users(index).unwrap().promiscuity, 0);
+            ip(&format!("link set {NEAR} promisc on"));
+            assert_eq!(socket.link_users(index).unwrap().promiscuity, 1);
+            ip(&format!("link set {NEAR} promisc off"));
+            assert_eq!(socket.link_users(index).unwrap().promiscuity, 0);
         });
     }
 

@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 pub use lease::{HelperSocket, Lease, Lender, Socket};
 
-use super::xdp::hooks::EgressHooks;
+use super::netlink::netfilter::Direction;
+use super::xdp::hooks::HostHooks;
 use super::xdp::obstacle::XdpObstacle;
 use super::{InterfaceRef, udp_input};
 use crate::addr::Addr;
@@ -172,9 +173,9 @@ pub trait SocketProvider: Send + Sync {
     /// As there; otherwise the first copy starts the resolution.
     fn resolve_host(&self, socket: &Socket, spec: &OutputSpec) -> Result<()>;
 
-    /// What this host does to the datagrams of sockets that leave an interface, and would not do to
-    /// frames ([`super::xdp::hooks`]).
-    fn egress_hooks(&self, interface: &InterfaceRef<'_>) -> EgressHooks;
+    /// What this host does to the datagrams of its sockets on an interface, and would not do to
+    /// frames of XDP ([`super::xdp::hooks`]).
+    fn hooks(&self, interface: &InterfaceRef<'_>, of: Direction) -> HostHooks;
 
     /// Opens a socket that sends frames on a queue of an interface ([`super::xdp`]). If the queue
     /// is in use, waits a tenth of a second for it.

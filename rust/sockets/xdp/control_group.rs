@@ -52,6 +52,7 @@ mod tests {
     use std::process;
 
     use super::*;
+    use crate::sockets::netlink::netfilter::Direction;
     use crate::sockets::testnet::{NEAR, interface, rerun, with_cable};
     use crate::sockets::xdp::hooks;
     use crate::sys::bpf_query::attached::attach_to_group;
@@ -98,7 +99,8 @@ mod tests {
         let inner = OwnGroup::enter(outer.own.clone()).unwrap();
         let (above, own) = (outer.own.clone(), inner.own.clone());
         with_cable(move || {
-            let found = || hooks::read(&interface(NEAR)).v4.map(|hook| hook.to_string());
+            let found =
+                || hooks::read(&interface(NEAR), Direction::Sent).v4.map(|hook| hook.to_string());
             for group in [own, above] {
                 assert_eq!(found(), None);
                 let attached = attach_to_group(File::open(group).unwrap().as_fd());

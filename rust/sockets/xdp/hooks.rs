@@ -12,7 +12,7 @@ use super::control_group;
 use crate::error::{Error, Result};
 use crate::sockets::netlink::ipsec::IpsecSocket;
 use crate::sockets::netlink::links;
-use crate::sockets::netlink::netfilter::{NetfilterSocket, Versions};
+use crate::sockets::netlink::netfilter::{Direction, NetfilterSocket, Versions};
 use crate::sockets::{InterfaceRef, socket};
 use crate::sys::bpf_query;
 
@@ -34,7 +34,7 @@ const HARMLESS: [&str; 10] = [
 
 /// Something on the way of a datagram that a socket sends, and not of a frame of an XDP link.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum EgressHook {
+pub enum HostHook {
     /// A chain of nftables, by its table and name.
     #[error("the firewall inspects what this host sends (nftables, chain {0:?})")]
     Chain(String),
@@ -56,33 +56,36 @@ pub enum EgressHook {
     /// It is not known whether there is one; the text says why.
     #[error("it is unknown whether a firewall inspects what this host sends: {0}")]
     Unreadable(String),
+    /// The same for what arrives: a chain, a function or a program.
+    #[error("the firewall inspects what this host receives ({0})")]
+    Received(String),
 }
 
 /// The first hook of each IP version on the way out of one interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct EgressHooks {
+pub struct HostHooks {
     /// Of IPv4.
-    pub v4: Option<EgressHook>,
+    pub v4: Option<HostHook>,
     /// Of IPv6.
-    pub v6: Option<EgressHook>,
+    pub v6: Option<HostHook>,
 }
 
 /// Reads hooks, also after the process has given up its rights: what it read before is valid until
 /// a chain changes.
 #[derive(Debug, Default)]
-pub struct EgressHookReader {
+pub struct HookReader {
     changes: Option<ChainChanges>,
-    known: BTreeMap<u32, EgressHooks>,
+    known: BTreeMap<(u32, Direction), HostHooks>,
 }
 
-impl EgressHooks {
+impl HostHooks {
     /// The hook of an IP version.
     #[must_use]
-    pub fn of(&self, is_v4: bool) -> Option<&EgressHook> {
+    pub fn of(&self, is_v4: bool) -> Option<&HostHook> {
         if is_v4 { self.v4.as_ref() } else { self.v6.as_ref() }
     }
 
-    fn add(&mut self, versions: Versions, hook: &EgressHook) {
+    fn add(&mut self, versions: Versions, hook: &HostHook) {
         for (of, is_v4) in [(&mut self.v4, true), (&mut self.v6, false)] {
             if versions.contains(is_v4) && of.is_none() {
                 *of = Some(hook.clone());
@@ -93,42 +96,42 @@ impl EgressHooks {
     /// Those that could not be read.
     pub(crate) fn unreadable(why: impl ToString) -> Self {
         let mut hooks = Self::default();
-        hooks.add(Versions::Both, &EgressHook::Unreadable(why.to_string()));
+        hooks.add(Versions::Both, &HostHook::Unreadable(why.to_string()));
         hooks
     }
 }
 
-/// The hooks on the way out of an interface of the calling thread's network namespace.
+/// The hooks on the way of an interface's datagrams, in the calling thread's network namespace.
 #[must_use]
-pub fn read(interface: &InterfaceRef<'_>) -> EgressHooks {
-    try_read(interface).unwrap_or_else(|error| EgressHooks::unreadable(Unread(error)))
+pub fn read(interface: &InterfaceRef<'_>, of: Direction) -> HostHooks {
+    try_read(interface, of).unwrap_or_else(|error| HostHooks::unreadable(Unread(error)))
 }
 
-impl EgressHookReader {
-    /// The hooks on the way out of an interface of the calling thread's network namespace.
-    pub fn read(&mut self, interface: &InterfaceRef<'_>) -> EgressHooks {
+impl HookReader {
+    /// The hooks on the way of an interface's datagrams, in the calling thread's network namespace.
+    pub fn read(&mut self, interface: &InterfaceRef<'_>, of: Direction) -> HostHooks {
         if self.changes.is_none() {
             // Subscribed before the first look, so that no change is missed after it.
             self.changes = ChainChanges::open().ok();
         }
-        match try_read(interface) {
+        match try_read(interface, of) {
             Ok(hooks) => {
-                self.known.insert(interface.index, hooks.clone());
+                self.known.insert((interface.index, of), hooks.clone());
                 hooks
             }
-            Err(error) => self.recall(interface.index, error),
+            Err(error) => self.recall((interface.index, of), error),
         }
     }
 
     /// What was read while that was permitted.
-    fn recall(&mut self, ifindex: u32, error: io::Error) -> EgressHooks {
+    fn recall(&mut self, key: (u32, Direction), error: io::Error) -> HostHooks {
         let is_same = self.changes.as_mut().is_some_and(|changes| !changes.any());
-        match self.known.get(&ifindex) {
+        match self.known.get(&key) {
             Some(known) if is_same => known.clone(),
-            Some(_) => EgressHooks::unreadable(
+            Some(_) => HostHooks::unreadable(
                 "it has changed since the rights to read it were given up (CAP_NET_ADMIN)",
             ),
-            None => EgressHooks::unreadable(Unread(error)),
+            None => HostHooks::unreadable(Unread(error)),
         }
     }
 }
@@ -145,35 +148,66 @@ impl std::fmt::Display for Unread {
     }
 }
 
-fn try_read(interface: &InterfaceRef<'_>) -> io::Result<EgressHooks> {
-    let mut hooks = EgressHooks::default();
+fn try_read(interface: &InterfaceRef<'_>, of: Direction) -> io::Result<HostHooks> {
+    match of {
+        Direction::Sent => sent_hooks(interface),
+        Direction::Received { .. } => received_hooks(interface, of),
+    }
+}
+
+fn received_hooks(interface: &InterfaceRef<'_>, of: Direction) -> io::Result<HostHooks> {
+    let mut hooks = HostHooks::default();
     if let Some(netfilter) = NetfilterSocket::open().map_err(into_io)? {
-        for chain in netfilter.chains(interface.name)? {
-            hooks.add(chain.versions, &EgressHook::Chain(chain.name));
+        for chain in netfilter.chains(interface.name, of)? {
+            let text = format!("nftables, chain {:?}", chain.name);
+            hooks.add(chain.versions, &HostHook::Received(text));
+        }
+        for function in netfilter.functions(interface.name, of)?.unwrap_or_default() {
+            if !is_harmless(&function.name) {
+                hooks.add(function.versions, &HostHook::Received(function.name));
+            }
+        }
+    }
+    if bpf_query::ingress_programs(interface.index)? > 0 {
+        hooks.add(Versions::Both, &HostHook::Received("a BPF program, tcx".to_owned()));
+    }
+    Ok(hooks)
+}
+
+fn is_harmless(function: &str) -> bool {
+    HARMLESS.iter().any(|name| function.starts_with(name))
+}
+
+fn sent_hooks(interface: &InterfaceRef<'_>) -> io::Result<HostHooks> {
+    let mut hooks = HostHooks::default();
+    let of = Direction::Sent;
+    if let Some(netfilter) = NetfilterSocket::open().map_err(into_io)? {
+        for chain in netfilter.chains(interface.name, of)? {
+            hooks.add(chain.versions, &HostHook::Chain(chain.name));
         }
         // A kernel that does not list functions has no others than those of chains and tables, but
         // for programs of BPF, which remain unseen.
-        for function in netfilter.functions(interface.name)?.unwrap_or_default() {
-            if !HARMLESS.iter().any(|name| function.name.starts_with(name)) {
-                hooks.add(function.versions, &EgressHook::Function(function.name));
+        for function in netfilter.functions(interface.name, of)?.unwrap_or_default() {
+            if !is_harmless(&function.name) {
+                hooks.add(function.versions, &HostHook::Function(function.name));
             }
         }
     }
     for (file, versions) in [("ip", Versions::V4), ("ip6", Versions::V6)] {
         if let Some(table) = legacy_table(file)? {
-            hooks.add(versions, &EgressHook::Table(table));
+            hooks.add(versions, &HostHook::Table(table));
         }
     }
     if bpf_query::egress_programs(interface.index)? > 0 {
-        hooks.add(Versions::Both, &EgressHook::Program);
+        hooks.add(Versions::Both, &HostHook::Program);
     }
     if control_group::egress_programs()? > 0 {
-        hooks.add(Versions::Both, &EgressHook::GroupProgram);
+        hooks.add(Versions::Both, &HostHook::GroupProgram);
     }
     if let Some(ipsec) = IpsecSocket::open().map_err(into_io)?
         && ipsec.outgoing_policies()? > 0
     {
-        hooks.add(Versions::Both, &EgressHook::Policy);
+        hooks.add(Versions::Both, &HostHook::Policy);
     }
     Ok(hooks)
 }
@@ -236,7 +270,7 @@ mod tests {
     use crate::sys::bpf_query::attached::attach;
 
     fn hooks(name: &str) -> [Option<String>; 2] {
-        let EgressHooks { v4, v6 } = read(&interface(name));
+        let HostHooks { v4, v6 } = read(&interface(name), Direction::Sent);
         [v4, v6].map(|hook| hook.map(|hook| hook.to_string()))
     }
 
@@ -258,7 +292,7 @@ mod tests {
             drop(attached);
             assert_eq!(hooks(NEAR), [None, None]);
             let gone = InterfaceRef { index: 7777, name: "gone" };
-            assert!(matches!(read(&gone).v4, Some(EgressHook::Unreadable(_))));
+            assert!(matches!(read(&gone, Direction::Sent).v4, Some(HostHook::Unreadable(_))));
             if lacks_nft() {
                 return;
             }
@@ -277,13 +311,17 @@ mod tests {
             }
             nft("add table ip own");
             nft("add chain ip own out { type filter hook output priority 0; }");
-            let mut reader = EgressHookReader::default();
-            assert_eq!(reader.read(&interface(NEAR)), EgressHooks::default());
+            let mut reader = HookReader::default();
+            assert_eq!(reader.read(&interface(NEAR), Direction::Sent), HostHooks::default());
             thread::scope(|scope| {
                 scope.spawn(|| {
                     without_rights();
-                    assert_eq!(reader.read(&interface(NEAR)), EgressHooks::default());
-                    let other = reader.read(&interface(FAR)).v6.unwrap().to_string();
+                    assert_eq!(
+                        reader.read(&interface(NEAR), Direction::Sent),
+                        HostHooks::default()
+                    );
+                    let other =
+                        reader.read(&interface(FAR), Direction::Sent).v6.unwrap().to_string();
                     assert!(other.ends_with(": CAP_NET_ADMIN is missing"), "{other}");
                 });
             });
@@ -292,13 +330,14 @@ mod tests {
                 scope.spawn(|| {
                     without_rights();
                     for _ in 0..2 {
-                        let hook = reader.read(&interface(NEAR)).v4.unwrap().to_string();
+                        let hook =
+                            reader.read(&interface(NEAR), Direction::Sent).v4.unwrap().to_string();
                         assert!(hook.contains("it has changed since the rights"), "{hook}");
                     }
                 });
             });
-            let known = reader.read(&interface(NEAR)).v4;
-            assert_eq!(known, Some(EgressHook::Chain("own out".to_owned())));
+            let known = reader.read(&interface(NEAR), Direction::Sent).v4;
+            assert_eq!(known, Some(HostHook::Chain("own out".to_owned())));
         });
     }
 }

@@ -10,6 +10,7 @@ use super::survey::XdpSurvey;
 use crate::sockets::InterfaceRef;
 use crate::sockets::netlink::link::Link;
 use crate::sockets::netlink::links;
+use crate::sockets::netlink::netfilter::Direction;
 use crate::sockets::socket::descriptors_used_up;
 use crate::sys::xdp_socket::{self, XdpDescriptors, XdpShape};
 
@@ -33,7 +34,7 @@ pub fn open(
     queue: u32,
 ) -> Result<(XdpDescriptors, XdpShape), XdpObstacle> {
     let link = find(interface)?;
-    let hooks = hooks::read(interface);
+    let hooks = hooks::read(interface, Direction::Sent);
     let survey = XdpSurvey::open().map_err(|error| XdpObstacle::Refused(error.to_string()))?;
     for is_v4 in [true, false] {
         if let Some(obstacle) = survey.obstacle(&link, queue, is_v4, &hooks) {

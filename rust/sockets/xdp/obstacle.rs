@@ -1,6 +1,6 @@
 //! The reasons for which an output's copies leave through its socket and not through an XDP link.
 
-use super::hooks::EgressHook;
+use super::hooks::HostHook;
 
 /// Why copies cannot leave through an XDP link: a sentence for the user, about the output's
 /// interface.
@@ -39,9 +39,18 @@ pub enum XdpObstacle {
     /// A filter of tc.
     #[error("a filter (tc) inspects what {0} sends")]
     Filter(String),
+    /// The same for what an interface receives.
+    #[error("a filter (tc) inspects what {0} receives")]
+    Filtered(String),
+    /// The interface is promiscuous.
+    #[error(
+        "{0} is promiscuous: a capture, a virtual machine or the like on this host receives all \
+         of its frames"
+    )]
+    Capture(String),
     /// A firewall or the like.
     #[error(transparent)]
-    Hook(#[from] EgressHook),
+    Hook(#[from] HostHook),
     /// A multicast routing daemon.
     #[error("a multicast routing daemon of this host receives what it sends")]
     MulticastRouting,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 
-use super::hooks::EgressHooks;
+use super::hooks::HostHooks;
 use super::obstacle::XdpObstacle;
 use crate::error::Result;
 use crate::sockets::interfaces::Devices;
@@ -58,7 +58,7 @@ impl XdpSurvey {
         link: &Link,
         queue: u32,
         is_v4: bool,
-        hooks: &EgressHooks,
+        hooks: &HostHooks,
     ) -> Option<XdpObstacle> {
         let name = || link.name.clone();
         if link.mac.is_none() {
@@ -74,6 +74,30 @@ impl XdpSurvey {
         let found = self.traffic_obstacle(link, is_v4);
         let failed = |error: io::Error| Some(XdpObstacle::Refused(format!("rtnetlink: {error}")));
         found.unwrap_or_else(failed).or_else(|| hooks.of(is_v4).cloned().map(XdpObstacle::Hook))
+    }
+
+    /// What looks at the datagrams of one IP version that arrive at an interface, and would miss
+    /// those that an XDP program takes. `hooks` are those for received datagrams.
+    #[must_use]
+    pub fn input_obstacle(
+        &self,
+        link: &Link,
+        is_v4: bool,
+        hooks: &HostHooks,
+    ) -> Option<XdpObstacle> {
+        let found = self
+            .input_traffic_obstacle(link)
+            .unwrap_or_else(|error| Some(XdpObstacle::Refused(format!("rtnetlink: {error}"))));
+        found.or_else(|| hooks.of(is_v4).cloned().map(XdpObstacle::Hook))
+    }
+
+    fn input_traffic_obstacle(&self, link: &Link) -> io::Result<Option<XdpObstacle>> {
+        if self.traffic.link_users(link.index)?.promiscuity > 0 {
+            return Ok(Some(XdpObstacle::Capture(link.name.clone())));
+        }
+        let disciplines = self.traffic.disciplines(link.index)?;
+        let is_filtered = self.traffic.has_ingress_filter(link.index, &disciplines)?;
+        Ok(is_filtered.then(|| XdpObstacle::Filtered(link.name.clone())))
     }
 
     /// The number of queues in use. The kernel takes a frame for one that is not in use without
@@ -112,13 +136,13 @@ mod tests {
     use super::*;
     use crate::sockets::netlink::links;
     use crate::sockets::testnet::{NEAR, in_namespace, ip, tc, with_cable};
-    use crate::sockets::xdp::hooks::EgressHook;
+    use crate::sockets::xdp::hooks::HostHook;
 
     fn obstacle_of(name: &str, queue: u32) -> Option<String> {
         let all = links::list().unwrap();
         let link = all.values().find(|link| link.name == name).unwrap();
         let survey = XdpSurvey::open().unwrap();
-        let found = survey.obstacle(link, queue, true, &EgressHooks::default());
+        let found = survey.obstacle(link, queue, true, &HostHooks::default());
         found.map(|obstacle| obstacle.to_string())
     }
 
@@ -209,9 +233,9 @@ mod tests {
             let all = links::list().unwrap();
             let near = all.values().find(|link| link.name == NEAR).unwrap();
             let survey = XdpSurvey::open().unwrap();
-            let hooks = EgressHooks { v6: Some(EgressHook::Policy), ..EgressHooks::default() };
+            let hooks = HostHooks { v6: Some(HostHook::Policy), ..HostHooks::default() };
             let found = [true, false].map(|is_v4| survey.obstacle(near, 0, is_v4, &hooks));
-            assert_eq!(found, [None, Some(XdpObstacle::Hook(EgressHook::Policy))]);
+            assert_eq!(found, [None, Some(XdpObstacle::Hook(HostHook::Policy))]);
         });
     }
 }
