@@ -89,8 +89,8 @@ impl CounterReading {
 
     /// Return the counters of a rule as `RelayCore.stats` does; zeros if no worker has it.
     ///
-    /// `enabled` and, for each output, `parked` are added to the counters; `trouble` is None.
-    /// `keys` are those of its outputs (`output_keys`).
+    /// `enabled` and, for each output, `parked` are added to the counters; `trouble` and
+    /// `offload_detail` are None. `keys` are those of its outputs (`output_keys`).
     fn rule<'py>(
         &self,
         py: Python<'py>,
@@ -100,7 +100,7 @@ impl CounterReading {
         keys: &[u8],
     ) -> PyResult<Bound<'py, PyDict>> {
         let keys: Vec<u64> = keys.as_chunks().0.iter().copied().map(u64::from_le_bytes).collect();
-        let status = RuleStatus { id, trouble: None, parked };
+        let status = RuleStatus { id, trouble: None, parked, engine_sentence: None };
         rule_dict(py, &self.counters.rule(status, enabled, &keys))
     }
 }

@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::sockets::InterfaceRef;
 use crate::sockets::interfaces;
 use crate::sockets::netlink::links;
+use crate::sockets::netlink::netfilter::Direction;
 use crate::sockets::netlink::stacking::{self, Cards};
 use crate::sockets::xdp::hooks;
 use crate::sockets::xdp::obstacle::XdpObstacle;
@@ -114,7 +115,8 @@ pub(super) fn xdp_obstacle(
         let Some(link) = links.values().find(|link| link.name == interface) else {
             return Ok(Some(XdpObstacle::Removed));
         };
-        let hooks = hooks::read(&InterfaceRef { index: link.index, name: interface });
+        let hooks =
+            hooks::read(&InterfaceRef { index: link.index, name: interface }, Direction::Sent);
         Ok::<_, Error>(XdpSurvey::open()?.obstacle(link, 0, is_v4, &hooks))
     });
     Ok(obstacle?.map(|obstacle| obstacle.to_string()))

@@ -5,6 +5,7 @@ mod counter_pages;
 mod errors;
 mod explain;
 mod interfaces;
+mod offload;
 mod parse;
 mod relay;
 mod sandbox;
@@ -52,6 +53,10 @@ mod _native {
     #[pymodule_export]
     use super::interfaces::{
         PyInterface, PyLayers, list, list_layers, switch_gro_on, udp_gro_forwarding, xdp_obstacle,
+    };
+    #[pymodule_export]
+    use super::offload::{
+        PyXdpDevice, input_obstacle, left_features, restore_features, xdp_device,
     };
     #[pymodule_export]
     use super::parse::{PyDatagram, PyDiscard, parse_captured, parse_frame};

@@ -245,6 +245,7 @@ pub(super) fn rule_dict<'py>(py: Python<'py>, report: &RuleReport) -> PyResult<B
     let offload = if report.offload == RuleWay::Kernel { "kernel" } else { "engine" };
     fields.set_item("offload", offload)?;
     fields.set_item("offload_reason", report.offload.reason())?;
+    fields.set_item("offload_detail", report.engine_sentence.as_deref())?;
     fields.set_item("matched", report.matched)?;
     fields.set_item("matched_bytes", report.matched_bytes)?;
     fields.set_item("flows_evicted", report.flows_evicted)?;

@@ -116,6 +116,14 @@ impl State {
         RuleWay::OFF
     }
 
+    /// Why the engine relays a rule and not the kernel, in a sentence, if there is something to say.
+    pub(super) fn engine_sentence(&self, _id: &RuleId) -> Option<String> {
+        #[cfg(feature = "offload")]
+        return self.kernel.engine_sentence(_id);
+        #[cfg(not(feature = "offload"))]
+        None
+    }
+
     /// Raises the limit of open files if the new rules need it.
     ///
     /// # Errors

@@ -84,6 +84,7 @@ fn differences(
         id: id.clone(),
         trouble: None,
         parked: vec![None; entry.parked.len()],
+        engine_sentence: None,
     }));
     differences
 }
@@ -101,6 +102,7 @@ mod tests {
                 reason: reason.to_owned(),
             }),
             parked: vec![trouble.map(str::to_owned)],
+            engine_sentence: None,
         };
         rules.iter().map(|(id, trouble)| ((*id).to_owned(), entry(id, *trouble))).collect()
     }

@@ -236,6 +236,10 @@ def _show_rules(listed: RuleList, without: str) -> None:
             for rule in listed
         ),
     )
+    for rule in listed:
+        if rule.offload_detail is not None:
+            name = rule.name or rule.id
+            print(printable(f"{name} is not relayed by the kernel: {rule.offload_detail}"))
 
 
 def _ways(rule: RuleInfo) -> str:

@@ -101,6 +101,8 @@ class RuleInfo(JsonObject):
     """Who relays it now."""
     offload_reason: str | None = None
     """Why not the kernel, in a word; None if it does."""
+    offload_detail: str | None = None
+    """The same in a sentence, for people; None if there is nothing to say."""
     object: Mapping[str, Any] | None = field(
         default=None, hash=False, metadata={"exclude_if": _is_none}
     )

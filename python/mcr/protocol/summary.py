@@ -30,6 +30,8 @@ def report(stats: Stats, seconds: float | None = None) -> str:
         lines.append(
             f"  {rule.state}; matched {rule.matched} ({bytes_text(rule.matched_bytes)}){by}"
         )
+        if rule.offload_detail is not None:
+            lines.append(f"  not relayed by the kernel: {rule.offload_detail}")
         for output in rule.outputs:
             losses = _reasons({**output.dropped, "pending": output.pending})
             refused = f", refused {output.refused}" if output.refused else ""

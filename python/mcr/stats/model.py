@@ -135,7 +135,8 @@ class RuleStats(JsonObject):
     `rate_1s` and `rate_10s` are the rates of `matched` and of what all outputs dropped, as those of
     an interface. `flows_evicted` counts the flows of it that gave way to others where flows are
     counted. `offload` is who relays it now, the engine or the kernel, `offload_reason` a word for
-    why that is not the kernel, or None.
+    why that is not the kernel, or None, and `offload_detail` the same in a sentence, for people,
+    if there is something to say.
     """
 
     id: str
@@ -152,6 +153,7 @@ class RuleStats(JsonObject):
     rate_10s: Rate | None = field(default=None, compare=False)
     offload: Relayer = "engine"
     offload_reason: str | None = None
+    offload_detail: str | None = None
 
     @property
     def lost(self) -> int:

@@ -206,6 +206,7 @@ def _without_outputs(
         **_rates(counts),
         offload=counts["offload"],
         offload_reason=counts["offload_reason"],
+        offload_detail=counts["offload_detail"],
     )
 
 

@@ -63,6 +63,8 @@ pub struct RuleReport {
     pub trouble: Option<InputTrouble>,
     /// Who relays it.
     pub offload: RuleWay,
+    /// Why the engine does, in a sentence; `None` if there is nothing to say.
+    pub engine_sentence: Option<String>,
     /// Matched datagrams.
     pub matched: u64,
     /// Bytes of their payloads.
@@ -171,7 +173,9 @@ pub(in crate::relay) fn read(
         let kernel = KernelRuleCounts::from_words(&state.slots.kernel(live.slot));
         let report = RuleReport::new(&counted, &group, outputs, now_ms).with(&kernel, now_ms);
         let report = report.with_rates(SlotOwner::rule(&id), &windows);
-        RuleReport { id, enabled, trouble, offload: state.rule_way(&live.id), ..report }
+        let (offload, engine_sentence) =
+            (state.rule_way(&live.id), state.engine_sentence(&live.id));
+        RuleReport { id, enabled, trouble, offload, engine_sentence, ..report }
     });
     Report { interfaces, rules: rules.collect() }
 }
@@ -221,6 +225,7 @@ impl RuleReport {
             enabled: true,
             trouble: None,
             offload: RuleWay::OFF,
+            engine_sentence: None,
             matched: counted[rule::MATCHED],
             matched_bytes: counted[rule::MATCHED_BYTES],
             rates: [None; 2],

@@ -19,6 +19,9 @@ pub struct RuleStatus {
     pub trouble: Option<InputTrouble>,
     /// For each output, in their order: why it cannot send, in a sentence; `None` if it can.
     pub parked: Vec<Option<String>>,
+    /// Why the engine relays it and not the kernel, in a sentence; `None` if there is nothing to
+    /// say.
+    pub engine_sentence: Option<String>,
 }
 
 /// A change of an interface.
@@ -46,7 +49,8 @@ impl Relay {
         self.shared.version.load(Ordering::Acquire)
     }
 
-    /// The status of the rules that cannot receive, or have an output that cannot send.
+    /// The status of the rules that cannot receive, have an output that cannot send, or are not
+    /// relayed in the kernel although they may be.
     #[must_use]
     pub fn rules_in_trouble(&self) -> Vec<RuleStatus> {
         let links = self.shared.links.watch().latest();
@@ -54,8 +58,12 @@ impl Relay {
         let statuses = state.rules.values().filter_map(|rule| {
             let trouble = rule.trouble(&links, state.ingress());
             let parked: Vec<_> = rule.outputs.iter().map(|output| output.trouble()).collect();
-            let is_ok = trouble.is_none() && parked.iter().all(Option::is_none);
-            (!is_ok).then(|| RuleStatus { id: rule.id.to_string(), trouble, parked })
+            let engine_sentence = state.engine_sentence(&rule.id);
+            let is_ok = trouble.is_none()
+                && parked.iter().all(Option::is_none)
+                && engine_sentence.is_none();
+            let id = rule.id.to_string();
+            (!is_ok).then_some(RuleStatus { id, trouble, parked, engine_sentence })
         });
         statuses.collect()
     }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::candidates::{self, Candidate, Decisions};
 use super::drivers::Drivers;
 use super::input_hooks::InputHooks;
+use super::input_users::InputUsers;
 use super::mode::OffloadMode;
 use super::reason::EngineReason;
 use super::totals::{LostCopies, RuleTotals};
@@ -15,10 +16,12 @@ use crate::offload::{
     Fan, KernelOpener, KernelRule, KernelTable, LocalOpener, Mode, Put, Retired, RuleCounters,
     Volume,
 };
+use crate::relay::inputs::Inputs;
 use crate::relay::live::{NetworkContext, RuleId};
 use crate::relay::{Settings, Share};
 use crate::sockets::InterfaceRef;
 use crate::sockets::netlink::devices::DeviceSocket;
+use crate::sockets::netlink::group_users::GroupUserList;
 
 /// After a refusal the programs are loaded again at the earliest after this time.
 const LOAD_PAUSE: Duration = Duration::from_secs(8);
@@ -32,6 +35,7 @@ pub(in crate::relay) struct KernelRelay {
     share: Share,
     pub(super) opener: Box<dyn KernelOpener>,
     devices: Option<DeviceSocket>,
+    members: GroupUserList,
     pub(super) table: Option<KernelTable>,
     load_refusal: Option<(EngineReason, Instant)>,
     /// Whether the relay has started.
@@ -108,6 +112,7 @@ impl KernelRelay {
             share: settings.share,
             opener: Box::new(LocalOpener::default()),
             devices: is_wanted.then(DeviceSocket::open).transpose()?,
+            members: if is_wanted { GroupUserList::open() } else { GroupUserList::default() },
             table: None,
             load_refusal: None,
             is_on: false,
@@ -157,19 +162,34 @@ impl KernelRelay {
         }
     }
 
+    /// Why the engine relays a rule, in a sentence, if the state of the rule does not tell.
+    pub(in crate::relay) fn engine_sentence(&self, id: &RuleId) -> Option<String> {
+        if !self.is_wanted() {
+            return None;
+        }
+        let known =
+            self.placed.get(id).map(|placed| placed.is_gated.then_some(&EngineReason::Pause));
+        match known.unwrap_or_else(|| self.reasons.get(id)) {
+            None | Some(EngineReason::Disabled | EngineReason::Waiting) => None,
+            Some(reason) => Some(reason.to_string()),
+        }
+    }
+
     /// Decides who is to relay each rule, and attaches the programs to the inputs of those that the
     /// kernel can relay.
     pub(in crate::relay) fn decide(
         &mut self,
         rules: &[Candidate<'_>],
         context: &NetworkContext<'_>,
+        inputs: &Inputs,
     ) -> Decisions {
         let Some(devices) = &self.devices else { return Decisions::new() };
         if self.share.of > 1 {
             let all = rules.iter().map(|it| (it.rule.id.clone(), Err(EngineReason::Processes)));
             return all.collect();
         }
-        let mut decisions = candidates::decide(rules, context, &Drivers::new(devices));
+        let users = InputUsers::new(&self.members, inputs);
+        let mut decisions = candidates::decide(rules, context, (&Drivers::new(devices), &users));
         for decision in decisions.values_mut() {
             let Ok(rule) = decision else { continue };
             let index = rule.endpoint.ifindex;

@@ -51,17 +51,19 @@ pub(in crate::worker) enum WorkerEvent<'a> {
     Engine { error: &'a str },
 }
 
-/// Why a rule cannot receive or send now; without reasons if it can.
+/// Why a rule cannot receive or send now, and why the engine relays it; without reasons if it can
+/// and there is nothing to say.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub(in crate::worker) struct RuleStatusEntry {
     pub(in crate::worker) id: String,
     pub(in crate::worker) trouble: Option<InputTrouble>,
     pub(in crate::worker) parked: Vec<Option<String>>,
+    pub(in crate::worker) engine_sentence: Option<String>,
 }
 
 impl From<RuleStatus> for RuleStatusEntry {
-    fn from(RuleStatus { id, trouble, parked }: RuleStatus) -> Self {
-        Self { id, trouble, parked }
+    fn from(RuleStatus { id, trouble, parked, engine_sentence }: RuleStatus) -> Self {
+        Self { id, trouble, parked, engine_sentence }
     }
 }
 

@@ -135,7 +135,7 @@ impl WorkerCounters {
     /// workers, or zeros if none of them counts for the rule.
     #[must_use]
     pub fn rule(&self, status: RuleStatus, enabled: bool, keys: &[u64]) -> RuleReport {
-        let RuleStatus { id, trouble, parked } = status;
+        let RuleStatus { id, trouble, parked, engine_sentence } = status;
         let (owner, now_ms) = (SlotOwner::rule(&id), now_ms());
         let outputs = keys.iter().zip(parked).map(|(key, parked)| {
             let owner = SlotOwner::output(*key);
@@ -153,7 +153,7 @@ impl WorkerCounters {
         let offload = RuleWay::of_workers(ways).unwrap_or(RuleWay::OFF);
         let report = kernel.iter().fold(report, |report, kernel| report.with(kernel, now_ms));
         let report = report.with_rates(owner, &self.windows);
-        RuleReport { id, enabled, trouble, offload, ..report }
+        RuleReport { id, enabled, trouble, offload, engine_sentence, ..report }
     }
 
     fn kernel(&self, owner: SlotOwner) -> impl Iterator<Item = &KernelWords> {

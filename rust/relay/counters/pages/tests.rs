@@ -65,7 +65,12 @@ impl FakeWorker {
 }
 
 fn status(outputs: usize) -> RuleStatus {
-    RuleStatus { id: "a".to_owned(), trouble: None, parked: vec![None; outputs] }
+    RuleStatus {
+        id: "a".to_owned(),
+        trouble: None,
+        parked: vec![None; outputs],
+        engine_sentence: None,
+    }
 }
 
 #[test]

@@ -336,7 +336,7 @@ class Methods:
         def infos() -> Iterator[RuleInfo]:
             for rule_id in draft.added:
                 record = draft.rules[rule_id]
-                info = new_info(record, *troubles[rule_id])
+                info = new_info(record, troubles[rule_id])
                 # Only a worker could tell the state that the rule would have.
                 yield replace(info, state=_NOT_ADDED, state_code=None) if dry_run else info
 

@@ -1,6 +1,6 @@
 """The information about a rule in answers, from the records and counters of control."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import zip_longest
 from typing import Any
 
@@ -8,9 +8,9 @@ from ....protocol.results import RuleInfo, RuleOutputInfo
 from ....rules import Rule
 from ....rules.objects import text_or_object
 from ....stats import RuleFacts, RuleStats
-from ....stats.rule_state import InputTrouble
 from ..rules.draft import RuleRecord, RuleSetAside
 from ..workers.counter_reader import new_rule_state
+from ..workers.status import Trouble
 
 
 def info_aside(aside: RuleSetAside) -> RuleInfo:
@@ -31,17 +31,15 @@ def info_aside(aside: RuleSetAside) -> RuleInfo:
     )
 
 
-def new_info(
-    record: RuleRecord, trouble: InputTrouble | None, parked: Sequence[str | None]
-) -> RuleInfo:
+def new_info(record: RuleRecord, troubles: Trouble) -> RuleInfo:
     """A rule that has counted nothing yet."""
     written = record.rule.outputs
     texts = [(str(written[each.number - 1]), each.ttl) for each in record.resolved.outputs]
     outputs = (
         RuleOutputInfo(output, ttl, parked=reason)
-        for (output, ttl), reason in zip_longest(texts, parked[: len(texts)])
+        for (output, ttl), reason in zip_longest(texts, troubles.parked[: len(texts)])
     )
-    return _rule_info(record, new_rule_state(record, trouble, parked), outputs)
+    return _rule_info(record, new_rule_state(record, troubles), outputs)
 
 
 def info_of(record: RuleRecord, stats: RuleStats) -> RuleInfo:
@@ -74,6 +72,7 @@ def _rule_info(record: RuleRecord, stats: RuleStats, outputs: Iterable[RuleOutpu
         facts=stats.facts,
         offload=stats.offload,
         offload_reason=stats.offload_reason,
+        offload_detail=stats.offload_detail,
         object=_object(record.rule),
     )
 

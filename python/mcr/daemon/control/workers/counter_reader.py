@@ -6,7 +6,7 @@ outage. The native core reads the pages, whether their workers run, hang or are 
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -148,18 +148,18 @@ class CounterReader:
             record = all_rules.get(rule_id)
             if record is None or not counters.has_rule(rule_id):
                 return None
-            trouble, parked = self._troubles(rule_id)
-            counts = _counts(counters, record, trouble, parked)
+            counts = _counts(counters, record, self._troubles(rule_id))
             return RuleCounts(record.rule, record.resolved, counts)
 
         preceding = PrecedingRules(self._book.before, rule_counts)
         for rule_id, record in rules.items():
-            trouble, parked = self._troubles(rule_id)
+            troubles = self._troubles(rule_id)
             if counters.has_rule(rule_id):
-                counts = _counts(counters, record, trouble, parked)
+                counts = _counts(counters, record, troubles)
                 yield rule_stats(record.rule, record.resolved, counts, preceding)
             else:
-                yield new_rule_stats(record, trouble or self._pool.refusal_of(rule_id), parked)
+                refusal = troubles.trouble or self._pool.refusal_of(rule_id)
+                yield new_rule_stats(record, troubles._replace(trouble=refusal))
 
     def _encode(self, reading: Reading, rules: Mapping[str, RuleRecord], revision: int) -> Encoded:
         return Encoded(encode_in_pieces(self._daemon_stats(reading, rules, revision), "rules"))
@@ -239,37 +239,34 @@ def totals_of(interfaces: Iterable[InterfaceStats], rules: Iterable[RuleStats]) 
     )
 
 
-def new_rule_stats(
-    record: RuleRecord, trouble: InputTrouble | None, parked: Sequence[str | None]
-) -> RuleStats:
+def new_rule_stats(record: RuleRecord, troubles: Trouble) -> RuleStats:
     """The statistics of a rule that no worker has counted yet, with its troubles."""
-    counts = _counts(_EMPTY, record, _new_trouble(record, trouble), parked)
-    return rule_stats(record.rule, record.resolved, counts)
+    return rule_stats(
+        record.rule, record.resolved, _counts(_EMPTY, record, _known(record, troubles))
+    )
 
 
-def new_rule_state(
-    record: RuleRecord, trouble: InputTrouble | None, parked: Sequence[str | None]
-) -> RuleStats:
+def new_rule_state(record: RuleRecord, troubles: Trouble) -> RuleStats:
     """The same without the outputs."""
+    trouble, parked, engine = _known(record, troubles)
     counts = _EMPTY.rule(record.rule.id, record.enabled, [], b"")
-    counts["trouble"] = _new_trouble(record, trouble)
+    counts |= {"trouble": trouble, "offload_detail": engine}
     return report.new_rule_stats(record.rule, record.resolved, counts, parked)
 
 
-def _new_trouble(record: RuleRecord, trouble: InputTrouble | None) -> InputTrouble | None:
+def _known(record: RuleRecord, troubles: Trouble) -> Trouble:
+    """The troubles, before a worker has reported a missing interface too."""
     source = record.resolved.input
-    if trouble is None and source.interface and not source.ifindex:  # no worker has reported it yet
-        return InputTrouble("unresolved", f"there is no interface {source.interface}")
-    return trouble
+    if troubles.trouble is not None or not source.interface or source.ifindex:
+        return troubles
+    missing = InputTrouble("unresolved", f"there is no interface {source.interface}")
+    return troubles._replace(trouble=missing)
 
 
-def _counts(
-    counters: CounterReading,
-    record: RuleRecord,
-    trouble: InputTrouble | None,
-    parked: Sequence[str | None],
-) -> dict[str, Any]:
+def _counts(counters: CounterReading, record: RuleRecord, troubles: Trouble) -> dict[str, Any]:
     """The counters and troubles of a rule; zeros if no worker has counted it."""
     outputs = len(record.resolved.outputs)
+    trouble, parked, engine = troubles
     padded = [*parked[:outputs], *[None] * (outputs - len(parked))]
-    return counters.rule(record.rule.id, record.enabled, padded, record.keys) | {"trouble": trouble}
+    known = {"trouble": trouble, "offload_detail": engine}
+    return counters.rule(record.rule.id, record.enabled, padded, record.keys) | known

@@ -5,7 +5,7 @@ no input or output.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
@@ -37,11 +37,15 @@ class InputTroubleMessage(TypedDict):
 
 
 class RuleTrouble(TypedDict):
-    """The current troubles of a rule: why its input waits, and why each output is parked."""
+    """The current troubles of a rule: why its input waits, and why each output is parked.
+
+    `engine_sentence` is why the engine relays it and not the kernel, if there is something to say.
+    """
 
     id: Text
     trouble: InputTroubleMessage | None
     parked: list[Text | None]
+    engine_sentence: NotRequired[Text | None]
 
 
 class WorkerHello(TypedDict):

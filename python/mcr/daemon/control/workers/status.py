@@ -7,6 +7,7 @@ passes workers' log lines on to the log.
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from ....stats.rule_state import InputTrouble
 from .. import limits
@@ -35,8 +36,17 @@ _LEVELS = {
 _FACILITIES = {"worker": "workers", "interface": "interfaces", "socket": "workers"}
 _DEFERRED_REPORTS = 4 * limits.REQUEST_RULES
 """The most deferred reports; only a faulty worker sends more during a change."""
-Trouble = tuple[InputTrouble | None, tuple[str | None, ...]]
-"""Why a rule's input waits, and why each of its outputs is parked; None where it works."""
+
+
+class Trouble(NamedTuple):
+    """Why a rule does not work, or not as it could."""
+
+    trouble: InputTrouble | None = None
+    """Why its input waits."""
+    parked: tuple[str | None, ...] = ()
+    """For each output, why it is parked; None where it works."""
+    engine: str | None = None
+    """Why the engine relays it and not the kernel, if that is worth a sentence."""
 
 
 class RuleStatusTracker:
@@ -54,15 +64,15 @@ class RuleStatusTracker:
 
     def get(self, rule_id: str) -> Trouble:
         """The troubles of a rule in any worker; of several reasons, one counts. Thread-safe."""
-        trouble: InputTrouble | None = None
-        parked: tuple[str | None, ...] = ()
+        trouble, parked, engine = Trouble()
         for known in list(self._troubles.values()):
-            worker_trouble, worker_parked = known.get(rule_id, (None, ()))
+            worker_trouble, worker_parked, worker_engine = known.get(rule_id, Trouble())
             trouble = trouble or worker_trouble
+            engine = engine or worker_engine
             longest = max(len(parked), len(worker_parked))
             padded = [(*each, *(None,) * (longest - len(each))) for each in (parked, worker_parked)]
             parked = tuple(one or other for one, other in zip(*padded, strict=True))
-        return trouble, parked
+        return Trouble(trouble, parked, engine)
 
     def update(self, number: int, message: WorkerMessage, rules: Mapping[str, RuleRecord]) -> None:
         """Handle an event of a worker.
@@ -129,24 +139,26 @@ class RuleStatusTracker:
         before = self.get(rule_id)
         parked = tuple(report["parked"][: len(record.resolved.outputs)])
         known = self._troubles.setdefault(number, {})
-        trouble = report["trouble"]
-        if trouble is None and not any(parked):
+        trouble, engine = report["trouble"], report.get("engine_sentence")
+        if trouble is None and engine is None and not any(parked):
             known.pop(rule_id, None)
         else:
-            known[rule_id] = (trouble and InputTrouble(**trouble), parked)
+            known[rule_id] = Trouble(trouble and InputTrouble(**trouble), parked, engine)
         self._publish_changes(record, before, self.get(rule_id))
 
     def _publish_changes(self, record: RuleRecord, before: Trouble, after: Trouble) -> None:
         name, rule_id = record.rule.name, record.rule.id
         label = name or rule_id
-        if (before[0] is None) != (after[0] is None):
-            waits = after[0] is not None
+        if (before.trouble is None) != (after.trouble is None):
+            waits = after.trouble is not None
             event = "waiting" if waits else "resumed"
-            text = f"rule {label} waits: {after[0]}" if waits else f"rule {label} receives again"
+            text = (
+                f"rule {label} waits: {after.trouble}" if waits else f"rule {label} receives again"
+            )
             self._events.publish("rule", event, text, id=rule_id, name=name)
         for index, resolved in enumerate(record.resolved.outputs):
-            reason_before = before[1][index] if index < len(before[1]) else None
-            reason = after[1][index] if index < len(after[1]) else None
+            reason_before = before.parked[index] if index < len(before.parked) else None
+            reason = after.parked[index] if index < len(after.parked) else None
             if (reason_before is None) == (reason is None):
                 continue
             number = resolved.number
