@@ -19,19 +19,24 @@ __all__ = [
     "RelayCore",
     "RuleExplainer",
     "SenderCore",
+    "XdpDevice",
     "confine_control",
     "drop_privileges",
+    "input_obstacle",
     "interfaces",
     "layers",
+    "left_features",
     "make_page",
     "output_keys",
     "parse_captured",
     "parse_frame",
+    "restore_features",
     "run_worker",
     "shrink_supervisor",
     "switch_gro_on",
     "try_io_uring",
     "udp_gro_forwarding",
+    "xdp_device",
     "xdp_obstacle",
 ]
 
@@ -121,6 +126,62 @@ def interfaces() -> list[Interface]:
 
     Raises InterfaceError if the kernel does not list them.
     """
+
+@final
+class XdpDevice:
+    """What an interface and its driver can do with XDP."""
+
+    @property
+    def runs(self) -> bool | None:
+        """Whether the driver runs XDP programs itself; None if the kernel does not say."""
+
+    @property
+    def sends(self) -> bool:
+        """Whether the driver sends frames of XDP programs."""
+
+    @property
+    def program(self) -> int | None:
+        """The number of the XDP program that is attached; None without one."""
+
+    @property
+    def merging(self) -> list[str]:
+        """The features (ethtool) that are on and merge frames before XDP programs get them."""
+
+    @property
+    def veth(self) -> bool:
+        """Whether it is a veth."""
+
+    @property
+    def peer(self) -> str | None:
+        """The name of the other end of a veth; None if that is in another network namespace."""
+
+    @property
+    def receiver_above(self) -> str | None:
+        """The interface above it that gets its untagged frames; None without one."""
+
+def xdp_device(interface: str) -> XdpDevice | None:
+    """Return what an interface of the calling thread's network namespace can do with XDP.
+
+    None if it does not exist. Raises InterfaceError if the kernel does not answer.
+    """
+
+def input_obstacle(interface: str, is_v4: bool, to_sockets: bool) -> tuple[str, str] | None:
+    """Return what else inspects the datagrams of one IP version that arrive at an interface.
+
+    A word (`capture`, `filter`, `firewall` or `refused`) and a sentence; None if nothing does. It
+    would miss those that the kernel relays. `to_sockets`:
+    whether they are received through UDP sockets, behind the firewall.
+    """
+
+def restore_features() -> list[tuple[str, str]]:
+    """Switch on the features of interfaces that a process of mcr left off.
+
+    Of the calling thread's network namespace: a process that was killed, or had no rights any more.
+    Returns pairs of interface and feature. Raises McrError if no descriptor is left.
+    """
+
+def left_features() -> list[tuple[str, str]]:
+    """Return what `restore_features` would switch on."""
 
 def switch_gro_on(interface: str) -> None:
     """Switch generic receive offload of an interface on.

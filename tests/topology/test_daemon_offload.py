@@ -54,6 +54,16 @@ def is_attached(lab: Lab, interface: str = "in0") -> bool:
     return "xdp" in lab.relay.ip("link", "show", "dev", interface)
 
 
+def settings(lab: Lab) -> list[bool]:
+    """What attaching may change: of the inputs, of their other ends, and of outputs' ones."""
+    places = [(lab.relay, "in0"), (lab.source, "s0"), (lab.relay, "out0"), (lab.receiver, "d0")]
+    found = []
+    for namespace, interface in places:
+        with namespace:
+            found += [is_on(interface, feature) for feature in FEATURES]
+    return found
+
+
 def frames_taken(lab: Lab) -> int:
     """The UDP datagrams that the network stack of the relay's host has received."""
     lines = [line.split() for line in lab.relay.proc_net("snmp").splitlines()]
@@ -202,6 +212,12 @@ def test_a_rule_that_the_kernel_cannot_relay(lab: Lab) -> None:
         ways = {rule.name: rule for rule in client.rules()}
         assert (ways["one"].offload, ways["one"].offload_reason) == ("kernel", None)
         assert (ways["host"].offload, ways["host"].offload_reason) == ("engine", "not_group")
+        detail = "the input is no group"
+        wait_until(lambda: client.rules(["host"]).rules[0].offload_detail == detail)
+        command = [MCR, "rule", "list", "--socket", str(daemon.socket)]
+        listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        assert f"host is not relayed by the kernel: {detail}" in listed
+        assert "one is not relayed" not in listed
         sender.send(payloads(50))
         receiver.expect(payloads(50))
         settle_sent(client, 0, 0, 50)
@@ -211,8 +227,7 @@ def test_a_rule_that_the_kernel_cannot_relay(lab: Lab) -> None:
 def test_nothing_stays_attached(lab: Lab, how: signal.Signals) -> None:
     """The end detaches what this daemon has attached, and nothing of another one."""
     other = "239.1.97.9%big:5001 to 239.2.97.9%out0:6009"
-    with lab.relay:
-        before = [is_on("in0", feature) for feature in FEATURES]
+    before = settings(lab)
     with (
         serving(lab.relay, "--offload", "require") as neighbour,
         neighbour.client() as beside,
@@ -235,9 +250,14 @@ def test_nothing_stays_attached(lab: Lab, how: signal.Signals) -> None:
         receiver.expect(payloads(50))
         settle_sent(beside, 50)
     assert not is_attached(lab, "big")
-    if how == signal.SIGTERM:
+    if how == signal.SIGKILL:
+        assert settings(lab) != before
         with lab.relay:
-            assert [is_on("in0", feature) for feature in FEATURES] == before
+            (left,) = (each for each in mcr.diagnose() if each.name == "offload")
+        assert left.fix == "ethtool -K in0 rx-vlan-hw-parse on"
+        with serving(lab.relay) as successor:
+            successor.wait_for("turned rx-vlan-hw-parse of in0 on again")
+    assert settings(lab) == before
 
 
 def test_a_daemon_with_a_program_of_another_one_in_its_way(lab: Lab) -> None:
@@ -284,6 +304,7 @@ def test_several_workers_relay_without_the_kernel(lab: Lab) -> None:
         lab.receive("239.2.97.1", 6001) as receiver,
         lab.sender("239.1.97.1", 5001) as sender,
     ):
+        daemon.wait_for("with --workers 2 the engine relays every rule: offload needs --workers 1")
         client.add_rules([ONE])
         sender.send(payloads(50))
         receiver.expect(payloads(50))

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from tests.support.deadline import wait_until
 
 import mcr
 from mcr.doctor.facts import sysctl
 
 from .checks import PROCESS_S
+from .daemons import serving
 from .lab import Lab
 from .namespaces import Namespace
 from .offloads import is_on
@@ -111,6 +113,62 @@ def test_a_route_for_groups_is_advised_where_sockets_send(lab: Lab) -> None:
         assert wanted not in command(lab, RULE, before=NO_CAPABILITIES).stdout
     finally:
         lab.relay.ip("route", "del", "224.0.0.0/4", "dev", "out0")
+
+
+def offload(namespace: Namespace, rule: str = RULE) -> list[mcr.Finding]:
+    """What keeps the kernel from relaying the rule."""
+    with namespace:
+        findings = mcr.diagnose(rule)
+    return [each for each in findings if each.name == "offload" and each.severity != "ok"]
+
+
+def test_what_keeps_the_kernel_from_relaying(lab: Lab) -> None:
+    """Each thing in its turn, with the command that shows it or helps."""
+    lab.set_offload(on=True)
+    assert offload(lab.relay) == []
+    with lab.relay.promiscuous("in0"):
+        (finding,) = offload(lab.relay)
+        assert "in0 is promiscuous" in finding.text
+        assert finding.fix == "ip -d link show in0"
+    lab.relay.run("nft", "add table netdev looks")
+    try:
+        hook = "{ type filter hook ingress device in0 priority 0; policy drop; }"
+        lab.relay.run("nft", f"add chain netdev looks in {hook}")
+        (finding,) = offload(lab.relay)
+        assert 'chain "looks in"' in finding.text
+        assert finding.fix == "nft list hooks"
+    finally:
+        lab.relay.run("nft", "delete table netdev looks")
+    lab.receiver.offload("d0", gro=False)
+    (finding,) = offload(lab.relay)
+    assert finding.interface == "out0"
+    assert "the other end of the veth has GRO off" in finding.text
+    lab.receiver.offload("d0", gro=True)
+    lab.relay.ip("link", "add", "mv7", "link", "in0", "type", "macvlan", "mode", "bridge")
+    try:
+        lab.relay.set_up("mv7", up=True)
+        (finding,) = offload(lab.relay)
+        assert "mv7 receives for it" in finding.text
+        (finding,) = offload(lab.relay, RULE.replace("in0", "mv7"))
+        assert "its driver runs no XDP programs (native mode)" in finding.text
+    finally:
+        lab.relay.ip("link", "del", "mv7")
+    told = command(lab, RULE, before=("setpriv", "--bounding-set=-bpf"))
+    assert "the kernel cannot relay (--offload): CAP_BPF is missing" in told.stdout
+
+
+def test_who_relays_the_rules_of_a_daemon(lab: Lab) -> None:
+    """With the reason; and an XDP program that is attached is seen."""
+    lab.set_offload(on=True)
+    host = "10.1.0.1%in0:5001,name=host to 239.2.70.2%out0:6001"
+    with serving(lab.relay, "--offload", "auto") as daemon, daemon.client() as client:
+        client.add_rules([f"239.1.70.1%in0:5001,name=one to {RULE.split(' to ')[1]}", host])
+        wait_until(lambda: [rule.offload for rule in client.rules().rules] == ["kernel", "engine"])
+        told = command(lab, "--socket", str(daemon.socket), RULE)
+        assert "ok       offload: the kernel relays one" in told.stdout
+        text = "the engine relays host, not the kernel: the input is no group"
+        assert f"advice   offload: {text}" in told.stdout
+        assert "an XDP program is attached" in told.stdout
 
 
 def test_links_that_are_down_or_unplugged(lab: Lab) -> None:

@@ -3,14 +3,19 @@
 import json
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
 
+from ..client import Client
 from ..doctor import Finding, diagnose, repair
 from ..errors import McrError
 from ..rules import parse_rules
 from ..rules.grammar import join_arguments
+from .options import SocketOption
+
+_DAEMON_S = 2.0  # a daemon that hangs is no reason to wait
 
 
 def doctor(
@@ -28,11 +33,13 @@ def doctor(
     fix: Annotated[
         bool, typer.Option("--fix", help="Turn GRO on where that is advised; fix nothing else.")
     ] = False,
+    socket: SocketOption = None,
 ) -> int:
     """Find what keeps this host from relaying, with the fix for it.
 
     Checks rights, the kernel, limits, interfaces and memberships, and changes nothing without
-    --fix. The exit code is 1 if there is a problem or a fix failed.
+    --fix. Asks the daemon, if one runs, which of its rules the kernel relays. The exit code is 1 if
+    there is a problem or a fix failed.
     """
     parsed = parse_rules(join_arguments(rules) if rules else ())
     findings = diagnose(*parsed, interfaces=interface or ())
@@ -41,11 +48,31 @@ def doctor(
     if fix:
         done, failed = _repair(findings)
         findings = diagnose(*parsed, interfaces=interface or ())
+    findings += tuple(_of_daemon(socket))
     if as_json:
         print(json.dumps({"findings": [each.as_dict() for each in findings], "fixed": done}))
     else:
         _print(findings, done)
     return int(failed or any(finding.severity == "problem" for finding in findings))
+
+
+def _of_daemon(socket: str | None) -> Iterator[Finding]:
+    """Yield a finding for each rule of the daemon, if offload may be used there."""
+    try:
+        with Client(socket, timeout_s=_DAEMON_S) as client:
+            rules = client.rules().rules
+    except (McrError, OSError):
+        if socket is not None:
+            raise
+        return  # none runs here
+    for rule in rules:
+        if rule.offload == "kernel":
+            yield Finding("offload", "ok", f"the kernel relays {rule.name or rule.id}")
+        elif rule.offload_detail is not None:
+            text = (
+                f"the engine relays {rule.name or rule.id}, not the kernel: {rule.offload_detail}"
+            )
+            yield Finding("offload", "advice", text)
 
 
 def _repair(findings: tuple[Finding, ...]) -> tuple[list[str], bool]:

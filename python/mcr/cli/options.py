@@ -34,9 +34,9 @@ EgressOption = Annotated[
 OffloadOption = Annotated[
     Offload,
     typer.Option(
-        help="Whether the kernel relays (XDP), which hides the datagrams from other programs on"
-        " this host: auto those rules that it can, require all of them; off none. Needs CAP_BPF,"
-        " CAP_PERFMON and CAP_NET_ADMIN, and one worker process."
+        help="Whether the kernel relays (XDP), past this host's network stack: auto those rules"
+        " that it can, require all of them; off none. Needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN,"
+        " and of a daemon --workers 1: with more the engine relays every rule."
     ),
 ]
 HostsOption = Annotated[

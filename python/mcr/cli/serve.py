@@ -197,8 +197,12 @@ def _permitted(requested: Offload) -> Offload:
 
 def _check_workers(offload: Offload, workers: int) -> None:
     """Several workers share the datagrams of an input by flow, which the kernel cannot follow."""
-    if offload == "require" and workers > 1:
+    if offload == "off" or workers == 1:
+        return
+    if offload == "require":
         raise ValueError("require needs --workers 1; the kernel relays without a worker's core")
+    text = f"with --workers {workers} the engine relays every rule: offload needs --workers 1"
+    print(f"warning: {text}", file=sys.stderr, flush=True)
 
 
 def _places(cpus: str | None, workers: int) -> tuple[int, ...]:

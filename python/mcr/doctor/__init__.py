@@ -23,6 +23,7 @@ from .checks import (
 )
 from .facts import Device, Facts, read_facts
 from .finding import Finding, Severity
+from .offload import check_offload
 from .xdp import check_group_routes, check_xdp
 
 __all__ = ["Device", "Facts", "Finding", "Severity", "diagnose", "judge", "repair"]
@@ -67,6 +68,8 @@ def judge(facts: Facts, rules: Sequence[Rule], interfaces: Sequence[str] = ()) -
         yield from check_route(facts, output)
     yield from check_xdp(facts, outputs)
     yield from check_group_routes(facts, outputs)
+    ways = [output_interface(facts, output) for output in outputs]
+    yield from check_offload(facts, rules, [*filter(None, ways)])
 
 
 def repair(finding: Finding) -> str | None:

@@ -21,6 +21,7 @@ from ..errors import McrError
 from ..rules import Rule
 from ..rules.fields import Address, Network, first_of
 from .group_routes import read_group_routes
+from .offload_facts import OffloadFacts, read_offload_facts
 
 RECEIVE_BUFFER_BYTES = 16 * 2**20
 """The receive buffer that an input requests (rust/sockets/packet/mod.rs)."""
@@ -122,6 +123,8 @@ class Facts:
     """The routes of the main table for IPv4 groups only, by interface; None if unknown."""
     refused_joins: Mapping[tuple[str, Address], str] = field(default_factory=dict)
     """Groups that the kernel refused to join in a test, each with the reason."""
+    offload: OffloadFacts | None = None
+    """Facts about the relay in the kernel."""
 
 
 def read_facts(rules: Iterable[Rule]) -> Facts:
@@ -132,11 +135,13 @@ def read_facts(rules: Iterable[Rule]) -> Facts:
     layers = _native.layers()
     devices = {each.name: _device(each, layers.get(each.name), memberships) for each in found}
     receive, send = _buffers()
+    packet_sockets = _opens(socket.AF_PACKET, socket.SOCK_RAW)
+    ways = {host: _way(host, devices.values()) for host in _hosts(rules)}
     names = (*_SYSCTLS, *SOURCE_LIMITS.values())
     sysctls = {name: value for name in names if (value := sysctl(name)) is not None}
     return Facts(
         devices=devices,
-        packet_sockets=_opens(socket.AF_PACKET, socket.SOCK_RAW),
+        packet_sockets=packet_sockets,
         foreign_sources=_sends_for_others(),
         lowest_port=_lowest_port(),
         io_uring=_io_uring(),
@@ -146,10 +151,11 @@ def read_facts(rules: Iterable[Rule]) -> Facts:
         descriptors=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
         sysctls=sysctls,
         tried_limits=dict(_tried_limits(rules, sysctls)),
-        ways={host: _way(host, devices.values()) for host in _hosts(rules)},
+        ways=ways,
         xdp_obstacles=dict(_xdp_obstacles(rules, devices)),
         group_routes=read_group_routes(),
         refused_joins=dict(_refused_joins(rules, devices)),
+        offload=read_offload_facts(rules, _names(devices), ways, to_sockets=not packet_sockets),
     )
 
 
@@ -344,11 +350,16 @@ def _way(host: Address, devices: Iterable[Device]) -> str | None:
     return None
 
 
+def _names(devices: Mapping[str, Device]) -> dict[str, str]:
+    """The names of interfaces by all of their names."""
+    return {name: each.name for each in devices.values() for name in each.names}
+
+
 def _xdp_obstacles(
     rules: Iterable[Rule], devices: Mapping[str, Device]
 ) -> Iterator[tuple[tuple[str, int], str]]:
     """Check the interfaces of outputs to groups."""
-    called = {name: each.name for each in devices.values() for name in each.names}
+    called = _names(devices)
     used = set()
     for output in (output for rule in rules for output in rule.outputs):
         name, address = called.get(output.interface or ""), output.address

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ... import _native
 from ...choices import Ingress, IngressChoice, Offload
+from ...doctor.offload_facts import missing_rights
 from ...errors import RightsError
 from ..settings import DaemonSettings
 
@@ -19,9 +20,6 @@ NO_PACKET = (
     "CAP_NET_RAW is missing: the ingress is udp, which sees no VLAN tags and receives only joined"
     " groups; for packet run as root, or grant the capability"
 )
-
-# Their numbers in <linux/capability.h>.
-_OFFLOAD_NEEDS = {"CAP_NET_ADMIN": 12, "CAP_PERFMON": 38, "CAP_BPF": 39}
 
 
 def choose_ingress(requested: IngressChoice) -> tuple[Ingress, str | None]:
@@ -47,7 +45,7 @@ def choose_offload(requested: Offload) -> tuple[Offload, str | None]:
     Raises:
         RightsError: `require` was requested, and a capability is missing (capabilities(7)).
     """
-    missing = [] if requested == "off" else _missing_capabilities()
+    missing = [] if requested == "off" else missing_rights()
     if not missing:
         return requested, None
     verb = "is" if len(missing) == 1 else "are"
@@ -55,13 +53,6 @@ def choose_offload(requested: Offload) -> tuple[Offload, str | None]:
     if requested == "require":
         raise RightsError(f"{fault}: run as root, grant them, or use --offload off")
     return "off", f"{fault}: offload is off; run as root, or grant them"
-
-
-def _missing_capabilities() -> list[str]:
-    """Those for the relay in the kernel that are not effective."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    effective = next(int(line.split()[1], 16) for line in lines if line.startswith("CapEff:"))
-    return [name for name, number in _OFFLOAD_NEEDS.items() if not effective >> number & 1]
 
 
 def find_unreachable_path(
