@@ -22,6 +22,7 @@ PYTHON_LAYERS = [
     "choices",
     "json_codec",
     "affinity",
+    "capabilities",
     "rules",
     "stats",
     "explain",

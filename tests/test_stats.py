@@ -118,6 +118,7 @@ def test_json_keys_are_stable() -> None:
                 "outputs": [OUTPUT_OBJECT],
                 "offload": "engine",
                 "offload_reason": None,
+                "offload_detail": None,
             }
         ],
     }

@@ -133,6 +133,7 @@ class FakeCore:
             "trouble": None,
             "offload": "engine",
             "offload_reason": "off",
+            "offload_detail": None,
             "matched": 0,
             "matched_bytes": 0,
             "flows_evicted": 0,

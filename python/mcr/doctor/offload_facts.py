@@ -6,12 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .. import _native
+from ..capabilities import OFFLOAD_CAPABILITIES, missing_capabilities
 from ..errors import McrError
 from ..rules import Output, Rule
 from ..rules.fields import Address
 
-_CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_PERFMON": 38, "CAP_BPF": 39}
-"""What the relay in the kernel needs (linux/capability.h)."""
 _KERNEL_TYPES = Path("/sys/kernel/btf/vmlinux")
 _IP_VERSIONS = (4, 6)
 _IPV4 = 4
@@ -47,13 +46,6 @@ class OffloadFacts:
     """Interfaces and features that a process of mcr has left switched off."""
 
 
-def missing_rights() -> list[str]:
-    """Return the capabilities for the relay in the kernel that this process lacks."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    effective = next(int(line.split()[1], 16) for line in lines if line.startswith("CapEff:"))
-    return [name for name, number in _CAPABILITIES.items() if not effective >> number & 1]
-
-
 def read_offload_facts(
     rules: Iterable[Rule],
     names: Mapping[str, str],
@@ -87,7 +79,7 @@ def read_offload_facts(
     with suppress(McrError):
         left_off = tuple(_native.left_features())
     return OffloadFacts(
-        missing_rights=tuple(missing_rights()),
+        missing_rights=tuple(missing_capabilities(OFFLOAD_CAPABILITIES)),
         has_types=_KERNEL_TYPES.exists(),
         devices=devices,
         input_obstacles=obstacles,

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ... import _native
+from ...capabilities import OFFLOAD_CAPABILITIES, missing_capabilities
 from ...choices import Ingress, IngressChoice, Offload
-from ...doctor.offload_facts import missing_rights
 from ...errors import RightsError
 from ..settings import DaemonSettings
 
@@ -45,7 +45,7 @@ def choose_offload(requested: Offload) -> tuple[Offload, str | None]:
     Raises:
         RightsError: `require` was requested, and a capability is missing (capabilities(7)).
     """
-    missing = [] if requested == "off" else missing_rights()
+    missing = [] if requested == "off" else missing_capabilities(OFFLOAD_CAPABILITIES)
     if not missing:
         return requested, None
     verb = "is" if len(missing) == 1 else "are"

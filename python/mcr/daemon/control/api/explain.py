@@ -29,7 +29,7 @@ def explanations(
     (kind,) = (each for each in get_args(Ingress) if each == ingress)
 
     def obstacles(rule_id: str) -> Obstacles:
-        trouble, parked = troubles(rule_id)
+        trouble, parked, _ = troubles(rule_id)
         return (None if trouble is None else trouble.reason), parked
 
     explainer = RuleExplainer(rules, kind, obstacles)
