@@ -212,7 +212,7 @@ def test_a_rule_that_the_kernel_cannot_relay(lab: Lab) -> None:
         ways = {rule.name: rule for rule in client.rules()}
         assert (ways["one"].offload, ways["one"].offload_reason) == ("kernel", None)
         assert (ways["host"].offload, ways["host"].offload_reason) == ("engine", "not_group")
-        detail = "the input is no group"
+        detail = "the input is not a group"
         wait_until(lambda: client.rules(["host"]).rules[0].offload_detail == detail)
         command = [MCR, "rule", "list", "--socket", str(daemon.socket)]
         listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -253,8 +253,8 @@ def test_nothing_stays_attached(lab: Lab, how: signal.Signals) -> None:
     if how == signal.SIGKILL:
         assert settings(lab) != before
         with lab.relay:
-            (left,) = (each for each in mcr.diagnose() if each.name == "offload")
-        assert left.fix == "ethtool -K in0 rx-vlan-hw-parse on"
+            fixes = {each.fix for each in mcr.diagnose() if each.name == "offload"}
+        assert "ethtool -K in0 rx-vlan-hw-parse on" in fixes
         with serving(lab.relay) as successor:
             successor.wait_for("turned rx-vlan-hw-parse of in0 on again")
     assert settings(lab) == before

@@ -166,7 +166,7 @@ def test_who_relays_the_rules_of_a_daemon(lab: Lab) -> None:
         wait_until(lambda: [rule.offload for rule in client.rules().rules] == ["kernel", "engine"])
         told = command(lab, "--socket", str(daemon.socket), RULE)
         assert "ok       offload: the kernel relays one" in told.stdout
-        text = "the engine relays host, not the kernel: the input is no group"
+        text = "the engine relays host, not the kernel: the input is not a group"
         assert f"advice   offload: {text}" in told.stdout
         assert "an XDP program is attached" in told.stdout
 
