@@ -132,11 +132,12 @@ fn left_records(directory: &Path, cookie: u64) -> Vec<(Record, Vec<LeftFeature>)
         let name = entry.file_name();
         let Some(index) = name.to_str().and_then(|name| index_in(name, cookie)) else { continue };
         let Ok(mut record) = Record::open(entry.path(), false) else { continue };
-        let Ok(interface) = if_indextoname(index) else {
+        // The library reports an index without an interface as one without a name.
+        let interface = if_indextoname(index).unwrap_or_default().to_string_lossy().into_owned();
+        if interface.is_empty() {
             record.remove();
             continue;
-        };
-        let interface = interface.to_string_lossy().into_owned();
+        }
         let left = |feature: &str| LeftFeature {
             interface: interface.clone(),
             feature: feature.to_owned(),

@@ -82,10 +82,8 @@ fn the_list_contains_the_stacking() {
         let of = |name: &str| links.values().find(|link| link.name == name).unwrap();
         assert_eq!(of("up0").layers.foundation, Foundation::On(LowerLink::Here(near)));
         assert_eq!(of("br0").layers.foundation, Foundation::Members);
-        assert_eq!(
-            of(FAR).layers,
-            LinkStack { master: Some(of("br0").index), ..LinkStack::default() }
-        );
+        let (master, peer) = (Some(of("br0").index), Some(LowerLink::Here(near)));
+        assert_eq!(of(FAR).layers, LinkStack { master, peer, ..LinkStack::default() });
         assert_eq!(of("lo").layers, LinkStack::default());
         assert_eq!(of("br0").layers.snooped_groups, Some(4096));
         ip("link set br0 type bridge mcast_hash_max 512");
