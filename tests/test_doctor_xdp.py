@@ -2,7 +2,7 @@
 
 import sys
 from dataclasses import replace
-from ipaddress import IPv4Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, ip_address
 
 import mcr
 from mcr import doctor
@@ -46,9 +46,20 @@ def test_a_member_on_this_host_gets_its_copies_from_sockets() -> None:
     assert finding.severity == "ok"
 
 
-def test_hosts_and_missing_rights_have_no_finding() -> None:
+def test_hosts_are_apart_from_groups_and_missing_rights_have_no_finding() -> None:
     """The finding about the ingress names the right."""
-    assert about_xdp(WELL, "239.1.1.1%eth0:5001 to 10.0.1.9%eth1:6001") == []
+    host = "239.1.1.1%eth0:5001 to 10.0.1.9%eth1:6001"
+    groups, hosts = about_xdp(WELL, RULE, host, host.replace("6001", "6002"))
+    assert (groups.severity, hosts.severity) == ("ok", "ok")
+    assert hosts.text == "copies to IPv4 hosts on eth1 can leave through AF_XDP"
+    (finding,) = about_xdp(replace(WELL, xdp_obstacles={("eth1", 4): OBSTACLE}), host)
+    assert (finding.severity, finding.interface) == ("advice", "eth1")
+    by_route = replace(WELL, ways={ip_address("10.0.1.9"): "eth1"})
+    (finding,) = about_xdp(by_route, host.replace("%eth1", ""))
+    assert finding == hosts
+    broadcast = replace(ETH1, broadcasts=(IPv4Address("10.0.1.255"),))
+    facts = replace(WELL, devices={**WELL.devices, "eth1": broadcast})
+    assert about_xdp(facts, host.replace("10.0.1.9", "10.0.1.255")) == []
     assert about_xdp(replace(WELL, packet_sockets=False), RULE) == []
     assert found(replace(WELL, xdp_obstacles={("eth0", 4): OBSTACLE}), RULE) == []
 

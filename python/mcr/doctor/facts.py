@@ -152,7 +152,7 @@ def read_facts(rules: Iterable[Rule]) -> Facts:
         sysctls=sysctls,
         tried_limits=dict(_tried_limits(rules, sysctls)),
         ways=ways,
-        xdp_obstacles=dict(_xdp_obstacles(rules, devices)),
+        xdp_obstacles=dict(_xdp_obstacles(rules, devices, ways)),
         group_routes=read_group_routes(),
         refused_joins=dict(_refused_joins(rules, devices)),
         offload=read_offload_facts(rules, _names(devices), ways, to_sockets=not packet_sockets),
@@ -356,14 +356,19 @@ def _names(devices: Mapping[str, Device]) -> dict[str, str]:
 
 
 def _xdp_obstacles(
-    rules: Iterable[Rule], devices: Mapping[str, Device]
+    rules: Iterable[Rule],
+    devices: Mapping[str, Device],
+    ways: Mapping[Address, str | None],
 ) -> Iterator[tuple[tuple[str, int], str]]:
-    """Check the interfaces of outputs to groups."""
+    """Check the interfaces of outputs."""
     called = _names(devices)
     used = set()
     for output in (output for rule in rules for output in rule.outputs):
-        name, address = called.get(output.interface or ""), output.address
-        if name is not None and isinstance(address, Address | Network) and address.is_multicast:
+        address = output.address
+        name = called.get(output.interface or "")
+        if name is None and isinstance(address, Address):
+            name = ways.get(address)
+        if name and isinstance(address, Address | Network):
             used.add((name, address.version))
     for name, version in sorted(used):
         if (why := _native.xdp_obstacle(name, version == _IPV4)) is not None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from ..rules import Output
 from ..rules.fields import Address, Network, first_of
+from .checks import output_interface
 from .facts import Facts
 from .finding import Finding
 
@@ -16,22 +17,29 @@ _METRIC = 1000
 
 
 def check_xdp(facts: Facts, outputs: Iterable[Output]) -> Iterator[Finding]:
-    """Yield a finding for each interface and IP version with outputs to groups."""
+    """Yield a finding for each interface and IP version with outputs to groups, or to hosts."""
     if not facts.packet_sockets:
         return  # the finding about the ingress names the right that is missing
-    findings: dict[tuple[str, int], Finding] = {}
+    findings: dict[tuple[str, int, bool], Finding] = {}
     for output in outputs:
-        address, device = output.address, facts.devices.get(output.interface or "")
+        address = output.address
+        device = facts.devices.get(output_interface(facts, output) or "")
         if device is None or device.loopback or not isinstance(address, Address | Network):
             continue
-        if not address.is_multicast:
-            continue
+        if address in device.broadcasts:
+            continue  # programs on this host may receive them too, so sockets send them
+        is_group = address.is_multicast
         why = facts.xdp_obstacles.get((device.name, address.version))
-        if why is None and output.loop is not False and first_of(address) in device.groups:
-            why = f"a program on this host receives {first_of(address)} on {device.name}"
-        known = findings.get((device.name, address.version))
+        if why is None and is_group and output.loop is not False:
+            group = first_of(address)
+            if group in device.groups:
+                why = f"a program on this host receives {group} on {device.name}"
+        if why is None and not is_group and not isinstance(address, Address):
+            why = "a block of hosts has a MAC address for each"
+        key = device.name, address.version, is_group
+        known = findings.get(key)
         if known is None or (known.severity == "ok" and why is not None):
-            findings[device.name, address.version] = _finding(device.name, address.version, why)
+            findings[key] = _finding(*key, why)
     yield from findings.values()
 
 
@@ -66,8 +74,8 @@ def check_group_routes(facts: Facts, outputs: Iterable[Output]) -> Iterator[Find
         yield Finding("group-route", "advice", text, device.name, fix)
 
 
-def _finding(name: str, version: int, why: str | None) -> Finding:
-    copies = f"copies to IPv{version} groups on {name}"
+def _finding(name: str, version: int, is_group: bool, why: str | None) -> Finding:
+    copies = f"copies to IPv{version} {'groups' if is_group else 'hosts'} on {name}"
     if why is None:
         return Finding("xdp", "ok", f"{copies} can leave through AF_XDP", name)
     text = f"{copies} leave through UDP sockets, which is slower for sizes that vary: {why}"
