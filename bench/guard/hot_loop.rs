@@ -142,6 +142,7 @@ fn output_to(listener: &UdpSocket, at: u32) -> Outcome<PlanOutput> {
     Ok(PlanOutput {
         fd: Arc::new(OwnedFd::from(socket).into()),
         slot: Slot { index: FIRST_OUTPUT + at, generation: 1 },
+        is_group: false,
         max_segment: MAX_SEGMENT,
         burst: None,
         carrier: None,

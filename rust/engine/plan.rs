@@ -78,6 +78,8 @@ pub struct PlanOutput {
     pub fd: Arc<Socket>,
     /// The output's counter slot.
     pub slot: Slot,
+    /// Whether it sends to a group: no host answers such copies with an error (RFC 1122, 3.2.2).
+    pub is_group: bool,
     /// The largest datagram in bytes that its link carries in one piece.
     pub max_segment: u16,
     /// The largest send that is not split on its link, if something would split a larger one.

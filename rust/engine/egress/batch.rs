@@ -53,6 +53,11 @@ impl Batches {
         self.wave += 1;
     }
 
+    /// The number of batches.
+    pub(super) fn len(&self) -> usize {
+        self.batches.len()
+    }
+
     pub(super) fn datagrams(&self, batch: u32) -> u32 {
         self.batches[batch as usize].datagrams
     }

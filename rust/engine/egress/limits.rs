@@ -12,6 +12,9 @@ pub(super) const MAX_SEGMENTS: u16 = 128;
 /// The number of sends after which a refusal is forgotten. Meeting it again costs one send and no
 /// datagram.
 const MEMORY: u16 = 10_000;
+/// The number of accepted sends of several datagrams after which an output is expected to accept
+/// the next. A refusal that was not expected can cost one batch.
+const PROOF: u16 = 1000;
 const _: () = assert!((MAX_SEGMENTS as usize) < MAX_PIECES);
 
 /// The limits of one send to an output.
@@ -25,6 +28,8 @@ pub(crate) struct SendLimits {
     first_segment: u16,
     /// Sends until the last refusal is forgotten; 0 if there is none.
     memory: u16,
+    /// The accepted sends of several datagrams since the last refusal.
+    accepted: u16,
     /// The most bytes in one send, counting this many header bytes for each datagram.
     bytes: u32,
     headers: u16,
@@ -40,6 +45,7 @@ impl SendLimits {
             max_segments: MAX_SEGMENTS,
             first_segment: max_segment,
             memory: 0,
+            accepted: 0,
             bytes: bytes.min(MAX_SEND_BYTES),
             headers,
         };
@@ -50,7 +56,7 @@ impl SendLimits {
 
     fn initial(self) -> Self {
         let (max_segment, max_segments) = (self.first_segment, MAX_SEGMENTS);
-        Self { max_segment, max_segments, memory: 0, ..self }
+        Self { max_segment, max_segments, memory: 0, accepted: 0, ..self }
     }
 
     /// How many of `left` datagrams of `segment` bytes go into the next send.
@@ -65,9 +71,23 @@ impl SendLimits {
         left.min(u32::from(self.max_segments)).min(by_bytes).max(1)
     }
 
-    /// Records a successful send, after as many datagrams at once were `refused`, if any were.
+    /// The largest datagrams in bytes of which `datagrams` make one send; `None` unless the output
+    /// has proved that it accepts such sends.
+    pub(super) fn proven_segment(&self, datagrams: u32) -> Option<u32> {
+        let by_bytes = (self.bytes / datagrams.max(1)).saturating_sub(u32::from(self.headers));
+        let is_proven = self.accepted >= PROOF && self.memory == 0;
+        is_proven.then_some(by_bytes.min(u32::from(self.max_segment)))
+    }
+
+    /// Forgets what the output has proved.
+    pub(super) fn distrust(&mut self) {
+        self.accepted = 0;
+    }
+
+    /// Records a successful send of `datagrams`, after as many at once were `refused`, if any were.
     #[inline]
-    pub(super) fn accept(&mut self, refused: u32) {
+    pub(super) fn accept(&mut self, refused: u32, datagrams: u32) {
+        self.accepted = self.accepted.saturating_add(u16::from(datagrams > 1));
         if refused != 0 {
             self.refuse_count(refused);
         } else if self.memory > 0 {
@@ -83,20 +103,20 @@ impl SendLimits {
     pub(super) fn refuse_size(&mut self, segment: u32) {
         let below = u16::try_from(segment.saturating_sub(1)).unwrap_or(u16::MAX);
         self.max_segment = self.max_segment.min(below);
-        self.memory = MEMORY;
+        (self.memory, self.accepted) = (MEMORY, 0);
     }
 
     /// Records that the kernel refuses this many datagrams at once.
     pub(super) fn refuse_count(&mut self, datagrams: u32) {
         let half = u16::try_from(datagrams / 2).unwrap_or(u16::MAX).max(1);
         self.max_segments = self.max_segments.min(half);
-        self.memory = MEMORY;
+        (self.memory, self.accepted) = (MEMORY, 0);
     }
 
     /// Records that the device cannot segment at all.
     pub(super) fn refuse_segments(&mut self) {
         self.max_segments = 1;
-        self.memory = MEMORY;
+        (self.memory, self.accepted) = (MEMORY, 0);
     }
 }
 
@@ -147,10 +167,10 @@ mod tests {
         limits.refuse_size(1400);
         limits.refuse_count(20);
         for _ in 1..MEMORY {
-            limits.accept(0);
+            limits.accept(0, 1);
         }
         assert_eq!(limits.chunk(1400, 40), 1);
-        limits.accept(0);
+        limits.accept(0, 1);
         assert_eq!(limits.chunk(1400, 40), 40);
         limits.refuse_segments();
         assert_eq!(limits.chunk(1400, 40), 1);

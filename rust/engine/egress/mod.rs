@@ -9,69 +9,28 @@
 //! ([`xdp`]). This module must not depend on where datagrams come from.
 
 mod batch;
+mod chain;
+mod cursor;
 mod limits;
 mod outcome;
 mod send;
 mod xdp;
 
 use std::io;
-use std::ops::Range;
 use std::sync::Arc;
-use std::thread;
 
 use batch::Batches;
+use chain::{CHAIN_SENDS, Chain, LOOSE_SENDS};
+use cursor::Cursor;
 pub(crate) use limits::SendLimits;
-use outcome::{Attempt, SendOutcome};
 use send::OutputSend;
 use xdp::XdpEgress;
 
-use crate::engine::plan::{Plan, PlanOutput, PlanRule};
-use crate::engine::rewrite::{Preserved, Rewrite};
+use crate::engine::plan::{Plan, PlanRule};
 use crate::engine::window::{MAX_FLOWS, Window};
-use crate::stats::{self, Loss, SlotWords, Writer, output};
+use crate::stats::{self, Loss, Writer, output};
 use crate::sys::messages::MAX_MESSAGES;
 use crate::sys::ring::Ring;
-
-/// The progress of one batch to one output.
-#[derive(Clone, Copy)]
-struct Cursor {
-    /// The rule's number, and the output's position in its share.
-    rule: u32,
-    output: u32,
-    /// The output's counter slot.
-    slot: u32,
-    /// Bytes of headers in front of each copy; 0 if the kernel writes them.
-    headers: u32,
-    /// Whether it sends with control messages or with headers of its own.
-    has_control: bool,
-    batch: u32,
-    /// The first batch of the chain that it belongs to.
-    chain: u32,
-    /// Whether it sends behind the previous cursor, and the next one behind it.
-    follows: bool,
-    is_followed: bool,
-    /// The number of handled datagrams of the batch.
-    done: u32,
-    /// The number of datagrams in the pending send.
-    chunk: u32,
-    /// Whether the pending send repeats one that failed with the error of an earlier datagram.
-    repeated: bool,
-    /// The number of datagrams in a refused send with control messages, until a single one shows
-    /// whether the number was the cause; else 0.
-    refused: u32,
-    /// How often the output was found unconnected.
-    unconnected: u16,
-}
-
-/// How often a batch is tried on an output that is being reconnected before it is lost: for some
-/// milliseconds, of which reconnecting takes a part.
-const MOST_UNCONNECTED: u16 = 4096;
-/// The number of sends that chains fill a wave to: enough that the system call of the wave costs
-/// each of them little.
-const CHAIN_SENDS: usize = 64;
-/// The number of sends from which a wave needs no chains: the links would cost more than the system
-/// calls that they save.
-const FULL_WAVE: usize = 8;
 
 /// The sending side of an engine.
 pub(crate) struct Egress {
@@ -92,7 +51,7 @@ impl Egress {
     /// Reserves memory, so that nothing is allocated while datagrams flow, and resets the limits of
     /// new outputs. The limits of outputs in the previous plan stay.
     pub(crate) fn adopt(&mut self, plan: &Plan, before: &Plan) {
-        self.batches.reserve(plan.rules.len() + MAX_FLOWS + CHAIN_SENDS);
+        self.batches.reserve(plan.rules.len() + MAX_FLOWS + CHAIN_SENDS + LOOSE_SENDS);
         self.cursors.reserve(plan.count_outputs().max(MAX_MESSAGES));
         for grant in &plan.grants {
             self.limits[grant.slot.index as usize] = SendLimits::default();
@@ -176,13 +135,15 @@ impl Egress {
                 break;
             }
             let kept = kept.as_ref();
-            let sends = lanes * outputs.len();
-            let Some((chain, datagrams)) = self.take_chain(window, lane, kept, sends) else {
-                continue;
-            };
-            let Range { start: first, end } = chain;
-            let origin = kept.and_then(|_| self.batches.origin(window, first));
             let targets = &plan.share(rule)[outputs.start as usize..outputs.end as usize];
+            let Some(first) = self.batches.take(window, lane, kept) else { continue };
+            let datagrams = self.batches.datagrams(first);
+            let mut chain = Chain { batches: first..first + 1, datagrams, is_loose: false };
+            if kept.is_none() && window.peek(lane).is_some() {
+                self.lengthen_chain(&mut chain, window, lane, targets, lanes * outputs.len());
+            }
+            let datagrams = chain.datagrams;
+            let origin = kept.and_then(|_| self.batches.origin(window, first));
             let now_ms = counters.now_ms();
             let is_mixed = HAS_LINKS && self.xdp.takes_rule(rule);
             for (place, target) in (outputs.start..).zip(targets) {
@@ -202,50 +163,15 @@ impl Egress {
                     continue;
                 }
                 self.cursors.push(Cursor::new(rule, place, target, first));
-                if end - first > 1 {
-                    self.extend_chain(first..end);
+                if chain.batches.len() > 1 {
+                    self.add_cursors(&chain);
                 }
+            }
+            if chain.is_loose && self.cursors.len() >= LOOSE_SENDS {
+                break;
             }
         }
         window.retire_finished();
-    }
-
-    /// Adds the rest of a chain behind the cursor of its first batch.
-    #[inline(never)]
-    fn extend_chain(&mut self, chain: Range<u32>) {
-        let Some(first) = self.cursors.last_mut() else { return };
-        first.is_followed = true;
-        let first = *first;
-        self.cursors.extend((chain.start + 1..chain.end).map(|batch| Cursor {
-            batch,
-            follows: true,
-            is_followed: batch + 1 < chain.end,
-            ..first
-        }));
-    }
-
-    /// Takes the next batches of a lane; returns them and the number of their datagrams. Several
-    /// only if the wave would have few `sends` with one batch of each lane.
-    #[inline(always)]
-    fn take_chain(
-        &mut self,
-        window: &mut Window,
-        lane: u32,
-        kept: Option<&Preserved>,
-        sends: usize,
-    ) -> Option<(Range<u32>, u32)> {
-        let first = self.batches.take(window, lane, kept)?;
-        let (mut end, mut datagrams) = (first + 1, self.batches.datagrams(first));
-        if sends < FULL_WAVE && kept.is_none() && window.peek(lane).is_some() {
-            let room = self.cursors.capacity() - self.cursors.len();
-            let most = CHAIN_SENDS.min(room) / sends.max(1);
-            while ((end - first) as usize) < most
-                && let Some(batch) = self.batches.take(window, lane, kept)
-            {
-                (end, datagrams) = (batch + 1, datagrams + self.batches.datagrams(batch));
-            }
-        }
-        Some((first..end, datagrams))
     }
 
     /// The same where outputs may take datagrams as frames.
@@ -293,151 +219,29 @@ impl Egress {
     fn await_sends(&mut self, ring: &mut Ring, counters: &mut Writer) -> io::Result<()> {
         let Self { batches, cursors, limits, .. } = self;
         let now_ms = counters.now_ms();
+        let mut are_refused = false;
         ring.finish_wave(|token, result| {
             let cursor = &mut cursors[token as usize];
             let limit = &mut limits[cursor.slot as usize];
             let words = counters.slot(cursor.slot);
             match u32::try_from(result) {
                 Ok(bytes) => {
-                    limit.accept(cursor.refused);
+                    limit.accept(cursor.refused, cursor.chunk);
                     cursor.count_sent(bytes, words, now_ms);
                 }
                 Err(_) if result == -libc::ECANCELED => cursor.send_again(),
                 Err(_) => {
                     let errno = result.unsigned_abs();
                     cursor.count_refused(errno, batches, limit, words, now_ms);
+                    are_refused |= cursor.refusal != 0;
                 }
             }
         })?;
-        cursors.retain(|cursor| cursor.done < batches.datagrams(cursor.batch));
-        let mut previous = None;
-        for cursor in cursors {
-            cursor.follows = previous.replace(cursor.place()) == Some(cursor.place());
+        if are_refused {
+            self.settle_chains(counters);
         }
+        chain::retain_unfinished(&mut self.cursors, &self.batches);
         Ok(())
-    }
-}
-
-impl Cursor {
-    #[inline]
-    fn new(rule: u32, output: u32, target: &PlanOutput, batch: u32) -> Self {
-        let rewrite = target.rewrite.as_deref();
-        Self {
-            rule,
-            output,
-            slot: target.slot.index,
-            headers: rewrite.map_or(0, Rewrite::header_bytes),
-            has_control: rewrite.is_some(),
-            batch,
-            chain: batch,
-            follows: false,
-            is_followed: false,
-            done: 0,
-            chunk: 0,
-            repeated: false,
-            refused: 0,
-            unconnected: 0,
-        }
-    }
-
-    /// The chain and the output: cursors with the same ones send in sequence.
-    #[inline]
-    fn place(&self) -> (u32, u32) {
-        (self.chain, self.slot)
-    }
-
-    /// Whether its next send takes the whole batch.
-    #[inline]
-    fn is_whole(&self, batches: &Batches, limits: &SendLimits) -> bool {
-        let datagrams = batches.datagrams(self.batch);
-        limits.chunk(batches.segment(self.batch), datagrams) == datagrams
-    }
-
-    /// The number of datagrams in the completed send.
-    #[inline]
-    fn sent_at_once(&self) -> u32 {
-        // With headers of their own, several single datagrams may be pending.
-        if self.headers > 0 { 1 } else { self.chunk }
-    }
-
-    /// Counts a successful send; its result includes the headers.
-    #[inline]
-    fn count_sent(&mut self, bytes: u32, words: &mut SlotWords, now_ms: u64) {
-        let datagrams = self.sent_at_once();
-        words[output::SENT] += u64::from(datagrams);
-        words[output::SENT_BYTES] += u64::from(bytes - self.headers);
-        if self.repeated {
-            words[output::REFUSED] += 1;
-            words[output::REFUSED_MS] = now_ms;
-        }
-        self.advance(datagrams);
-    }
-
-    /// Handles a failed send: learns from it, and counts its datagrams unless they will be sent
-    /// again.
-    #[cold]
-    fn count_refused(
-        &mut self,
-        errno: u32,
-        batches: &Batches,
-        limit: &mut SendLimits,
-        words: &mut SlotWords,
-        now_ms: u64,
-    ) {
-        let mut datagrams = self.sent_at_once();
-        let attempt = Attempt {
-            datagrams,
-            segment: batches.segment(self.batch),
-            // A raw socket does not report errors of earlier datagrams.
-            repeated: self.repeated || self.headers > 0,
-            has_control: self.has_control,
-            refused: self.refused,
-        };
-        match outcome::classify(errno, attempt, limit) {
-            SendOutcome::Retry { repeated } => {
-                self.repeated = repeated;
-                return self.send_again();
-            }
-            SendOutcome::RetryAlone => {
-                self.refused = datagrams;
-                return self.send_again();
-            }
-            SendOutcome::Unconnected if self.retry_unconnected() => return self.send_again(),
-            SendOutcome::Lost(loss) => stats::count_loss(words, loss, u64::from(datagrams), now_ms),
-            SendOutcome::Failed | SendOutcome::Unconnected => {
-                stats::count_send_error(words, u64::from(errno), u64::from(datagrams), now_ms);
-            }
-            SendOutcome::BatchFailed => {
-                datagrams = batches.left(self.batch, self.done);
-                stats::count_send_error(words, u64::from(errno), u64::from(datagrams), now_ms);
-            }
-        }
-        self.advance(datagrams);
-    }
-
-    fn send_again(&mut self) {
-        self.chunk = 0;
-    }
-
-    /// Whether to try again on an output that is being reconnected.
-    fn retry_unconnected(&mut self) -> bool {
-        // With headers of their own several sends are pending, and would be reordered.
-        if self.headers > 0 || self.unconnected == MOST_UNCONNECTED {
-            return false;
-        }
-        self.unconnected += 1;
-        // The thread that connects it may be waiting for this processor.
-        thread::yield_now();
-        true
-    }
-
-    /// Advances by this many datagrams.
-    #[inline]
-    fn advance(&mut self, datagrams: u32) {
-        self.done += datagrams;
-        self.chunk = 0;
-        self.repeated = false;
-        self.refused = 0;
     }
 }
 

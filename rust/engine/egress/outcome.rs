@@ -59,6 +59,7 @@ pub(super) fn classify(errno: u32, attempt: Attempt, limits: &mut SendLimits) ->
         }
         libc::EDESTADDRREQ => SendOutcome::Unconnected,
         errno if !repeated && is_error_of_earlier_datagram(errno) => {
+            limits.distrust();
             SendOutcome::Retry { repeated: true }
         }
         libc::EMSGSIZE => SendOutcome::Lost(Loss::TooBig),
@@ -139,7 +140,7 @@ mod tests {
         let single = Attempt { has_control: true, refused: 40, ..PLAIN };
         assert_eq!(classify(EINVAL, single, &mut limits), SendOutcome::BatchFailed);
         assert_eq!(limits.chunk(1400, 40), 40);
-        limits.accept(single.refused);
+        limits.accept(single.refused, 1);
         assert_eq!(limits.chunk(1400, 40), 20);
     }
 }

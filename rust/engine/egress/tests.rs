@@ -9,7 +9,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::addr::Addr;
-use crate::engine::rewrite::Preserved;
+use crate::engine::plan::PlanOutput;
+use crate::engine::rewrite::{Preserved, Rewrite};
 use crate::engine::window::WindowEntry;
 use crate::packet::{Datagram, Span};
 use crate::sockets::output::{self, OutputSocket};
@@ -100,38 +101,69 @@ fn send(spec: &OutputSpec, places: &[(Addr, u16, &str)]) {
 
 /// The same through an open socket.
 fn send_through(socket: OutputSocket, rewrite: Option<Rewrite>, places: &[(Addr, u16, &str)]) {
-    let kept = Preserved::by(rewrite.iter());
-    let output = PlanOutput {
-        fd: Arc::new(socket.fd.into()),
-        slot: Slot { index: 1, generation: 1 },
-        max_segment: socket.max_segment,
-        burst: None,
-        carrier: None,
-        rewrite: rewrite.map(Arc::new),
-        xdp: None,
-    };
-    let rule = PlanRule { outputs: 0..1, kept, ..PlanRule::default() };
-    let plan = Plan { rules: [rule].into(), outputs: [[output].into()].into(), ..Plan::empty() };
-    let mut counters = Writer::new(stats::create_page().unwrap());
-    let mut egress = Egress::new(2);
-    egress.adopt(&plan, &Plan::empty());
-    let (mut ring, _near, far) = listening();
-    let mut window = Window::new();
-    window.resize(places.len(), 1);
-    for &(group, port, payload) in places {
-        let len = u32::try_from(payload.len()).unwrap();
-        far.send(payload.as_bytes()).unwrap();
-        let buffer = received(&mut ring);
-        let entry =
-            WindowEntry { buffer, start: DATA, len, segment: len, count: 1, ttl: 9, dscp: 0 };
-        let entry = window.push(entry);
-        let datagram = Datagram { group, port, ..datagram((7, 9, 0)) };
-        assert!(window.link(0, kept.as_ref(), &datagram, entry));
-    }
-    egress.send_window(&mut ring, &mut window, &plan, &mut counters).unwrap();
-    let words = counters.slot(1);
+    let mut rig = OneOutput::new(socket, rewrite);
+    rig.send(places);
+    let words = rig.counters.slot(1);
     let count = u64::try_from(places.len()).unwrap();
     assert_eq!((words[stats::output::WANTED], words[stats::output::SENT]), (count, count));
+}
+
+/// An egress with one rule and one output.
+struct OneOutput {
+    plan: Plan,
+    egress: Egress,
+    counters: Writer,
+}
+
+impl OneOutput {
+    fn new(socket: OutputSocket, rewrite: Option<Rewrite>) -> Self {
+        let kept = Preserved::by(rewrite.iter());
+        let output = PlanOutput {
+            fd: Arc::new(socket.fd.into()),
+            slot: Slot { index: 1, generation: 1 },
+            is_group: false,
+            max_segment: socket.max_segment,
+            burst: None,
+            carrier: None,
+            rewrite: rewrite.map(Arc::new),
+            xdp: None,
+        };
+        let rule = PlanRule { outputs: 0..1, kept, ..PlanRule::default() };
+        let outputs = [[output].into()].into();
+        let plan = Plan { rules: [rule].into(), outputs, ..Plan::empty() };
+        let mut egress = Egress::new(2);
+        egress.adopt(&plan, &Plan::empty());
+        Self { plan, egress, counters: Writer::new(stats::create_page().unwrap()) }
+    }
+
+    /// An output that has proved what it accepts, as if it were a group.
+    fn proven(socket: OutputSocket) -> Self {
+        let mut rig = Self::new(socket, None);
+        Arc::get_mut(&mut rig.plan.outputs[0]).unwrap()[0].is_group = true;
+        while rig.egress.limits[1].proven_segment(1).is_none() {
+            rig.egress.limits[1].accept(0, 2);
+        }
+        rig
+    }
+
+    fn send(&mut self, places: &[(Addr, u16, &str)]) {
+        let Self { plan, egress, counters } = self;
+        let kept = plan.rules[0].kept;
+        let (mut ring, _near, far) = listening();
+        let mut window = Window::new();
+        window.resize(places.len(), 1);
+        for &(group, port, payload) in places {
+            let len = u32::try_from(payload.len()).unwrap();
+            far.send(payload.as_bytes()).unwrap();
+            let buffer = received(&mut ring);
+            let entry =
+                WindowEntry { buffer, start: DATA, len, segment: len, count: 1, ttl: 9, dscp: 0 };
+            let entry = window.push(entry);
+            let datagram = Datagram { group, port, ..datagram((7, 9, 0)) };
+            assert!(window.link(0, kept.as_ref(), &datagram, entry));
+        }
+        egress.send_window(&mut ring, &mut window, plan, counters).unwrap();
+    }
 }
 
 /// The batches of each wave, as numbers of datagrams in the window.
@@ -204,23 +236,43 @@ fn each_copy_goes_to_its_position_in_the_range() {
     });
 }
 
+/// Numbered payloads of these lengths.
+fn payloads(lengths: impl IntoIterator<Item = usize>) -> Vec<String> {
+    lengths.into_iter().enumerate().map(|(n, len)| format!("{n:0len$}")).collect()
+}
+
+fn places(payloads: &[String]) -> Vec<(Addr, u16, &str)> {
+    payloads.iter().map(|text| (GROUP, 5000, text.as_str())).collect()
+}
+
+fn host() -> UdpSocket {
+    let host = UdpSocket::bind("127.0.0.1:6000").unwrap();
+    host.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    host
+}
+
+fn socket_to_host() -> OutputSocket {
+    output::open(&plain(Addr::v4([127, 0, 0, 1]))).unwrap()
+}
+
+fn assert_arrive<'a>(host: &UdpSocket, payloads: impl IntoIterator<Item = &'a String>) {
+    for payload in payloads {
+        let mut bytes = [0; 2048];
+        let len = host.recv(&mut bytes).unwrap();
+        assert_eq!(&bytes[..len], payload.as_bytes());
+    }
+}
+
 /// Sends payloads of these lengths to one output of a loopback with this MTU, and receives them.
 fn send_lengths(mtu: u16, lengths: impl IntoIterator<Item = usize>) {
-    let payloads: Vec<String> =
-        lengths.into_iter().enumerate().map(|(n, len)| format!("{n:0len$}")).collect();
+    let payloads = payloads(lengths);
     in_namespace(move || {
-        let host = UdpSocket::bind("127.0.0.1:6000").unwrap();
-        host.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let host = host();
         // The output is opened before, and so does not know this limit.
-        let socket = output::open(&plain(Addr::v4([127, 0, 0, 1]))).unwrap();
+        let socket = socket_to_host();
         ip(&format!("link set lo mtu {mtu}"));
-        let places: Vec<_> = payloads.iter().map(|text| (GROUP, 5000, text.as_str())).collect();
-        send_through(socket, None, &places);
-        for payload in &payloads {
-            let mut bytes = [0; 2048];
-            let len = host.recv(&mut bytes).unwrap();
-            assert_eq!(&bytes[..len], payload.as_bytes());
-        }
+        send_through(socket, None, &places(&payloads));
+        assert_arrive(&host, &payloads);
     });
 }
 
@@ -234,6 +286,72 @@ fn a_lane_of_more_batches_than_a_chain_keeps_its_order() {
 #[test]
 fn a_lane_keeps_its_order_when_a_batch_inside_a_chain_is_refused() {
     send_lengths(600, [100, 200, 300, 700, 700, 700, 701, 800, 800, 90, 91, 92]);
+}
+
+#[test]
+fn a_loose_chain_keeps_its_order() {
+    // Rising, in pairs, and long batches among short ones.
+    let lengths = (0..160).map(|n| match n % 40 {
+        0..20 => 40 + n,
+        20..30 => 90,
+        _ => 240 - n,
+    });
+    let payloads = payloads(lengths);
+    in_namespace(move || {
+        let host = host();
+        let mut rig = OneOutput::proven(socket_to_host());
+        for sent in [160, 320] {
+            rig.send(&places(&payloads));
+            assert_eq!(rig.counters.slot(1)[stats::output::SENT], sent);
+            assert_arrive(&host, &payloads);
+        }
+    });
+}
+
+/// The link has changed since the output has proved what it accepts.
+#[test]
+fn a_loose_chain_loses_a_refused_batch_rather_than_reorder() {
+    let payloads = payloads([100, 200, 700, 700, 90, 91, 92]);
+    in_namespace(move || {
+        let host = host();
+        let mut rig = OneOutput::proven(socket_to_host());
+        ip("link set lo mtu 600");
+        rig.send(&places(&payloads));
+        let words = rig.counters.slot(1);
+        let lost = words[stats::output::DROPPED + Loss::SendError as usize];
+        assert_eq!((words[stats::output::SENT], lost), (4, 3));
+        assert_arrive(&host, payloads[..2].iter().chain(&payloads[5..]));
+        assert_eq!(rig.egress.limits[1].proven_segment(1), None);
+        // What it has learned costs no further datagram.
+        rig.send(&places(&payloads));
+        assert_eq!(rig.counters.slot(1)[stats::output::SENT], 11);
+        assert_arrive(&host, &payloads);
+    });
+}
+
+/// Nothing overtakes a batch that is refused like all behind it.
+#[test]
+fn a_loose_chain_waits_for_its_output_to_be_reconnected() {
+    let payloads = payloads((0..100).map(|n| 100 + n % 7));
+    in_namespace(move || {
+        let host = host();
+        let spec = plain(Addr::v4([127, 0, 0, 1]));
+        let socket = output::open(&spec).unwrap();
+        let fd = socket.fd.try_clone().unwrap();
+        let mut rig = OneOutput::proven(socket);
+        crate::sys::sockaddr::disconnect(fd.as_fd()).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| output::reconnect(fd.as_fd(), &spec).unwrap());
+            rig.send(&places(&payloads));
+        });
+        let words = rig.counters.slot(1);
+        let lost = words[stats::output::DROPPED + Loss::SendError as usize];
+        assert_eq!((words[stats::output::WANTED], words[stats::output::SENT] + lost), (100, 100));
+        // One wave may have been under way.
+        assert!(lost < 100, "{lost} lost");
+        let sent = usize::try_from(words[stats::output::SENT]).unwrap();
+        assert_arrive(&host, &payloads[100 - sent..]);
+    });
 }
 
 #[test]

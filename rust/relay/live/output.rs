@@ -145,7 +145,8 @@ impl LiveOutput {
         let (rewrite, burst) = (self.rewrite.clone(), self.burst);
         let (slot, max_segment) = (self.slot, self.max_segment);
         let xdp = self.frames.of_worker(worker);
-        PlanOutput { fd, slot, max_segment, burst, carrier, rewrite, xdp }
+        let is_group = self.spec.address.is_multicast();
+        PlanOutput { fd, slot, is_group, max_segment, burst, carrier, rewrite, xdp }
     }
 
     fn try_follow(&mut self, context: &NetworkContext<'_>, changes: &LinkNews) -> Result<bool> {

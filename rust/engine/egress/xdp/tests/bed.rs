@@ -94,6 +94,7 @@ pub(super) fn plan_output(spec: &OutputSpec, slot: u32, link: Option<u64>) -> Pl
     PlanOutput {
         fd: Arc::new(socket.fd.into()),
         slot: Slot { index: slot, generation: 1 },
+        is_group: spec.address.is_multicast(),
         // Batches would arrive in one frame.
         max_segment: 1,
         burst: None,
