@@ -18,6 +18,7 @@ from scapy.utils import wrpcap, wrpcapng
 import mcr
 from mcr.cli import main
 from mcr.explain.captures import FRAME_LIMIT_BYTES, CapturedFrame, read_capture
+from mcr.explain.explainer import explain_rules
 from mcr.explain.words import parse_datagram
 
 RULE = "10.0.0.5@239.1.1.1%eth9:5001,name=a to 239.2.0.1%eth9:6001,ttl=keep"
@@ -57,6 +58,7 @@ def test_words() -> None:
         ("239.1.1.1%eth0:5001-5002", "port: is a range"),
         ("x@239.1.1.1%eth0:5001", "source: 'x' is not an IP address"),
         ("fe80::1@239.1.1.1%eth0:5001", "source: fe80::1 is IPv6"),
+        ("fe80::1%eth0@ff15::1%eth0:5001", "source: 'fe80::1%eth0' has a zone"),
         ("1.2.3.4:70000@239.1.1.1%eth0:5001", "source_port: must be from 0 to 65535"),
         ("239.1.1.1%eth0:5001 ttl=256", "ttl: must be from 0 to 255"),
         ("239.1.1.1%eth0:5001 sise=1", "sise: is not an option; did you mean 'size'?"),
@@ -69,6 +71,17 @@ def test_wrong_words_name_the_field(text: str, problem: str) -> None:
     with pytest.raises(mcr.RuleError) as error:
         words(text)
     assert problem in str(error.value)
+
+
+def test_a_datagram_may_have_any_values_of_its_headers() -> None:
+    """A capture may hold port 0; an address with a zone is none of a header."""
+    explainer, _ = explain_rules([RULE], "packet")
+    port_0 = mcr.DatagramFacts(ip_address("239.1.1.1"), 0, "eth9", ip_address("239.9.9.9"), ttl=0)
+    assert explainer.explain(port_0).verdict == "no_rule"
+    with pytest.raises(mcr.RuleError, match="has a zone"):
+        explainer.explain(mcr.DatagramFacts(ip_address("ff02::1%eth9"), 1, "eth9"))
+    with pytest.raises(mcr.RuleError, match="interface"):
+        explainer.explain(mcr.DatagramFacts(ip_address("ff02::1"), 1, "a/b"))
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:

@@ -120,7 +120,7 @@ def _with_rules(found: Sequence[LinkStream], socket: str | None) -> Iterator[Lin
 def _facts(stream: LinkStream) -> DatagramFacts:
     return DatagramFacts(
         group=stream.group,
-        port=max(1, stream.port),
+        port=stream.port,
         interface=stream.interface,
         source=stream.source,
         source_port=stream.source_port,

@@ -46,7 +46,8 @@ def miss_text(
     rule_input = resolved.input
     if miss == "shadowed":
         names = listed(rule.name or rule.id for rule in winners)
-        return f"it would match, but {names} comes first: fewer groups, fewer ports or a source"
+        verb = "comes" if len(winners) == 1 else "come"
+        return f"it would match, but {names} {verb} first: fewer groups, fewer ports or a source"
     if miss == "interface":
         return f"it listens on {rule_input.interface}, not on {facts.interface}"
     if miss == "port":

@@ -54,10 +54,13 @@ def checked(given: DatagramFacts) -> DatagramFacts:
     """
     check = ProblemCollector()
     check.field("interface", fields.interface, given.interface)
-    _number("port", given.port, 65535, check, least=1)
+    _number("port", given.port, 65535, check)
     _number("source_port", given.source_port, 65535, check)
     for field, most in _LIMITS.values():
         _number(field, getattr(given, field), most, check)
+    for field, address in (("source", given.source), ("group", given.group)):
+        if address is not None and "%" in str(address):
+            check.add(field, f"{address} has a zone; the interface is a field of its own")
     check.same_family("source", given.source, given.group)
     check.raise_if_any()
     return given
@@ -101,6 +104,8 @@ def _sender(text: str, check: ProblemCollector) -> dict[str, Any]:
 
 def _any_source(text: str) -> Address:
     """An address; unlike in a rule it may be one that no host can have, as a datagram may."""
+    if "%" in text:
+        raise Invalid(f"{text!r} has a zone; write the interface after the group")
     try:
         return ip_address(text)
     except ValueError:
@@ -124,6 +129,6 @@ def _read_option(text: str, arguments: dict[str, Any], check: ProblemCollector) 
         _number(key, int(value), most, check)
 
 
-def _number(field: str, value: int, most: int, check: ProblemCollector, *, least: int = 0) -> None:
-    if not least <= value <= most:
-        check.add(field, f"must be from {least} to {most}, not {value}")
+def _number(field: str, value: int, most: int, check: ProblemCollector) -> None:
+    if not 0 <= value <= most:
+        check.add(field, f"must be from 0 to {most}, not {value}")
