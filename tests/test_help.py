@@ -18,7 +18,7 @@ GROUPS = {
     "Relay and test": {"relay", "send", "receive"},
     "Daemon": {"serve", "ping", "log-level", "version", "shutdown"},
     "Rules of the daemon": {"flows", "rule", "stats"},
-    "Diagnose": {"web", "doctor", "events", "explain", "streams", "workers", "interfaces"},
+    "Diagnose": {"web", "check", "doctor", "events", "explain", "streams", "workers", "interfaces"},
 }
 WITH_RULES = {"relay", "doctor", "rule add", "rule replace"}
 COLUMNS = 80

@@ -27,6 +27,7 @@ PYTHON_LAYERS = [
     "stats",
     "explain",
     "streams",
+    "alarms",
     "traffic",
     "relay",
     "doctor",

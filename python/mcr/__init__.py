@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from ._native import Datagram as Datagram
     from ._native import Discard as Discard
     from ._native import parse_frame as parse_frame
+    from .alarms.event import Event as Event
+    from .alarms.event import LossReport as LossReport
     from .client import Client as Client
     from .client import EventStream as EventStream
     from .client.aio import AsyncClient as AsyncClient
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
     from .explain.results import RuleExplanation as RuleExplanation
     from .protocol.results import ChangeResult as ChangeResult
     from .protocol.results import DaemonStats as DaemonStats
-    from .protocol.results import Event as Event
     from .protocol.results import FlowList as FlowList
     from .protocol.results import Hello as Hello
     from .protocol.results import InterfaceInfo as InterfaceInfo
@@ -46,11 +47,14 @@ if TYPE_CHECKING:
     from .protocol.results import WorkerCount as WorkerCount
     from .protocol.results import WorkerDeath as WorkerDeath
     from .protocol.results import WorkerInfo as WorkerInfo
+    from .relay.event_stream import RelayEventStream as RelayEventStream
     from .relay.relay import Relay as Relay
     from .rules import Input as Input
     from .rules import Output as Output
     from .rules import Rule as Rule
+    from .rules.expectation import Expectation as Expectation
     from .rules.hostnames import HostChange as HostChange
+    from .stats import Alarm as Alarm
     from .stats import FlowStats as FlowStats
     from .stats import InterfaceStats as InterfaceStats
     from .stats import OutputLoss as OutputLoss
@@ -71,6 +75,7 @@ if TYPE_CHECKING:
 # above.
 _EXPORTS = {
     "._native": ("Datagram", "Discard", "parse_frame"),
+    ".alarms.event": ("Event", "LossReport"),
     ".client": ("Client", "EventStream"),
     ".client.aio": ("AsyncClient", "AsyncEventStream"),
     ".doctor": ("Finding", "diagnose"),
@@ -94,7 +99,6 @@ _EXPORTS = {
     ".protocol.results": (
         "ChangeResult",
         "DaemonStats",
-        "Event",
         "FlowList",
         "Hello",
         "InterfaceInfo",
@@ -108,10 +112,13 @@ _EXPORTS = {
         "WorkerDeath",
         "WorkerInfo",
     ),
+    ".relay.event_stream": ("RelayEventStream",),
     ".relay.relay": ("Relay",),
     ".rules": ("Input", "Output", "Rule"),
+    ".rules.expectation": ("Expectation",),
     ".rules.hostnames": ("HostChange",),
     ".stats": (
+        "Alarm",
         "FlowStats",
         "InterfaceStats",
         "OutputLoss",

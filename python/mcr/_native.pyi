@@ -413,6 +413,15 @@ class RelayCore:
     def stats(self) -> dict[str, Any]:
         """Return the counters: a dictionary with the lists `interfaces` and `rules`."""
 
+    def reading(self) -> CounterReading:
+        """Read the counters, for what `CounterReading` finds in two readings."""
+
+    def senders(self, rules: Sequence[str], window_ms: int) -> list[int] | None:
+        """Return for each of these rules how many senders it heard in the last `window_ms`.
+
+        None if flows are not counted.
+        """
+
     def flows(self, rules: Sequence[str]) -> list[dict[str, Any]] | None:
         """Return the flows of these rules as dictionaries, those with the most datagrams first.
 
@@ -474,6 +483,12 @@ class CounterPages:
     def read(self) -> CounterReading:
         """Read all pages; takes at most 0.1 s for each whose worker does not finish an update."""
 
+    def senders(self, rules: Sequence[str], window_ms: int) -> list[int] | None:
+        """Return the senders of these rules as `RelayCore.senders` does.
+
+        None if no worker counts flows.
+        """
+
     def flows(self, rules: Sequence[str]) -> list[dict[str, Any]] | None:
         """Return the flows of these rules as `RelayCore.flows` does.
 
@@ -501,6 +516,26 @@ class CounterReading:
 
     def has_rule(self, id: str) -> bool:
         """Whether any worker counts for a rule."""
+
+    def changes(
+        self, before: CounterReading, rules: Sequence[tuple[str, bytes]]
+    ) -> tuple[
+        list[tuple[int, int, dict[str, int]]],
+        list[tuple[int, IPv4Address | IPv6Address, IPv4Address | IPv6Address]],
+    ]:
+        """Return what happened to rules since the reading `before`: losses, changes of the sender.
+
+        `rules` are ids, each with the keys of its outputs (`output_keys`). A loss is the position
+        of its rule among them, the position of the output, and the lost copies by reason; a change
+        is the position of the rule, and the address before and now.
+        """
+
+    def levels(self, rules: Sequence[str]) -> list[tuple[int | None, float | None, float | None]]:
+        """Return for each of these rules the age of its last datagram in milliseconds, and the
+        datagrams and bits of payload that it matched in the last second.
+
+        Each is None as long as it is unknown.
+        """
 
     def rule(
         self, id: str, enabled: bool, parked: Sequence[str | None], keys: bytes

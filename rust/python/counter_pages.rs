@@ -1,16 +1,19 @@
 //! The counters of worker processes for Python: reads pages from their descriptors, and returns
 //! counters as dictionaries.
 
+use std::net::IpAddr;
 use std::os::fd::RawFd;
 
 use pyo3::prelude::*;
+use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
 use pyo3::types::PyDict;
 
-use super::relay::{flow_dict, interface_dict, rule_dict};
+use super::reports::{counts, flow_dict, interface_dict, rule_dict};
 use super::specs;
 use crate::error::Error;
-use crate::relay::{RuleStatus, WorkerCounters, WorkerPages};
+use crate::relay::{RuleStatus, WorkerCounters, WorkerPages, senders};
 use crate::spec::RuleSpec;
+use crate::stats::SlotOwner;
 use crate::sys::scm_rights;
 
 /// The counter pages of worker processes, mapped read-only.
@@ -37,6 +40,13 @@ impl CounterPages {
         CounterReading { counters: py.detach(|| self.pages.read()) }
     }
 
+    /// Return the senders of these rules as `RelayCore.senders` does.
+    ///
+    /// None if no worker counts flows.
+    fn senders(&self, py: Python<'_>, rules: Vec<String>, window_ms: u64) -> Option<Vec<usize>> {
+        py.detach(|| Some(senders(&self.pages.flows(&rules)?, &rules, window_ms)))
+    }
+
     /// Return the flows of these rules as `RelayCore.flows` does.
     ///
     /// None if no worker counts flows.
@@ -53,8 +63,15 @@ impl CounterPages {
 /// The counters of all workers at one moment. Any thread may use it.
 #[pyclass(frozen, module = "mcr._native")]
 pub(super) struct CounterReading {
-    counters: WorkerCounters,
+    pub(super) counters: WorkerCounters,
 }
+
+/// The position of a rule and of its output, and the copies that it lost, by reason.
+type LossRow<'py> = (usize, usize, Bound<'py, PyDict>);
+/// The position of a rule, and the sender before and now.
+type SourceRow = (usize, IpAddr, IpAddr);
+/// The age of a rule's last datagram in milliseconds, and the datagrams and bits of a second.
+type LevelRow = (Option<u64>, Option<f64>, Option<f64>);
 
 #[pymethods]
 impl CounterReading {
@@ -87,6 +104,42 @@ impl CounterReading {
         self.counters.has_rule(id)
     }
 
+    /// Return what happened to rules since the reading `before`: losses, changes of the sender.
+    ///
+    /// `rules` are ids, each with the keys of its outputs (`output_keys`). A loss is the position
+    /// of its rule among them, the position of the output, and the lost copies by reason; a change
+    /// is the position of the rule, and the address before and now.
+    fn changes<'py>(
+        &self,
+        py: Python<'py>,
+        before: &Self,
+        rules: Vec<(PyBackedStr, PyBackedBytes)>,
+    ) -> PyResult<(Vec<LossRow<'py>>, Vec<SourceRow>)> {
+        let rules: Vec<_> = rules.iter().map(|(id, keys)| (&**id, keys_of(keys))).collect();
+        let found = py.detach(|| self.counters.changes(&before.counters, &rules));
+        let losses = found.losses.iter().map(|one| {
+            let lost = one.lost.iter().filter(|(_, count)| *count != 0);
+            let lost = counts(py, lost.map(|(why, count)| (why.name(), *count)))?;
+            Ok((one.rule, one.output, lost))
+        });
+        let sources = found.sources.iter().map(|one| (one.rule, one.before, one.after));
+        Ok((losses.collect::<PyResult<_>>()?, sources.collect()))
+    }
+
+    /// Return for each of these rules the age of its last datagram in milliseconds, and the
+    /// datagrams and bits of payload that it matched in the last second.
+    ///
+    /// Each is None as long as it is unknown.
+    fn levels(&self, py: Python<'_>, rules: Vec<String>) -> Vec<LevelRow> {
+        let level = |id: &String| {
+            let input = self.counters.input(SlotOwner::rule(id));
+            let rate = input.rates[0];
+            let (pps, bits) = (rate.map(|rate| rate.pps), rate.map(|rate| rate.bits_per_s));
+            (input.last_seen_age_ms, pps, bits)
+        };
+        py.detach(|| rules.iter().map(level).collect())
+    }
+
     /// Return the counters of a rule as `RelayCore.stats` does; zeros if no worker has it.
     ///
     /// `enabled` and, for each output, `parked` are added to the counters; `trouble` and
@@ -99,10 +152,14 @@ impl CounterReading {
         parked: Vec<Option<String>>,
         keys: &[u8],
     ) -> PyResult<Bound<'py, PyDict>> {
-        let keys: Vec<u64> = keys.as_chunks().0.iter().copied().map(u64::from_le_bytes).collect();
+        let keys = keys_of(keys);
         let status = RuleStatus { id, trouble: None, parked, engine_sentence: None };
         rule_dict(py, &self.counters.rule(status, enabled, &keys))
     }
+}
+
+fn keys_of(bytes: &[u8]) -> Vec<u64> {
+    bytes.as_chunks().0.iter().copied().map(u64::from_le_bytes).collect()
 }
 
 /// Return the keys of a rule's outputs, 8 bytes each, for `CounterReading.rule`.

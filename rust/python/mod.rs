@@ -8,6 +8,7 @@ mod interfaces;
 mod offload;
 mod parse;
 mod relay;
+mod reports;
 mod sandbox;
 mod specs;
 mod traffic;

@@ -7,12 +7,11 @@ use std::time::{Duration, Instant};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use super::counter_pages::CounterReading;
+use super::reports::{flow_dict, report_dict};
 use super::specs::read_rules;
 use crate::error::Error;
-use crate::relay::{
-    EgressMode, FlowReport, Ingress, InterfaceReport, LastLoss, OffloadMode, OutputReport,
-    OutputWay, Rates, Relay, Report, RuleChange, RuleReport, RuleWay, Settings, Share, errno_name,
-};
+use crate::relay::{EgressMode, Ingress, OffloadMode, Relay, RuleChange, Settings, Share, senders};
 
 /// The longest time until Ctrl-C is noticed in a wait.
 const SLICE: Duration = Duration::from_millis(50);
@@ -180,6 +179,18 @@ impl RelayCore {
         report_dict(py, &report, self.ingress())
     }
 
+    /// Read the counters, for what `CounterReading` finds in two readings.
+    fn reading(&self, py: Python<'_>) -> CounterReading {
+        CounterReading { counters: py.detach(|| self.relay.counters()) }
+    }
+
+    /// Return for each of these rules how many senders it heard in the last `window_ms`.
+    ///
+    /// None if flows are not counted.
+    fn senders(&self, py: Python<'_>, rules: Vec<String>, window_ms: u64) -> Option<Vec<usize>> {
+        py.detach(|| Some(senders(&self.relay.flows(&rules)?, &rules, window_ms)))
+    }
+
     /// Return the flows of these rules as dictionaries, those with the most datagrams first.
     ///
     /// None if they are not counted.
@@ -199,132 +210,4 @@ impl RelayCore {
 #[pyfunction]
 pub(super) fn try_io_uring(py: Python<'_>) -> PyResult<()> {
     Ok(py.detach(crate::relay::try_io_uring)?)
-}
-
-fn report_dict<'py>(
-    py: Python<'py>,
-    report: &Report,
-    ingress: &'static str,
-) -> PyResult<Bound<'py, PyDict>> {
-    let interfaces = report.interfaces.iter().map(|one| interface_dict(py, one, ingress));
-    let rules = report.rules.iter().map(|one| rule_dict(py, one));
-    let all = PyDict::new(py);
-    all.set_item("interfaces", interfaces.collect::<PyResult<Vec<_>>>()?)?;
-    all.set_item("rules", rules.collect::<PyResult<Vec<_>>>()?)?;
-    Ok(all)
-}
-
-/// The counters of an interface as a dictionary.
-pub(super) fn interface_dict<'py>(
-    py: Python<'py>,
-    report: &InterfaceReport,
-    ingress: &str,
-) -> PyResult<Bound<'py, PyDict>> {
-    let fields = PyDict::new(py);
-    fields.set_item("name", &report.name)?;
-    fields.set_item("ingress", ingress)?;
-    fields.set_item("received", report.received)?;
-    fields.set_item("received_bytes", report.received_bytes)?;
-    set_rates(&fields, report.rates)?;
-    fields.set_item("matched", report.matched)?;
-    fields.set_item("kernel_dropped_frames", report.kernel_dropped_frames)?;
-    fields.set_item("buffer_waits", report.buffer_waits)?;
-    fields.set_item("error", (report.error != 0).then(|| errno_name(report.error)))?;
-    fields.set_item("dropped", counts(py, report.dropped.map(|(why, n)| (why.name(), n)))?)?;
-    Ok(fields)
-}
-
-/// The counters of a rule as a dictionary.
-pub(super) fn rule_dict<'py>(py: Python<'py>, report: &RuleReport) -> PyResult<Bound<'py, PyDict>> {
-    let outputs = report.outputs.iter().map(|one| output_dict(py, one));
-    let fields = PyDict::new(py);
-    fields.set_item("id", &report.id)?;
-    fields.set_item("enabled", report.enabled)?;
-    let trouble = report.trouble.as_ref().map(|it| (it.state.name(), &it.reason));
-    fields.set_item("trouble", trouble)?;
-    let offload = if report.offload == RuleWay::Kernel { "kernel" } else { "engine" };
-    fields.set_item("offload", offload)?;
-    fields.set_item("offload_reason", report.offload.reason())?;
-    fields.set_item("offload_detail", report.engine_sentence.as_deref())?;
-    fields.set_item("matched", report.matched)?;
-    fields.set_item("matched_bytes", report.matched_bytes)?;
-    fields.set_item("flows_evicted", report.flows_evicted)?;
-    set_rates(&fields, report.rates)?;
-    fields.set_item("last_source", report.last_source)?;
-    fields.set_item("last_seen_age_ms", report.last_seen_age_ms)?;
-    fields.set_item("group_seen", report.group_seen)?;
-    fields.set_item("group_seen_age_ms", report.group_seen_age_ms)?;
-    fields.set_item("other_port", report.other_port)?;
-    fields.set_item("other_source", report.other_source)?;
-    fields.set_item("outputs", outputs.collect::<PyResult<Vec<_>>>()?)?;
-    Ok(fields)
-}
-
-/// A flow as a dictionary.
-pub(super) fn flow_dict<'py>(py: Python<'py>, flow: &FlowReport) -> PyResult<Bound<'py, PyDict>> {
-    let fields = PyDict::new(py);
-    fields.set_item("rule", &flow.rule)?;
-    fields.set_item("source", flow.source.to_string())?;
-    fields.set_item("source_port", flow.source_port)?;
-    fields.set_item("group", flow.group.to_string())?;
-    fields.set_item("port", flow.port)?;
-    fields.set_item("datagrams", flow.datagrams)?;
-    fields.set_item("bytes", flow.bytes)?;
-    set_rates(&fields, flow.rates)?;
-    let [first_ms, last_ms] = flow.age_ms;
-    fields.set_item("first_seen_age_ms", first_ms)?;
-    fields.set_item("last_seen_age_ms", last_ms)?;
-    let [least, most] = flow.ttls;
-    fields.set_item("ttl_min", least)?;
-    fields.set_item("ttl_max", most)?;
-    let dscps: Vec<u16> = flow.dscps.iter().map(|&dscp| dscp.into()).collect();
-    fields.set_item("dscps", dscps)?;
-    Ok(fields)
-}
-
-fn output_dict<'py>(py: Python<'py>, report: &OutputReport) -> PyResult<Bound<'py, PyDict>> {
-    let fields = PyDict::new(py);
-    fields.set_item("parked", report.parked.as_deref())?;
-    let (way, reason) = match report.way {
-        Some(OutputWay::Xdp) => ("xdp", None),
-        Some(OutputWay::Socket(reason)) => ("socket", Some(reason)),
-        None => ("socket", None),
-    };
-    fields.set_item("way", way)?;
-    fields.set_item("way_reason", reason)?;
-    fields.set_item("wanted", report.wanted)?;
-    fields.set_item("sent", report.sent)?;
-    fields.set_item("sent_bytes", report.sent_bytes)?;
-    set_rates(&fields, report.rates)?;
-    fields.set_item("pending", report.pending)?;
-    fields.set_item("refused", report.refused)?;
-    fields.set_item("dropped", counts(py, report.dropped.map(|(why, n)| (why.name(), n)))?)?;
-    let errors = report.errors.iter().map(|(&errno, &copies)| (errno_name(errno), copies));
-    fields.set_item("errors", counts(py, errors)?)?;
-    let last_loss = report.last_loss.as_ref();
-    fields.set_item("lost_reason", last_loss.map(|loss| loss.loss.name()))?;
-    fields.set_item("lost_errno", last_loss.and_then(LastLoss::errno_name))?;
-    fields.set_item("lost_age_ms", last_loss.map(|loss| loss.age_ms))?;
-    fields.set_item("refused_age_ms", report.refused_age_ms)?;
-    Ok(fields)
-}
-
-/// Sets `rate_1s` and `rate_10s`: a tuple of pps, bits_per_s and dropped_pps, or None.
-fn set_rates(fields: &Bound<'_, PyDict>, rates: Rates) -> PyResult<()> {
-    for (name, rate) in ["rate_1s", "rate_10s"].into_iter().zip(rates) {
-        let rate = rate.map(|rate| (rate.pps, rate.bits_per_s, rate.dropped_pps));
-        fields.set_item(name, rate)?;
-    }
-    Ok(())
-}
-
-fn counts<'py, 'a, K: IntoPyObject<'py> + 'a>(
-    py: Python<'py>,
-    pairs: impl IntoIterator<Item = (K, u64)>,
-) -> PyResult<Bound<'py, PyDict>> {
-    let fields = PyDict::new(py);
-    for (name, count) in pairs {
-        fields.set_item(name, count)?;
-    }
-    Ok(fields)
 }

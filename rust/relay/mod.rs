@@ -46,7 +46,8 @@ use crate::sockets::xdp::survey::XdpSurvey;
 use crate::stats::{self, Found, metadata};
 use crate::sys::memory::SharedWords;
 pub use change::Prepared;
-pub use counters::flows::FlowReport;
+pub use counters::changes::{CounterChanges, OutputLosses, SourceChange};
+pub use counters::flows::{FlowReport, senders};
 pub use counters::pages::{WorkerCounters, WorkerPages};
 pub use counters::rates::{Rate, Rates};
 use counters::report;
@@ -270,6 +271,18 @@ impl Relay {
         state.publish_kernel_counts();
         let Shared { workers, sampler, .. } = &*self.shared;
         report::read(&state, &links, &workers.pages(), sampler)
+    }
+
+    /// Reads the counters of all engines, as another process reads those of its workers.
+    #[must_use]
+    pub fn counters(&self) -> WorkerCounters {
+        #[cfg_attr(not(feature = "offload"), expect(unused_mut, reason = "nothing is read before"))]
+        let mut state = self.shared.state();
+        state.publish_kernel_drops();
+        #[cfg(feature = "offload")]
+        state.publish_kernel_counts();
+        drop(state);
+        WorkerCounters::of_process(&self.shared.workers.pages(), &self.shared.sampler)
     }
 
     /// The flows of these rules, those with the most datagrams first; `None` if they are not counted.

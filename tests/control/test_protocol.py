@@ -9,11 +9,12 @@ from tests.support.deadline import wait_until
 from tests.support.fake_supervisor import FakeSupervisor
 from tests.support.raw_client import RawClient
 
+from mcr.alarms.event import Event
 from mcr.daemon.control.api.methods import SHAPES
 from mcr.daemon.control.api.schema import text
 from mcr.json_codec import JsonError, decode_object
 from mcr.protocol.constants import FACILITIES, ErrorCode
-from mcr.protocol.results import Event, Pong
+from mcr.protocol.results import Pong
 
 ONE = "239.1.1.1%lo:5001,name=one to 127.0.0.1:7001"
 TWO = "239.1.1.2%lo:5001 to 127.0.0.1:7002"

@@ -89,6 +89,9 @@ class FakeCore:
         """One warning."""
         return ["the receive buffer is small"]
 
+    def senders(self, rules: Sequence[str], window_ms: int) -> None:
+        """None are counted."""
+
     def stats(self) -> dict[str, Any]:
         """Zeros, except for the counts that a test has put into `counters` for all rules."""
         return {

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from mcr.errors import RuleError
 from mcr.rules import Input, Output, Rule, fields
+from mcr.rules.expectation import Expectation
 from mcr.rules.fields import Address, Network
 
 
@@ -68,6 +69,16 @@ _PRIORITIES = st.one_of(st.none(), st.integers(0, 6))
 _BITS = st.one_of(st.just(0), st.integers(0, 28))
 _PORT_COUNTS = st.one_of(st.just(1), st.integers(1, 5000))
 _OUTPUT_COUNTS = st.integers(1, 4)
+_EXPECTATIONS = st.one_of(
+    st.none(),
+    st.builds(
+        Expectation,
+        silence_ms=st.one_of(st.none(), st.integers(100, 86_400_000)),
+        pps=st.one_of(st.none(), st.integers(1, 10**9)),
+        bits_per_s=st.one_of(st.none(), st.integers(1000, 10**12)),
+        sources=st.one_of(st.none(), st.integers(1, 1000)),
+    ),
+)
 _RULE_NAMES = st.one_of(st.none(), NAMES.filter(lambda name: len(name) <= 64))
 
 
@@ -138,4 +149,5 @@ def rules(draw: st.DrawFn, interfaces: st.SearchStrategy[str] = INTERFACES) -> R
     """Any rule, for one group or a block of them, and for one port or a range."""
     bits, port_count = draw(_BITS), draw(_PORT_COUNTS)
     made = [_output(draw, interfaces, bits, port_count) for _ in range(draw(_OUTPUT_COUNTS))]
-    return Rule(_input(draw, interfaces, bits, port_count), made, name=draw(_RULE_NAMES))
+    name, expect = draw(_RULE_NAMES), draw(_EXPECTATIONS)
+    return Rule(_input(draw, interfaces, bits, port_count), made, name=name, expect=expect)

@@ -4,7 +4,8 @@ import asyncio
 import json
 from dataclasses import replace
 
-from mcr.protocol.results import DaemonStats, Event, Totals
+from mcr.alarms.event import Event
+from mcr.protocol.results import DaemonStats, Totals
 from mcr.stats import OutputStats, RuleStats
 from mcr.web import limits
 from mcr.web.feed import EventFeed, StreamQueue

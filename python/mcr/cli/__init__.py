@@ -31,6 +31,8 @@ class CommandEntry(NamedTuple):
     examples: tuple[str, ...] = ()
     rules: tuple[Noun, ...] = ()
     """The endpoints of rules that its arguments have."""
+    usage_code: int = WRONG_USAGE
+    """The exit code for wrong usage."""
 
 
 _RELAY, _DAEMON, _RULES, _DIAGNOSE = "Relay and test", "Daemon", "Rules of the daemon", "Diagnose"
@@ -130,6 +132,12 @@ COMMANDS: Mapping[str, CommandEntry] = {
             "mcr streams %eth0 --rules --to %eth1,ttl=8",
         ),
     ),
+    "check": CommandEntry(
+        "check:check",
+        _DIAGNOSE,
+        ("mcr check", "mcr check feed-a feed-b --loss-critical 0.1"),
+        usage_code=3,  # UNKNOWN by the conventions for plugins of monitoring systems
+    ),
     "events": CommandEntry(
         "observe:events",
         _DIAGNOSE,
@@ -184,7 +192,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         app = application(arguments[:1] if arguments and arguments[0] in COMMANDS else COMMANDS)
         code = app(args=arguments, prog_name="mcr", standalone_mode=False)
     except typer.TyperException as error:
-        return _refuse([_usage(error)], WRONG_USAGE)
+        entry = COMMANDS.get(arguments[0]) if arguments else None
+        return _refuse([_usage(error)], WRONG_USAGE if entry is None else entry.usage_code)
     except RuleError as error:
         return _refuse(error.problems, WRONG_USAGE)
     except InterfaceError as error:

@@ -133,7 +133,7 @@ class _Columns(NamedTuple):
 
     def rule_lines(self, rule: RuleStats, rate: RuleRate) -> list[Text]:
         cells = _numbers(rule, rate)
-        style = "red" if rate.lost_pps else ""
+        style = "red" if rate.lost_pps or rule.alarms else ""
         numbers = "".join(f"{cells[heading]:>{n + _GAP}}" for heading, n in self.numbers.items())
         name = printable(label(rule))
         state = _wrapped(printable(rule.state), self.state)

@@ -69,6 +69,14 @@ FlowsOption = Annotated[
         "--flows", help="Count who sends to each rule: source addresses and ports, TTL and DSCP."
     ),
 ]
+ExpectOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WHAT",
+        help="What rules expect that have no expect= of their own, such as 2s+1000pps: an alarm"
+        " reports those that get less.",
+    ),
+]
 SocketOption = Annotated[
     str | None,
     typer.Option("--socket", metavar="PATH", help="The daemon's socket; by default this user's."),

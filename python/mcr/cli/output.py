@@ -8,7 +8,7 @@ terminal's cursor.
 import io
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, Protocol, cast
 
@@ -71,8 +71,10 @@ def rehearse(stats: Stats, *, as_json: bool) -> None:
     console.print(*live_lines(stats, stats.rates_since(stats), size), sep="\n")
 
 
-def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows to standard output.
+def show_table(
+    headings: Sequence[str], rows: Iterable[Sequence[str]], red: Container[int] = ()
+) -> None:
+    """Print rows to standard output; on a terminal those with the numbers `red` are red.
 
     On a terminal that is wide enough they form a table, on a narrower one each row is a paragraph
     with a line per cell. Elsewhere each row is a line with aligned columns.
@@ -84,9 +86,9 @@ def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         return
     console = Console(file=sys.stdout)
     if sum(widths) + _FRAME_COLUMNS * len(widths) + 1 <= console.width:
-        console.print(_table(headings, cells))
+        console.print(_table(headings, cells, red))
     else:
-        _print_paragraphs(headings, cells)
+        _print_paragraphs(console, headings, cells, red)
 
 
 def moment(unix_s: float) -> str:
@@ -137,12 +139,12 @@ def _unseen(interface: InterfaceStats) -> str:
     return f"{interface.name}: {', '.join(facts)}" if facts else ""
 
 
-def _table(headings: Sequence[str], cells: list[list[str]]) -> Table:
+def _table(headings: Sequence[str], cells: list[list[str]], red: Container[int]) -> Table:
     table = Table()
     for heading in headings:
         table.add_column(Text(heading), no_wrap=True)
-    for row in cells:
-        table.add_row(*map(Text, row))
+    for number, row in enumerate(cells):
+        table.add_row(*map(Text, row), style="red" if number in red else "")
     return table
 
 
@@ -154,9 +156,12 @@ def _print_aligned(rows: list[list[str]], widths: Sequence[int]) -> None:
         print("  ".join(padded).rstrip())
 
 
-def _print_paragraphs(headings: Sequence[str], cells: list[list[str]]) -> None:
+def _print_paragraphs(
+    console: Console, headings: Sequence[str], cells: list[list[str]], red: Container[int]
+) -> None:
     for number, row in enumerate(cells):
         if number:
             print()
         for heading, cell in zip(headings, row, strict=True):
-            print(f"{heading}: {cell}")
+            style = "red" if number in red else None
+            console.print(Text(f"{heading}: {cell}"), style=style, soft_wrap=True)

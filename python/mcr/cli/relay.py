@@ -17,6 +17,7 @@ from ..daemon.account import Account, target_account
 from ..errors import McrError, RightsError
 from ..protocol.summary import report
 from ..relay.relay import Relay
+from ..relay.settings import default_expectation
 from ..rules.grammar import join_arguments
 from ..stats import Stats
 from .options import (
@@ -24,6 +25,7 @@ from .options import (
     CpusOption,
     DurationOption,
     EgressOption,
+    ExpectOption,
     FlowsOption,
     HostsOption,
     IngressOption,
@@ -31,7 +33,7 @@ from .options import (
     ReportAsJson,
     WorkersOption,
 )
-from .output import INTERVAL_S, View, open_view, rehearse
+from .output import INTERVAL_S, View, moment, open_view, rehearse
 from .signals import HeldSignals, hangup_held, signals_held
 from .usage import usage_of
 from .writer import PATIENCE_S, TextWriter
@@ -57,6 +59,7 @@ def relay(
     cpus: CpusOption = None,
     accept_bad_checksums: AcceptBadChecksums = False,
     flows: FlowsOption = False,
+    expect: ExpectOption = None,
     user: Annotated[
         str | None,
         typer.Option(
@@ -76,6 +79,8 @@ def relay(
         places = None if cpus is None else chosen_cpus(cpus, workers)
     with usage_of("--user"):
         account = target_account(user)
+    with usage_of("--expect"):
+        expectation = default_expectation(expect, flows=flows, offload=offload)
     instance = Relay(
         *join_arguments(rules),
         ingress=ingress,
@@ -86,6 +91,7 @@ def relay(
         verify_checksums=not accept_bad_checksums,
         flows=flows,
         hosts=hosts,
+        expect=expectation,
     )
     with hangup_held():  # host names are resolved at the start anyway
         return _run(instance, account, duration, as_json)
@@ -146,7 +152,7 @@ def _watch(
     instance: Relay, signals: HeldSignals, deadline_s: float | None, notices: TextWriter
 ) -> None:
     reported = set(instance.warnings)
-    with open_view(instance.stats(), notices) as view:
+    with instance.events() as events, open_view(instance.stats(), notices) as view:
         while instance.error is None:
             left_s = math.inf if deadline_s is None else deadline_s - time.monotonic()
             wait_s = max(0, min(left_s, INTERVAL_S))
@@ -161,6 +167,8 @@ def _watch(
                 if warning not in reported:
                     reported.add(warning)
                     view.note(f"warning: {warning}")
+            while (event := events.read(0)) is not None:
+                view.note(f"{moment(event.at)} {event.text}")
             view.show(instance.stats())
 
 

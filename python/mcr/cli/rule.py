@@ -235,6 +235,7 @@ def _show_rules(listed: RuleList, without: str) -> None:
             )
             for rule in listed
         ),
+        red={number for number, rule in enumerate(listed) if rule.alarms},
     )
     for rule in listed:
         if rule.offload_detail is not None:

@@ -12,7 +12,7 @@ from ..rules.file_format import parse_file
 
 _DERIVED = {
     *("id", "name", "object", "state", "state_code", "facts", "outputs"),
-    *("offload", "offload_reason", "offload_detail"),
+    *("alarms", "offload", "offload_reason", "offload_detail"),
 }
 """Members of a rule in `mcr rule list --json` that do not define it."""
 

@@ -18,11 +18,12 @@ from ..daemon.supervisor import (
     choose_offload,
 )
 from ..protocol.constants import Level, default_socket
-from ..relay.settings import BUFFER_BYTES
+from ..relay.settings import BUFFER_BYTES, default_expectation
 from .options import (
     AcceptBadChecksums,
     CpusOption,
     EgressOption,
+    ExpectOption,
     FlowsOption,
     HostsOption,
     IngressOption,
@@ -118,6 +119,7 @@ def serve(
     hosts: HostsOption = "first",
     accept_bad_checksums: AcceptBadChecksums = False,
     flows: FlowsOption = False,
+    expect: ExpectOption = None,
     log_level: _LogLevel = "info",
 ) -> None:
     """Run the daemon, which relays by the rules that clients set.
@@ -134,11 +136,14 @@ def serve(
         account = target_account(user)
     path = socket or default_socket()
     observers_gid, observers_path = _observers_end(path, observers, observers_socket)
+    permitted = _permitted(offload)
+    with usage_of("--expect"):
+        expectation = default_expectation(expect, flows=flows, offload=permitted)
     settings = DaemonSettings(
         socket=path,
         ingress=_available(ingress),
         egress=egress,
-        offload=_permitted(offload),
+        offload=permitted,
         workers=workers,
         buffer_bytes=BUFFER_BYTES,
         cpus=places,
@@ -152,6 +157,7 @@ def serve(
         log_level=log_level,
         verify_checksums=not accept_bad_checksums,
         flows=flows,
+        expect=None if expectation is None else str(expectation),
     )
     become_supervisor(settings)
 

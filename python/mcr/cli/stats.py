@@ -116,7 +116,8 @@ def _warn(found: DaemonStats) -> None:
 def _show_lines(found: DaemonStats) -> None:
     headings = ("id", "name", "in/s", "rate", "matched", "sent", "lost", "rule", "state")
     if found.rules:
-        show_table(headings, map(_line, found.rules))
+        red = {number for number, rule in enumerate(found.rules) if rule.alarms}
+        show_table(headings, map(_line, found.rules), red)
 
 
 def _line(rule: RuleStats) -> tuple[str, ...]:

@@ -7,9 +7,9 @@ import time
 from collections import deque
 from collections.abc import Iterable
 
+from ..alarms.event import Event
 from ..errors import DaemonError
 from ..json_codec import JsonError
-from ..protocol.results import Event
 from . import methods
 from .jsonrpc import Notification
 from .session import RETRY_S, Pause, Session, Steps

@@ -16,9 +16,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Concatenate, ParamSpec, Self, TypeVar
 
+from ..alarms.event import Event
 from ..errors import McrError
 from ..protocol.constants import default_socket
-from ..protocol.results import Event
 from . import methods
 from .connect import open_connection
 from .event_cursor import EventCursor

@@ -40,6 +40,8 @@ class DaemonSettings:
     """Whether datagrams with a wrong UDP checksum are dropped."""
     flows: bool = False
     """Whether workers count the flows of each rule."""
+    expect: str | None = None
+    """What rules expect that say nothing, as text."""
 
     def to_text(self) -> str:
         """Serialize the settings into one command-line argument."""

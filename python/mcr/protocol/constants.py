@@ -22,7 +22,7 @@ REPLAY_EVENTS = 1024
 EXPLAINED_DATAGRAMS = 256
 """The most datagrams of one request to explain."""
 
-EventKind = Literal["rule", "worker", "interface", "log"]
+EventKind = Literal["rule", "worker", "interface", "log", "alarm", "loss"]
 EVENT_KINDS: tuple[EventKind, ...] = get_args(EventKind)
 """The subjects of events."""
 

@@ -4,15 +4,15 @@ The daemon encodes these values, clients decode them, and the JSON Schema is gen
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..choices import Relayer, Way
 from ..explain.results import Explanation
-from ..json_codec import Count, JsonObject, decode_object
+from ..json_codec import Count, JsonObject
 from ..rules.fields import Address, Ttl
 from ..rules.hostnames import HostChange
-from ..stats import FlowStats, OutputLoss, RuleFacts, StateCode, Stats
+from ..stats import Alarm, FlowStats, OutputLoss, RuleFacts, StateCode, Stats
 from ..stats.model import NO_FACTS
 
 
@@ -97,6 +97,8 @@ class RuleInfo(JsonObject):
     """The state for programs; None in the result of a dry run."""
     facts: RuleFacts = NO_FACTS
     """What `state` and `state_code` follow from."""
+    alarms: tuple[Alarm, ...] = ()
+    """The expectations of the rule that are not met now."""
     offload: Relayer = "engine"
     """Who relays it now."""
     offload_reason: str | None = None
@@ -313,50 +315,3 @@ class EventPosition(JsonObject):
     """The number of the first available event, or of the next one if there is none."""
     missed: Count
     """The number of requested events that are no longer available."""
-
-
-@dataclass(frozen=True, slots=True)
-class Event(JsonObject):
-    """An event in the daemon, or a gap in the received events.
-
-    In JSON the `fields` are members beside the others.
-    """
-
-    sequence: Count
-    """The event's number, ascending by one over all kinds; of a gap, the last missed number."""
-    at: float
-    """Unix time, in seconds."""
-    kind: str
-    """rule, worker, interface, log or gap."""
-    event: str
-    """What happened, such as added or died; gap if events were missed."""
-    text: str
-    """One sentence."""
-    fields: Mapping[str, Any] = field(default_factory=dict)
-    """Further members of events of this kind, such as id, number or interface."""
-
-    @property
-    def missed(self) -> int | None:
-        """The largest possible number of events missed in a gap; None if it is unknown."""
-        count = self.fields.get("missed")
-        return count if type(count) is int else None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the event in the protocol's form."""
-        own = {name: getattr(self, name) for name in _EVENT_MEMBERS}
-        return own | dict(self.fields)
-
-    @classmethod
-    def from_dict(cls, given: object) -> "Event":
-        """Read the output of `as_dict`.
-
-        Raises:
-            ValueError: a member is missing or of another type; the text names it.
-        """
-        members = given if isinstance(given, dict) else {}
-        own = {name: value for name, value in members.items() if name in _EVENT_MEMBERS}
-        rest = {name: value for name, value in members.items() if name not in _EVENT_MEMBERS}
-        return decode_object(cls, own | {"fields": rest})
-
-
-_EVENT_MEMBERS = tuple(each.name for each in fields(Event) if each.name != "fields")

@@ -6,24 +6,40 @@ a change makes of the rules is decided in `rules.ruleset`. Not thread-safe.
 
 from collections.abc import Container, Iterable
 from itertools import islice
-from typing import Self
+from typing import NamedTuple, Self
 
-from .._native import RelayCore, interfaces
+from .._native import RelayCore, interfaces, output_keys
+from ..alarms.monitor import CounterMonitor
+from ..alarms.timing import Timing
 from ..errors import McrError
 from ..explain.explainer import RuleExplainer
 from ..rules import Rule
+from ..rules.expectation import EMPTY, Expectation
 from ..rules.hostnames import HostName, HostResolver, ResolvedHosts
 from ..rules.ruleset import RulePlan, RuleSet
+from ..rules.spec import ResolvedRule
 from ..stats import FlowStats, Stats
 from ..stats.report import flow_stats, stats_from_report
 from .candidate_rules import CandidateRules
 from .settings import RelaySettings
 
+TIMING = Timing()
+"""When alarms and losses become events."""
 _WARNINGS_LIMIT = 1000  # name servers and interfaces can cause any number
 _KERNEL_VERIFIES = (
     "on the ingress 'udp' the kernel itself drops datagrams with a wrong checksum; to relay them"
     " use 'packet'"
 )
+
+
+class CountedRule(NamedTuple):
+    """A rule, and where its counters are."""
+
+    rule: Rule
+    resolved: ResolvedRule
+    enabled: bool
+    keys: bytes
+    """Those of its outputs."""
 
 
 class ActiveRules:
@@ -34,10 +50,21 @@ class ActiveRules:
     first commits the stored plan to the rule set, repeatedly if that is interrupted too.
     """
 
-    def __init__(self, core: RelayCore) -> None:
-        """Use a core without rules."""
+    def __init__(
+        self, core: RelayCore, expect: Expectation | None = None, uncounted: str | None = None
+    ) -> None:
+        """Use a core without rules.
+
+        Args:
+            core: moves the datagrams.
+            expect: what rules expect that say nothing.
+            uncounted: why no senders are counted; None if they are.
+        """
         self.core = core
-        self._set = RuleSet(core.ingress)
+        self.monitor = CounterMonitor(expect, core.senders, core.ingress, TIMING)
+        self._default = expect or EMPTY
+        self._counted: dict[str, CountedRule] = {}
+        self._set = RuleSet(core.ingress, uncounted=uncounted)
         self._warnings: tuple[str, ...] = ()
         self._committed: RulePlan | None = None
 
@@ -71,7 +98,7 @@ class ActiveRules:
             settings.verify_checksums,
             settings.flows,
         )
-        active = cls(core)
+        active = cls(core, settings.expect, settings.uncounted)
         try:
             # First, so that the spare sockets are counted where descriptors are few.
             if has_spares:
@@ -125,7 +152,26 @@ class ActiveRules:
     def stats(self, uptime_s: float) -> Stats:
         """Return one consistent reading of all counters."""
         self._catch_up()
-        return stats_from_report(self.core.stats(), self._set.active, self._set.before, uptime_s)
+        report, alarms = self.core.stats(), self.monitor.alarms
+        return stats_from_report(report, self._set.active, self._set.before, uptime_s, alarms)
+
+    @property
+    def watched(self) -> dict[str, CountedRule]:
+        """All rules by id, for the monitor."""
+        self._catch_up()
+        known, self._counted = self._counted, {}
+        for each in self._set.active:
+            before = known.get(each.id)
+            same = before is not None and before.resolved is each.resolved
+            keys = before.keys if before is not None and same else output_keys(each.spec)
+            self._counted[each.id] = CountedRule(each.rule, each.resolved, each.enabled, keys)
+        return self._counted
+
+    @property
+    def expects(self) -> bool:
+        """Whether any rule expects something."""
+        own = (rule.expect or self._default for rule in self.rules)
+        return any(not each.is_empty for each in own)
 
     def flows(self, rule_ids: Iterable[str] | None) -> tuple[FlowStats, ...] | None:
         """Return the flows of all rules or of these; None if they are not counted."""

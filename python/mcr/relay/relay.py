@@ -11,19 +11,18 @@ from types import TracebackType
 from typing import Self
 
 from ..choices import Egress, Hosts, IngressChoice, Offload
-from ..errors import McrError, RuleError
-from ..explain.results import DatagramFacts, Explanation
+from ..errors import McrError
 from ..rules import Rule, parse_rules
+from ..rules.expectation import Expectation
 from ..rules.hostnames import HostChange, HostResolver, resolve_again
-from ..stats import FlowStats, Stats
 from .active_rules import ActiveRules
 from .candidate_rules import CandidateRules
-from .lifecycle import Lifecycle
+from .reports import RelayReports
 from .retries import Retries
 from .settings import BUFFER_BYTES, RelaySettings
 
 
-class Relay:
+class Relay(RelayReports):
     """A multicast relay inside this process.
 
     Use it as a context manager, or call `open`, `start` and `close`. All methods are thread-safe.
@@ -50,6 +49,7 @@ class Relay:
         verify_checksums: bool = True,
         flows: bool = False,
         hosts: Hosts = "first",
+        expect: Expectation | str | None = None,
     ) -> None:
         """Parse the rules; open nothing yet.
 
@@ -73,14 +73,13 @@ class Relay:
                 relays them, with a valid one (`packet` only: for `udp` the kernel decides).
             flows: count the flows of each rule, for `flows()`.
             hosts: whether copies go to the `first` address of an output's host name or to `all`.
+            expect: what the rules expect that say nothing, such as ``2s+1000pps``.
 
         Raises:
             RuleError: invalid rule text; `problems` has all problems.
             ValueError: another argument is out of its range; the text names it.
         """
-        self._running: ActiveRules | None = None
-        self._life = Lifecycle()
-        self._settings = RelaySettings.checked(
+        settings = RelaySettings.checked(
             ingress=ingress,
             egress=egress,
             offload=offload,
@@ -90,9 +89,9 @@ class Relay:
             verify_checksums=verify_checksums,
             flows=flows,
             hosts=hosts,
+            expect=expect,
         )
-        self._candidate = CandidateRules(rules)
-        self._retries = Retries(self, Relay._finish_rules)
+        super().__init__(settings, CandidateRules(rules), Retries(self, Relay._finish_rules))
 
     def open(self, *, rights_end: bool = False) -> None:
         """Check the rules against this host and open their sockets, with the caller's rights.
@@ -150,6 +149,7 @@ class Relay:
             self._life.check_usable()
             self._life.is_stopped = True
             self._retries.end()
+            self._events.end()
             if self._running is not None:
                 self._running.core.stop()
 
@@ -161,6 +161,7 @@ class Relay:
         """
         with self._life.locked():
             self._retries.end()
+            self._events.end()
             running = self._running
             if running is not None:
                 # First, so that `close` can be repeated if a signal handler interrupts it.
@@ -288,65 +289,6 @@ class Relay:
                 self._retry()
         return changes
 
-    def stats(self) -> Stats:
-        """Return one consistent reading of all counters.
-
-        Raises:
-            McrError: the relay is not open.
-        """
-        with self._life.locked():
-            return self._opened().stats(self._life.uptime_s)
-
-    def flows(self, *rules: Rule | str) -> tuple[FlowStats, ...]:
-        """Return who sends to all rules or the given ones, those with the most datagrams first.
-
-        At most 8192 flows are known for each worker; the least recent give way to new ones
-        (`RuleStats.flows_evicted`).
-
-        Raises:
-            RuleError: there is no such rule.
-            McrError: the relay is not open, or does not count flows (`flows=True`).
-        """
-        with self._life.locked():
-            found = self._opened().flows([self._find(rule) for rule in rules] if rules else None)
-        if found is None:
-            raise McrError("the relay does not count flows; create it with flows=True")
-        return found
-
-    def explain(self, *datagrams: DatagramFacts | str) -> tuple[Explanation, ...]:
-        """Return what the relay would do with datagrams, and why; it sends nothing.
-
-        Each is a value, or words such as ``10.0.0.5:4000@239.1.1.1%eth0:5001 ttl=4 size=1200``.
-        Routes and links are read in the caller's network namespace.
-
-        Raises:
-            RuleError: a datagram is invalid.
-            McrError: the relay is not open.
-        """
-        with self._life.locked():
-            explainer = self._opened().explainer(self._life.uptime_s)
-        return tuple(map(explainer.explain, datagrams))
-
-    @property
-    def error(self) -> str | None:
-        """Why the engine failed; None if it has not."""
-        with self._life.locked():
-            self._life.check_usable()
-            return None if self._running is None else self._running.core.error
-
-    @property
-    def ingress(self) -> IngressChoice:
-        """The ingress; `packet` or `udp` once the relay is open."""
-        with self._life.locked():
-            self._life.check_usable()
-            return self._settings.ingress if self._running is None else self._running.core.ingress
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """Problems that do not prevent relaying, one sentence each."""
-        with self._life.locked():
-            return self._rules.warnings
-
     def __enter__(self) -> Self:
         """Open and start."""
         try:
@@ -375,6 +317,7 @@ class Relay:
         if running is not None and self._life.is_own:
             warnings.warn(f"{self!r} was not closed", ResourceWarning, source=self, stacklevel=1)
             self._retries.end()
+            self._events.end()
             running.core.stop()
 
     def __repr__(self) -> str:
@@ -383,12 +326,6 @@ class Relay:
         state = "closed" if self._life.is_closed else "new" if running is None else "open"
         count = len(self._candidate if running is None else running)
         return f"<mcr.Relay {state}, {count} rules>"
-
-    @property
-    def _rules(self) -> CandidateRules | ActiveRules:
-        """The rules, in the core or not yet; McrError if the relay is closed."""
-        self._life.check_usable()
-        return self._candidate if self._running is None else self._running
 
     def _names(self) -> HostResolver:
         """The resolved host names of the running rules."""
@@ -411,11 +348,6 @@ class Relay:
                 self._retry()
                 raise
 
-    def _retry(self) -> None:
-        """Retry unfinished rules, unless the relay has not started: it has no other thread then."""
-        if self._life.is_started and not self._life.is_stopped and self._opened().unfinished:
-            self._retries.begin()
-
     def _finish_rules(self) -> bool:
         """Retry the unfinished rules once; return whether some are still unfinished."""
         with self._life.locked():
@@ -434,15 +366,3 @@ class Relay:
         with self._life.locked():
             self._life.check_changeable()
             self._rules.set_enabled(self._find(rule), enabled)
-
-    def _find(self, rule: Rule | str) -> str:
-        found = self._rules.find(rule)
-        if found is None:
-            raise RuleError([("rule", f"there is none with the id or name {str(rule)!r}")])
-        return found
-
-    def _opened(self) -> ActiveRules:
-        self._life.check_usable()
-        if self._running is None:
-            raise McrError("the relay is not open; use it in a with statement, or call start()")
-        return self._running

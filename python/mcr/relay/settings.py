@@ -6,6 +6,8 @@ from typing import Self, get_args
 
 from ..affinity import chosen_cpus
 from ..choices import Egress, Hosts, IngressChoice, Offload
+from ..rules.expectation import Expectation
+from ..rules.fields import Invalid
 
 BUFFER_BYTES = 32 * 2**20
 """Receive buffers of each worker by default; memory is touched only when used."""
@@ -32,6 +34,13 @@ class RelaySettings:
     """Whether the flows of each rule are counted."""
     hosts: Hosts
     """The addresses of an output's host name that get copies."""
+    expect: Expectation | None
+    """What rules expect that say nothing; None for nothing."""
+
+    @property
+    def uncounted(self) -> str | None:
+        """Why no senders are counted; None if they are."""
+        return why_uncounted(flows=self.flows, offload=self.offload)
 
     @classmethod
     def checked(
@@ -46,6 +55,7 @@ class RelaySettings:
         verify_checksums: bool,
         flows: bool,
         hosts: Hosts,
+        expect: Expectation | str | None,
     ) -> Self:
         """Settings as `Relay` takes them.
 
@@ -73,6 +83,10 @@ class RelaySettings:
             raise ValueError(f"cpus: {error}") from None
         if hosts not in get_args(Hosts):
             raise ValueError(f"hosts: must be first or all, not {hosts!r}")
+        try:
+            expectation = default_expectation(expect, flows=flows, offload=offload)
+        except ValueError as error:
+            raise ValueError(f"expect: {error}") from None
         return cls(
             ingress,
             egress,
@@ -83,4 +97,34 @@ class RelaySettings:
             verify_checksums,
             flows,
             hosts,
+            expectation,
         )
+
+
+def default_expectation(
+    given: Expectation | str | None, *, flows: bool, offload: Offload
+) -> Expectation | None:
+    """What all rules of a relay expect that say nothing.
+
+    Raises:
+        ValueError: it cannot be read, or not be watched; the text says why.
+    """
+    if given is None:
+        return None
+    try:
+        expectation = Expectation.parse(given)
+    except Invalid as error:
+        raise ValueError(str(error)) from None
+    why = why_uncounted(flows=flows, offload=offload)
+    if expectation.sources is not None and why is not None:
+        raise ValueError(f"the number of sources cannot be watched: {why}")
+    return expectation
+
+
+def why_uncounted(*, flows: bool, offload: Offload) -> str | None:
+    """Why no senders are counted, with what to do; None if they are."""
+    if not flows:
+        return "flows are not counted; start with --flows (flows=True)"
+    if offload != "off":
+        return "flows are not counted where the kernel relays; start with --offload off"
+    return None

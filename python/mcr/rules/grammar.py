@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 from ..errors import FieldPath, RuleError
 from . import fields
+from .expectation import Expectation
 from .fields import Invalid, ProblemCollector
 
 T = TypeVar("T")
@@ -41,6 +42,7 @@ class RuleParts:
     outputs: tuple[Arguments | str, ...]
     """The arguments of each, or its text if that is known."""
     name: str | None
+    expect: Expectation | None
 
 
 def parse_rule(text: str, known: Container[str] = ()) -> RuleParts:
@@ -57,7 +59,7 @@ def parse_rule(text: str, known: Container[str] = ()) -> RuleParts:
     head, tail = _halves(_text(text).split())
     check = ProblemCollector()
     source = _read(head, _INPUT, check, ("input",))
-    name = source.pop("name", None)
+    name, expect = source.pop("name", None), source.pop("expect", None)
     outputs = [
         each if isinstance(each, str) else _read(each, _OUTPUT, check, ("output", number))
         for number, each in enumerate(_split_outputs(tail, known), 1)
@@ -65,7 +67,7 @@ def parse_rule(text: str, known: Container[str] = ()) -> RuleParts:
     if not outputs and not check.problems:
         check.add("outputs", "missing after 'to'; write address%interface:port")
     check.raise_if_any()
-    return RuleParts(source, tuple(outputs), name)
+    return RuleParts(source, tuple(outputs), name, expect)
 
 
 def parse_input(text: str) -> Arguments:
@@ -76,8 +78,8 @@ def parse_input(text: str) -> Arguments:
     """
     check = ProblemCollector()
     arguments = _read(text.strip().split(","), _INPUT, check, ())
-    if "name" in arguments:
-        check.add("name", "belongs to a rule, not to a single input")
+    for own in {"name", "expect"} & arguments.keys():
+        check.add(own, "belongs to a rule, not to a single input")
     check.raise_if_any()
     return arguments
 
@@ -179,6 +181,12 @@ _INPUT = _Side(
             _number(fields.vlan),
             "1-4094",
             "match frames with this VLAN tag (packet only)",
+        ),
+        "expect": _Option(
+            "expect",
+            Expectation.parse,
+            "2s+8mbps~20%+1source",
+            "raise an alarm unless this arrives",
         ),
         "join": _Option("join", fields.join, "each|none", "join each group of a block, or none"),
     },

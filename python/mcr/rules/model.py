@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from ..errors import Problem, RuleError
 from . import fields, grammar
+from .expectation import Expectation
 from .fields import BROADCAST, Address, Invalid, Join, Keep, Network, ProblemCollector, Ttl
 
 DEFAULT_TTL_MULTICAST = 1  # the kernel's default (RFC 1112, 6.1): a copy stays on its link
@@ -87,7 +88,7 @@ class Input:
 
     def __str__(self) -> str:
         """The canonical text."""
-        return _input_text(self, None)
+        return _input_text(self, None, None)
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -196,20 +197,30 @@ class Rule:
     """At least one, in the order of the statistics."""
     name: str | None
     """1 to 64 printable characters without space and comma; not part of the identity."""
+    expect: Expectation | None
+    """What an alarm follows from; None uses the default of the relay. Not part of the identity."""
     _id: str | None = field(init=False, repr=False, compare=False)
 
-    def __init__(self, input: Input, outputs: Iterable[Output], *, name: str | None = None) -> None:
-        """Combines the parts.
+    def __init__(
+        self,
+        input: Input,
+        outputs: Iterable[Output],
+        *,
+        name: str | None = None,
+        expect: Expectation | str | None = None,
+    ) -> None:
+        """Combines the parts; `expect` may be text, such as ``2s+1000pps+1source``.
 
         Raises:
-            RuleError: there is no output, the name or the type of a part is invalid, or an output
-                has several addresses or ports, but not as many as the input.
+            RuleError: there is no output, the name, the expectation or the type of a part is
+                invalid, or an output has several addresses or ports, but not as many as the input.
         """
         check = ProblemCollector()
         values = {
             "input": check.field("input", _input, input),
             "outputs": check.field("outputs", _outputs, outputs),
             "name": check.optional("name", fields.rule_name, name),
+            "expect": check.optional("expect", Expectation.parse, expect),
         }
         check.raise_if_any()
         _fill(self, values | {"_id": None})
@@ -233,13 +244,13 @@ class Rule:
         outputs = [
             known[each] if isinstance(each, str) else Output(**each) for each in parts.outputs
         ]
-        return cls(Input(**parts.input), outputs, name=parts.name)
+        return cls(Input(**parts.input), outputs, name=parts.name, expect=parts.expect)
 
     @property
     def id(self) -> str:
-        """12 hex digits, the same for the same rule on every host; the name is not part of it."""
+        """12 hex digits, the same on every host; the name and `expect` are not part of it."""
         if self._id is None:  # computed once: each reading of the counters of 10 000 rules uses it
-            digest = hashlib.sha256(self._text(None).encode()).hexdigest()
+            digest = hashlib.sha256(self._text(None, None).encode()).hexdigest()
             object.__setattr__(self, "_id", digest[:_ID_HEX_DIGITS])
         return str(self._id)
 
@@ -248,10 +259,11 @@ class Rule:
 
         Only an interface name that contains a character of the grammar cannot be read back.
         """
-        return self._text(self.name)
+        return self._text(self.name, self.expect)
 
-    def _text(self, name: str | None) -> str:
-        return f"{_input_text(self.input, name)} to {' '.join(str(out) for out in self.outputs)}"
+    def _text(self, name: str | None, expect: Expectation | None) -> str:
+        outputs = " ".join(str(output) for output in self.outputs)
+        return f"{_input_text(self.input, name, expect)} to {outputs}"
 
 
 def parse_rules(rules: Iterable[Rule | str]) -> tuple[Rule, ...]:
@@ -344,13 +356,18 @@ def _check_kept_sources(rule: Rule, check: ProblemCollector) -> None:
             )
 
 
-def _input_text(input: Input, name: str | None) -> str:
+def _input_text(input: Input, name: str | None, expect: Expectation | None) -> str:
     return grammar.format_endpoint(
         input.group,
         input.interface,
         input.port,
         sources=input.sources,
-        options=[("name", name), ("vlan", input.vlan), ("join", input.join)],
+        options=[
+            ("name", name),
+            ("vlan", input.vlan),
+            ("expect", expect),
+            ("join", input.join),
+        ],
     )
 
 

@@ -36,6 +36,7 @@ def object_from_rule(rule: Rule) -> dict[str, Any]:
     }
     members = {
         "name": rule.name,
+        "expect": None if rule.expect is None else str(rule.expect),
         "input": _without_defaults(source),
         "outputs": [_object_from_output(output) for output in rule.outputs],
     }
@@ -56,7 +57,8 @@ def rule_from_object(members: Mapping[str, Any]) -> Rule:
     ]
     if problems or source is None:
         raise RuleError(problems)
-    return Rule(source, [output for output in outputs if output], name=members.get("name"))
+    known = [output for output in outputs if output]
+    return Rule(source, known, name=members.get("name"), expect=members.get("expect"))
 
 
 def _object_from_output(output: Output) -> dict[str, Any]:

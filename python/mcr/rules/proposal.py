@@ -37,6 +37,7 @@ class Proposal:
         resolver: RuleResolver,
         *,
         keep: Container[str] = (),
+        uncounted: str | None = None,
     ) -> None:
         """Starts with the running rules, unchanged.
 
@@ -46,6 +47,7 @@ class Proposal:
             host: the host on which they run.
             resolver: resolves rules on this host.
             keep: ids of rules that stay as they are when they are added again.
+            uncounted: why no senders are counted; None if they are.
         """
         self.check = ProblemCollector()
         self.warnings: list[Problem] = []
@@ -59,6 +61,7 @@ class Proposal:
         self._host = host
         self._resolver = resolver
         self._keep = keep
+        self._uncounted = uncounted
         self._claims: dict[Hashable, str] = {}
         self._has_new_copies = False
         self._heirs: dict[str, str] = {}
@@ -108,6 +111,9 @@ class Proposal:
             self._claim(rule.name, self._holder(rule.name), rule_id, check, _NAME)
         if is_kept:
             self.kept.append(rule_id)
+        if rule.expect is not None and rule.expect.sources and self._uncounted and not is_kept:
+            text = f"the number of sources is not watched: {self._uncounted}"
+            self.warnings.append(Problem(("rule", number, "expect"), text))
         if resolved is not None:
             resolved = self._as_known(resolved)
             self._claim_copies(resolved, rule_id, check, replacement)

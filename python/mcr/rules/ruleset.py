@@ -102,8 +102,14 @@ class RuleSet:
     it hold a lock from a plan to its commit.
     """
 
-    def __init__(self, ingress: Ingress) -> None:
-        """Starts empty."""
+    def __init__(self, ingress: Ingress, *, uncounted: str | None = None) -> None:
+        """Starts empty.
+
+        Args:
+            ingress: what the rules run on.
+            uncounted: why no senders are counted, for rules that expect some; None if they are.
+        """
+        self._uncounted = uncounted
         self.answers: ResolvedHosts = {}
         """The addresses of the host names in use; replaced, never changed."""
         self._ingress: Ingress = ingress
@@ -187,7 +193,9 @@ class RuleSet:
         host = self._host_of(interfaces)
         self._follow(host)
         resolver = RuleResolver(host, names, follows=follows)
-        proposal = Proposal(self._entries, self._indexes, host, resolver, keep=keep)
+        proposal = Proposal(
+            self._entries, self._indexes, host, resolver, keep=keep, uncounted=self._uncounted
+        )
         for rule_id in remove:
             proposal.remove(rule_id)
         for rule in add:

@@ -1,5 +1,6 @@
 """Counters of a relay, and the status of its rules."""
 
+from .alarm import Alarm, AlarmCode
 from .model import (
     FlowStats,
     InterfaceStats,
@@ -14,6 +15,8 @@ from .model import (
 from .rule_state import StateCode
 
 __all__ = [
+    "Alarm",
+    "AlarmCode",
     "FlowStats",
     "InterfaceStats",
     "OutputLoss",

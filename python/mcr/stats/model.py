@@ -7,9 +7,11 @@ interface was added, unless the name has another unit.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
+from typing import Any
 
 from ..choices import Relayer, Way
 from ..json_codec import Count, JsonObject, decode_object
+from .alarm import Alarm
 from .rule_state import StateCode
 
 
@@ -134,9 +136,10 @@ class RuleStats(JsonObject):
     (docs/observability.md), `facts` what both follow from.
     `rate_1s` and `rate_10s` are the rates of `matched` and of what all outputs dropped, as those of
     an interface. `flows_evicted` counts the flows of it that gave way to others where flows are
-    counted. `offload` is who relays it now, the engine or the kernel, `offload_reason` a word for
-    why that is not the kernel, or None, and `offload_detail` the same in a sentence, for people,
-    if there is something to say.
+    counted. `alarms` are the expectations of it (`expect`) that are not met now. `offload` is who
+    relays it now, the engine or the kernel, `offload_reason` a word for why that is not the
+    kernel, or None, and `offload_detail` the same in a sentence, for people, if there is something
+    to say.
     """
 
     id: str
@@ -149,6 +152,7 @@ class RuleStats(JsonObject):
     state_code: StateCode | None = None
     facts: RuleFacts = field(default=NO_FACTS, compare=False)
     flows_evicted: Count = 0
+    alarms: tuple[Alarm, ...] = ()
     rate_1s: Rate | None = field(default=None, compare=False)
     rate_10s: Rate | None = field(default=None, compare=False)
     offload: Relayer = "engine"
@@ -232,6 +236,23 @@ class Stats(JsonObject):
         earlier = {rule.id: rule for rule in before.rules}
         return {rule.id: _rate(earlier.get(rule.id), rule, seconds) for rule in self.rules}
 
+    def to_dicts(self) -> dict[str, list[dict[str, Any]]]:
+        """Return flat rows for tables: those of `interfaces`, `rules` and `outputs`.
+
+        Each row has `time`; a row of an output has the id and name of its rule. What is nested has
+        the names of its members, such as `dropped_output_full` and `rate_1s_pps`. Lists are left
+        out, but for the codes of a rule's alarms, joined by `+`.
+        """
+        members = self.as_dict()
+        rows: dict[str, list[dict[str, Any]]] = {"interfaces": [], "rules": [], "outputs": []}
+        rows["interfaces"] += ({"time": self.time} | _flat(each) for each in members["interfaces"])
+        for rule in members["rules"]:
+            codes = "+".join(alarm["code"] for alarm in rule["alarms"])
+            rows["rules"].append({"time": self.time} | _flat(rule) | {"alarms": codes})
+            owner = {"time": self.time, "rule_id": rule["id"], "rule_name": rule["name"]}
+            rows["outputs"] += (owner | _flat(output) for output in rule["outputs"])
+        return rows
+
     def imbalances(self) -> tuple[str, ...]:
         """Return one sentence for each balance that does not hold; empty in a correct relay."""
         return tuple(_imbalances(self))
@@ -251,6 +272,16 @@ def _rate(before: RuleStats | None, after: RuleStats, seconds: float) -> RuleRat
         matched_bits_per_s=8 * (after.matched_bytes - matched_bytes) / seconds,
         lost_pps=(after.lost - lost) / seconds,
     )
+
+
+def _flat(members: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    for name, value in members.items():
+        if isinstance(value, dict):
+            row |= _flat(value, f"{prefix}{name}_")
+        elif not isinstance(value, list):
+            row[f"{prefix}{name}"] = value
+    return row
 
 
 def _imbalances(stats: Stats) -> Iterator[str]:

@@ -12,6 +12,7 @@ from ..rules import Output, Rule
 from ..rules.active_rule import ActiveRule
 from ..rules.precedence import covers
 from ..rules.spec import ResolvedInput, ResolvedOutput, ResolvedRule
+from .alarm import Alarm
 from .model import (
     FlowStats,
     InterfaceStats,
@@ -28,6 +29,9 @@ Counts = Mapping[str, Any]
 """The engine's counters of one interface, rule or output, or its whole report."""
 RuleLookup = Callable[[ResolvedInput], Iterable[str]]
 """Returns the ids of the more specific rules whose input overlaps with this one."""
+
+AlarmLookup = Callable[[str], tuple[Alarm, ...]]
+"""Returns the alarms of a rule, by its id."""
 
 _RULES_COMPARED = 100_000
 """The most more specific rules compared for one reading, which takes some tenths of a second."""
@@ -97,7 +101,11 @@ class PrecedingRules:
 
 
 def stats_from_report(
-    report: Counts, active: Collection[ActiveRule], lookup: RuleLookup, uptime_s: float
+    report: Counts,
+    active: Collection[ActiveRule],
+    lookup: RuleLookup,
+    uptime_s: float,
+    alarms: AlarmLookup,
 ) -> Stats:
     """Return the statistics of all interfaces and rules.
 
@@ -106,6 +114,7 @@ def stats_from_report(
         active: the rules, in the order of the result.
         lookup: finds the more specific rules of an input.
         uptime_s: the time since the relay started, in seconds.
+        alarms: returns the alarms of a rule.
     """
     counts_by_id = {counts["id"]: counts for counts in report["rules"]}
     active_by_id = {each.rule.id: each for each in active}
@@ -120,7 +129,13 @@ def stats_from_report(
     return Stats(
         interfaces=tuple(map(interface_stats, report["interfaces"])),
         rules=tuple(
-            rule_stats(each.rule, each.resolved, counts_by_id[each.rule.id], preceding)
+            rule_stats(
+                each.rule,
+                each.resolved,
+                counts_by_id[each.rule.id],
+                preceding,
+                alarms=alarms(each.rule.id),
+            )
             for each in active
         ),
         time=round(time.time(), 3),
@@ -143,7 +158,12 @@ def flow_stats(counts: Counts) -> FlowStats:
 
 
 def rule_stats(
-    rule: Rule, resolved: ResolvedRule, counts: Counts, preceding: PrecedingRules | None = None
+    rule: Rule,
+    resolved: ResolvedRule,
+    counts: Counts,
+    preceding: PrecedingRules | None = None,
+    *,
+    alarms: tuple[Alarm, ...] = (),
 ) -> RuleStats:
     """Return the statistics of one rule.
 
@@ -152,6 +172,7 @@ def rule_stats(
         resolved: the rule as resolved on this host.
         counts: its counters.
         preceding: finds the rule that its state names if it is idle; None names no rule.
+        alarms: its alarms.
     """
     now_s = time.time()
     outputs = tuple(
@@ -159,7 +180,11 @@ def rule_stats(
         for output, output_counts in zip(resolved.outputs, counts["outputs"], strict=True)
     )
     statuses = [*map(_output_status, counts["outputs"])]
-    stats = _without_outputs(rule, resolved, counts, statuses, preceding)
+    status = replace(_rule_status(resolved, counts), alarms=alarms)
+    if preceding is not None and status.is_idle:
+        more_specific = preceding.find(resolved.input, status.last_source)
+        status = replace(status, more_specific=more_specific)
+    stats = _without_outputs(rule, counts, status, statuses)
     return replace(stats, outputs=outputs)
 
 
@@ -176,21 +201,13 @@ def new_rule_stats(
     """
     nothing = OutputStatus()
     statuses = [nothing if reason is None else OutputStatus(parked=reason) for reason in parked]
-    return _without_outputs(rule, resolved, counts, statuses, None)
+    return _without_outputs(rule, counts, _rule_status(resolved, counts), statuses)
 
 
 def _without_outputs(
-    rule: Rule,
-    resolved: ResolvedRule,
-    counts: Counts,
-    outputs: Sequence[OutputStatus],
-    preceding: PrecedingRules | None,
+    rule: Rule, counts: Counts, status: RuleStatus, outputs: Sequence[OutputStatus]
 ) -> RuleStats:
-    """The statistics of a rule whose outputs have this status."""
-    status = _rule_status(resolved, counts)
-    if preceding is not None and status.is_idle:
-        more_specific = preceding.find(resolved.input, status.last_source)
-        status = replace(status, more_specific=more_specific)
+    """The statistics of a rule with this status, and with this one of its outputs."""
     state = rule_state(status, outputs)
     return RuleStats(
         id=rule.id,
@@ -203,6 +220,7 @@ def _without_outputs(
         state_code=state.code,
         facts=_facts(time.time(), status),
         flows_evicted=counts["flows_evicted"],
+        alarms=tuple(status.alarms),
         **_rates(counts),
         offload=counts["offload"],
         offload_reason=counts["offload_reason"],

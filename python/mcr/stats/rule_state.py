@@ -8,12 +8,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-StateCode = Literal["disabled", "unresolved", "waiting", "flowing", "shadowed", "silent", "joined"]
+from .alarm import Alarm
+
+StateCode = Literal[
+    "disabled",
+    "unresolved",
+    "waiting",
+    "below_expected",
+    "above_expected",
+    "flowing",
+    "shadowed",
+    "silent",
+    "joined",
+]
 """A closed list, which only grows. The first that applies:
 
 - `disabled`: a user disabled the rule.
 - `unresolved`: something that its input names does not exist, or the kernel refused it.
 - `waiting`: the input's interface is down, has no carrier or is not set up.
+- `below_expected`: less arrives than the rule expects, or from fewer senders.
+- `above_expected`: more senders send than the rule expects.
 - `flowing`: the last matched datagram is younger than 2 s.
 - `shadowed`: a more specific rule matches what this rule would match.
 - `silent`: it has matched datagrams, the last one 2 s ago or earlier.
@@ -88,6 +102,8 @@ class RuleStatus:
     enabled: bool = True
     more_specific: MoreSpecificRule | None = None
     """A rule that may have matched the datagrams that this one lacks."""
+    alarms: Sequence[Alarm] = ()
+    """The expectations that are not met."""
 
     @property
     def is_idle(self) -> bool:
@@ -139,6 +155,9 @@ def _code(status: RuleStatus) -> StateCode:
         return "disabled"
     if status.trouble:
         return status.trouble.state
+    if status.alarms:
+        surplus = all(alarm.is_surplus for alarm in status.alarms)
+        return "above_expected" if surplus else "below_expected"
     if status.is_flowing:
         return "flowing"
     if status.shadow is not None:
@@ -150,7 +169,10 @@ def _sentence(status: RuleStatus, outputs: Sequence[OutputStatus]) -> str:
     trouble = None if status.trouble is None else str(status.trouble)
     arrival: list[str | None]
     if status.enabled:
-        arrival = [trouble or (_flow(status) if status.matched else _absence(status))]
+        arrival = [
+            *map(str, status.alarms),
+            trouble or (_flow(status) if status.matched else _absence(status)),
+        ]
     else:
         arrival = ["disabled", trouble]
     troubles = (_trouble(number, output) for number, output in enumerate(outputs, start=1))

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from ..alarms.event import Event
 from ..errors import McrError
-from ..protocol.results import Event
 from . import limits
 
 

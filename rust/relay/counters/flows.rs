@@ -1,7 +1,7 @@
 //! The flows of rules, summed over all engines.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use super::rates::{RateWindows, Rates};
@@ -31,6 +31,16 @@ pub struct FlowReport {
     pub ttls: [u8; 2],
     /// The DSCPs seen.
     pub dscps: Vec<u8>,
+}
+
+/// For each of these rules, the number of senders with a datagram in the last `window_ms`.
+#[must_use]
+pub fn senders(flows: &[FlowReport], rules: &[String], window_ms: u64) -> Vec<usize> {
+    let mut found: HashMap<&str, HashSet<IpAddr>> = HashMap::new();
+    for flow in flows.iter().filter(|flow| flow.age_ms[1] <= window_ms) {
+        found.entry(&flow.rule).or_default().insert(flow.source);
+    }
+    rules.iter().map(|rule| found.get(rule.as_str()).map_or(0, HashSet::len)).collect()
 }
 
 /// The flows of these rules in the rows of all pages, those with the most datagrams first.

@@ -4,9 +4,11 @@
 //! slots   allocates slots                        groups  slots for groups without a matching rule
 //! report  the counters of all engines, summed    pages   the counters of worker processes
 //! flows   the senders to each rule, summed
+//! changes what happened between two readings
 //! rates   what recent seconds counted            sampler the thread that samples them here
 //! ```
 
+pub(super) mod changes;
 pub(super) mod flows;
 pub(super) mod groups;
 pub(super) mod pages;

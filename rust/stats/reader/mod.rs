@@ -105,6 +105,13 @@ impl Snapshot {
         Some(self.words(*self.places.get(&owner.tag())?))
     }
 
+    /// Whether anything was counted for an owner.
+    #[must_use]
+    pub fn has_counted(&self, owner: SlotOwner) -> bool {
+        let place = self.places.get(&owner.tag());
+        place.is_some_and(|place| place.counted.is_some() || place.kernel.is_some())
+    }
+
     /// The slot for traffic of a rule's group that matched no rule.
     #[must_use]
     pub fn find_group(&self, rule: SlotOwner) -> Option<&SlotWords> {

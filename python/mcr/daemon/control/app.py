@@ -10,9 +10,10 @@ import time
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 from ..._native import CounterPages
+from ...alarms.notice import Notice
 from ...errors import EngineError, McrError, RuleError
 from ...protocol.constants import REFUSED_START, Facility, Level
 from ...protocol.results import LogLevels
@@ -26,7 +27,7 @@ from .api.methods import Daemon, Methods
 from .api.server import Server
 from .arguments import ControlArguments
 from .event_sequence import EventSequence
-from .events import EventBus
+from .events import EventBus, EventFields
 from .log import ControlLog, default_levels
 from .rules.rulebook import Rulebook
 from .rules.snapshot import read_all
@@ -92,7 +93,7 @@ class ControlApp:
         self._create_parts(arguments)
 
     def _create_parts(self, arguments: ControlArguments) -> None:
-        self._book = Rulebook(arguments.ingress)
+        self._book = Rulebook(arguments.ingress, uncounted=arguments.uncounted)
         self._status = RuleStatusTracker(self._events)
         self._pool = WorkerPool(
             arguments.workers,
@@ -114,6 +115,7 @@ class ControlApp:
             executor=statistics,
             troubles=self._status.get,
             began_s=self._began_s,
+            expect=arguments.expectation,
         )
         self._changes = Transactions(
             self._book,
@@ -272,7 +274,9 @@ class ControlApp:
         """Read the workers' counters regularly, so that recent counts of each exist."""
         while True:
             began_s = time.monotonic()
-            await self._counters.read(_COLLECT_INTERVAL_S)
+            reading = await self._counters.read(_COLLECT_INTERVAL_S)
+            for notice in await self._counters.watch(reading):
+                self._publish_notice(notice)
             elapsed_s = time.monotonic() - began_s
             await asyncio.sleep(max(_COLLECT_INTERVAL_S, elapsed_s * _COLLECT_PAUSE_FACTOR))
 
@@ -306,6 +310,13 @@ class ControlApp:
 
     def _update_status(self, number: int, message: WorkerMessage) -> None:
         self._status.update(number, message, self._book.rules)
+
+    def _publish_notice(self, notice: Notice) -> None:
+        fields = cast(EventFields, dict(notice.fields))
+        self._events.publish(notice.kind, notice.event, notice.text, **fields)
+        facility = "interfaces" if "interface" in notice.fields else "rules"
+        level = logging.WARNING if notice.is_warning else logging.INFO
+        logging.getLogger(f"mcr.{facility}").log(level, "%s", notice.text)
 
     def _publish_record(self, level: Level, facility: Facility, text: str) -> None:
         self._events.publish("log", "record", text, level=level, facility=facility)

@@ -4,8 +4,10 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ...choices import Hosts, Ingress
+from ...choices import Hosts, Ingress, Offload
 from ...protocol.constants import Level
+from ...relay.settings import why_uncounted
+from ...rules.expectation import Expectation
 
 Descriptor = Annotated[int, Field(ge=3)]
 
@@ -52,6 +54,20 @@ class ControlArguments(BaseModel):
     ingress: Ingress
     hosts: Hosts = "first"
     log_level: Level = "info"
+    flows: bool = False
+    offload: Offload = "off"
+    expect: str | None = None
+    """What rules expect that say nothing, as text."""
+
+    @property
+    def expectation(self) -> Expectation | None:
+        """What rules expect that say nothing."""
+        return None if self.expect is None else Expectation.parse(self.expect)
+
+    @property
+    def uncounted(self) -> str | None:
+        """Why no senders are counted."""
+        return why_uncounted(flows=self.flows, offload=self.offload)
 
     @property
     def paths(self) -> list[str]:

@@ -11,8 +11,8 @@ from typing import NamedTuple, Unpack
 
 from typing_extensions import TypedDict
 
+from ...alarms.event import Event
 from ...protocol.constants import EVENT_KINDS, REPLAY_EVENTS, EventKind, Facility, Level
-from ...protocol.results import Event
 from . import limits
 from .api.jsonrpc import encode
 
@@ -31,6 +31,19 @@ class EventFields(TypedDict, total=False):
     level: Level
     facility: Facility
     missed: int
+    code: str
+    expected: float
+    seen: float
+    since: float
+    duration_s: float
+    counts: Mapping[str, int]
+    total: Mapping[str, int]
+    address: str
+    before: str
+    after: str
+    changes: int
+    what: str
+    of: int
 
 
 class _PublishedEvent(NamedTuple):

@@ -117,6 +117,9 @@ def control_command(
         "ingress": settings.ingress,
         "hosts": settings.hosts,
         "log_level": settings.log_level,
+        "flows": settings.flows,
+        "offload": settings.offload,
+        "expect": settings.expect,
     }
     return [sys.executable, *_ISOLATION_FLAGS, "-m", "mcr.daemon.control", json.dumps(arguments)]
 

@@ -9,6 +9,7 @@ use std::time::Instant;
 use super::flows::{self, FlowReport};
 use super::rates::{RateHistory, RateWindows};
 use super::report::{InterfaceReport, OutputReport, RuleReport, now_ms};
+use super::sampler::RateSampler;
 use crate::error::{Error, Result};
 use crate::relay::egress::way::OutputWay;
 use crate::relay::network::status::RuleStatus;
@@ -17,7 +18,7 @@ use crate::stats::kernel::{
     KernelInterfaceCounts, KernelOutputCounts, KernelRuleCounts, KernelWords,
 };
 use crate::stats::{self, InterfaceCopy, SlotOwner, SlotWords, Snapshot};
-use crate::sys::memory::ReadOnlyWords;
+use crate::sys::memory::{ReadOnlyWords, SharedWords};
 
 /// The pages of all workers, in the order of their numbers.
 pub struct WorkerPages {
@@ -29,7 +30,7 @@ pub struct WorkerPages {
 /// One reading of all pages.
 pub struct WorkerCounters {
     snapshots: Vec<Arc<Snapshot>>,
-    windows: RateWindows,
+    pub(super) windows: RateWindows,
     /// The numbers of the workers whose page could not be read; their last reading is used.
     pub stale: Vec<usize>,
     /// The age of each worker's last sign of life, in milliseconds; `None` if it never gave one.
@@ -89,6 +90,14 @@ impl WorkerPages {
 }
 
 impl WorkerCounters {
+    /// A reading of the pages of this process.
+    pub(in crate::relay) fn of_process(pages: &[Arc<SharedWords>], sampler: &RateSampler) -> Self {
+        let taken = pages.iter().map(|page| Snapshot::take(page.view()));
+        let snapshots = taken.map(|page| page.map_or_else(Arc::default, Arc::new)).collect();
+        let windows = sampler.windows();
+        Self { snapshots, windows, stale: Vec::new(), alive_age_ms: Vec::new() }
+    }
+
     /// The interfaces of all workers, each once, in the order of their first occurrence.
     #[must_use]
     pub fn interfaces(&self) -> Vec<InterfaceReport> {
@@ -156,7 +165,12 @@ impl WorkerCounters {
         RuleReport { id, enabled, trouble, offload, engine_sentence, ..report }
     }
 
-    fn kernel(&self, owner: SlotOwner) -> impl Iterator<Item = &KernelWords> {
+    /// Whether any worker, or the kernel, has counted something for the owner.
+    pub(super) fn has_counted(&self, owner: SlotOwner) -> bool {
+        self.snapshots.iter().any(|page| page.has_counted(owner))
+    }
+
+    pub(super) fn kernel(&self, owner: SlotOwner) -> impl Iterator<Item = &KernelWords> {
         self.snapshots.iter().filter_map(move |page| page.find_kernel(owner))
     }
 
@@ -165,7 +179,7 @@ impl WorkerCounters {
         OutputWay::of_workers(words.filter_map(OutputWay::from_word))
     }
 
-    fn copies(&self, owner: SlotOwner) -> Vec<SlotWords> {
+    pub(super) fn copies(&self, owner: SlotOwner) -> Vec<SlotWords> {
         self.snapshots.iter().filter_map(|page| page.find(owner).copied()).collect()
     }
 }

@@ -14,7 +14,7 @@ from pydantic import (
     Tag,
 )
 
-from ....protocol.constants import EXPLAINED_DATAGRAMS, EventKind, Facility, Level
+from ....protocol.constants import EVENT_KINDS, EXPLAINED_DATAGRAMS, EventKind, Facility, Level
 from ....rules.fields import Join
 from .. import limits
 
@@ -67,6 +67,8 @@ class RuleObject(Params):
     """A rule as an object, which can name every interface; rule text cannot."""
 
     name: str | None = None
+    expect: str | None = None
+    """What an alarm follows from, such as "2s+1000pps+1source", or "none"."""
     input: InputObject
     outputs: list[OutputObject]
 
@@ -203,7 +205,7 @@ class LogsParams(Params):
 class SubscribeParams(Params):
     """The kinds of events to send; null selects all."""
 
-    kinds: Annotated[list[EventKind], Field(max_length=4)] | None = None
+    kinds: Annotated[list[EventKind], Field(max_length=len(EVENT_KINDS))] | None = None
     after: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = None
     """First replay the available events after this sequence number; null replays none."""
 

@@ -70,6 +70,7 @@ def _rule_info(record: RuleRecord, stats: RuleStats, outputs: Iterable[RuleOutpu
         outputs=tuple(outputs),
         state_code=stats.state_code,
         facts=stats.facts,
+        alarms=stats.alarms,
         offload=stats.offload,
         offload_reason=stats.offload_reason,
         offload_detail=stats.offload_detail,

@@ -6,8 +6,8 @@ from typing import Any
 from pydantic import TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 
+from ....alarms.event import Event
 from ....protocol.constants import PROTOCOL, ErrorCode
-from ....protocol.results import Event
 from ..events import EventFields
 from ..rules.config_file import ConfigFile
 from .methods import SHAPES

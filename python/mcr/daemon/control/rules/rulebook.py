@@ -32,10 +32,10 @@ _PATTERN = re.compile(r"[*?[]")
 class Rulebook:
     """The rules. A task that changes them holds the lock of the pool; any thread may read them."""
 
-    def __init__(self, ingress: Ingress) -> None:
-        """Start without rules, at revision 0."""
+    def __init__(self, ingress: Ingress, *, uncounted: str | None = None) -> None:
+        """Start without rules, at revision 0; `uncounted` as for `RuleSet`."""
         self.revision = 0
-        self._set = RuleSet(ingress)
+        self._set = RuleSet(ingress, uncounted=uncounted)
         self._records: Mapping[str, RuleRecord] = {}
         self._aside: Mapping[str, RuleSetAside] = {}
         self._order: tuple[str, ...] = ()
@@ -374,6 +374,8 @@ def _differences(entry: EnabledRule, kept: RuleRecord | RuleSetAside) -> Iterato
             else f"keeps its name {kept.rule.name!r}"
         )
         yield f"already exists and {name}"
+    if entry.rule.expect is not None and entry.rule.expect != kept.rule.expect:
+        yield f"already exists and keeps expect={kept.rule.expect or 'the default'}"
     if entry.enabled != kept.enabled:
         yield f"already exists and stays {'enabled' if kept.enabled else 'disabled'}"
 

@@ -12,8 +12,12 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ...._native import CounterPages, CounterReading
+from ....alarms.monitor import CounterMonitor
+from ....alarms.notice import Notice
+from ....alarms.timing import Timing
 from ....json_codec import encode_in_pieces
 from ....protocol.results import DaemonStats, Totals
+from ....rules.expectation import Expectation
 from ....stats import FlowStats, InterfaceStats, RuleStats, report
 from ....stats.report import PrecedingRules, RuleCounts, flow_stats, interface_stats, rule_stats
 from ....stats.rule_state import InputTrouble
@@ -58,6 +62,7 @@ class CounterReader:
         executor: Executor,
         troubles: Callable[[str], Trouble],
         began_s: float,
+        expect: Expectation | None = None,
     ) -> None:
         """Read nothing yet.
 
@@ -69,7 +74,9 @@ class CounterReader:
             executor: the thread that creates statistics from readings.
             troubles: returns the troubles of a rule; thread-safe.
             began_s: when control started (`time.monotonic`).
+            expect: what rules expect that say nothing.
         """
+        self._monitor = CounterMonitor(expect, pages.senders, ingress, Timing())
         self._pages = pages
         self._ingress = ingress
         self._pool = pool
@@ -103,6 +110,11 @@ class CounterReader:
             self._update_workers(counters, deaths)
             self._last = Reading(began_s, revision, counters)
             return self._last
+
+    async def watch(self, reading: Reading) -> list[Notice]:
+        """The events that follow from this reading and the last one that was given here."""
+        rules = self._book.rules
+        return await self._in_thread(lambda: self._monitor.sample(reading.counters, rules))
 
     async def rule_stats(
         self, reading: Reading, rules: Mapping[str, RuleRecord]
@@ -156,7 +168,8 @@ class CounterReader:
             troubles = self._troubles(rule_id)
             if counters.has_rule(rule_id):
                 counts = _counts(counters, record, troubles)
-                yield rule_stats(record.rule, record.resolved, counts, preceding)
+                alarms = self._monitor.alarms(rule_id)
+                yield rule_stats(record.rule, record.resolved, counts, preceding, alarms=alarms)
             else:
                 refusal = troubles.trouble or self._pool.refusal_of(rule_id)
                 yield new_rule_stats(record, troubles._replace(trouble=refusal))

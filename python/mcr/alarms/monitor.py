@@ -1,0 +1,115 @@
+"""The events that follow from each sample of the counters of a relay."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from .._native import CounterReading
+from ..rules.expectation import Expectation
+from ..stats.alarm import Alarm
+from .budget import EventBudget
+from .expectations import ExpectationMonitor, RuleLevel
+from .losses import LossMonitor, NewLoss
+from .notice import Moment, Notice, WatchedRule, label
+from .sources import NewSource, SourceMonitor
+from .timing import Timing
+
+INTERVAL_S = 0.5
+"""The interval of samples, as that of the samples for rates."""
+Senders = Callable[[Sequence[str], int], Sequence[int] | None]
+"""Returns for rules, by id, how many senders each heard in so many milliseconds; None: unknown."""
+
+
+class CounterMonitor:
+    """Compares each sample with the one before. One thread calls `sample`, any `alarms`."""
+
+    def __init__(
+        self,
+        default: Expectation | None,
+        senders: Senders,
+        ingress: str,
+        timing: Timing,
+    ) -> None:
+        """Have no sample yet.
+
+        Args:
+            default: what rules expect that say nothing; None for nothing.
+            senders: counts the senders of rules.
+            ingress: `packet` or `udp`.
+            timing: when something becomes an event.
+        """
+        self._expectations = ExpectationMonitor(default, timing)
+        self._losses = LossMonitor(timing)
+        self._sources = SourceMonitor(timing)
+        self._budget = EventBudget()
+        self._senders = senders
+        self._ingress = ingress
+        self._window_ms = int(1000 * timing.senders_s)
+        self._last: CounterReading | None = None
+        self._rules: Mapping[str, WatchedRule] = {}
+        self._known: tuple[WatchedRule, ...] = ()
+        self._keys: list[tuple[str, bytes]] = []
+        self._frames: dict[str, dict[str, int]] = {}
+
+    def alarms(self, rule_id: str) -> tuple[Alarm, ...]:
+        """The alarms of a rule."""
+        return self._expectations.alarms(rule_id)
+
+    def forget(self) -> None:
+        """Compare the next sample with none, after a pause."""
+        self._last = None
+
+    def sample(self, reading: CounterReading, rules: Mapping[str, WatchedRule]) -> list[Notice]:
+        """Return what has happened since the last sample; nothing for the first one.
+
+        Args:
+            reading: the counters.
+            rules: all rules, by id; another mapping if any has changed.
+        """
+        now = Moment(time.monotonic(), time.time())
+        watched = self._expectations.watched(rules.values())
+        notices = self._expectations.sample(now, watched, self._levels(reading, watched))
+        if rules is not self._rules:
+            self._rules, self._known = rules, tuple(rules.values())
+            self._keys = [(each.rule.id, each.keys) for each in self._known]
+        known = self._known
+        losses = [*self._interface_losses(reading)]
+        if self._last is not None:
+            lost, sources = reading.changes(self._last, self._keys)
+            losses += (_output_loss(known[rule], place, counts) for rule, place, counts in lost)
+            changes = (NewSource(known[rule], *addresses) for rule, *addresses in sources)
+            notices += self._sources.sample(now, changes)
+        self._last = reading
+        notices += self._losses.sample(now, losses)
+        return self._budget.condense(now.s, notices)
+
+    def _levels(
+        self, reading: CounterReading, watched: Sequence[tuple[WatchedRule, Expectation]]
+    ) -> Iterator[RuleLevel]:
+        counted = [each.rule.id for each, expect in watched if expect.sources is not None]
+        found = self._senders(counted, self._window_ms) if counted else None
+        senders = {} if found is None else dict(zip(counted, found, strict=True))
+        ids = [each.rule.id for each, _ in watched]
+        for rule_id, (age_ms, pps, bits) in zip(ids, reading.levels(ids), strict=True):
+            yield RuleLevel(age_ms, pps, bits, senders.get(rule_id))
+
+    def _interface_losses(self, reading: CounterReading) -> Iterator[NewLoss]:
+        before, self._frames = self._frames, {}
+        for interface in reading.interfaces(self._ingress):
+            name = interface["name"]
+            now = {
+                "kernel_dropped_frames": interface["kernel_dropped_frames"],
+                "truncated_by_us": interface["dropped"]["truncated_by_us"],
+            }
+            self._frames[name] = now
+            then = before.get(name, now if self._last is None else {})
+            grown = {reason: count - then.get(reason, 0) for reason, count in now.items()}
+            counts = {reason: count for reason, count in grown.items() if count > 0}
+            if counts:
+                yield NewLoss(f"interface {name}", {"interface": name}, counts)
+
+
+def _output_loss(watched: WatchedRule, place: int, counts: Mapping[str, int]) -> NewLoss:
+    rule, output = watched.rule, watched.resolved.outputs[place]
+    address = str(output.address) if output.is_resolved else ""
+    fields = {"id": rule.id, "name": rule.name, "output": output.number, "address": address}
+    return NewLoss(f"output {output.number} of rule {label(rule)}", fields, counts)

@@ -1,0 +1,68 @@
+"""What is to be published: an event without its number."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol
+
+from ..rules import Rule
+from ..rules.spec import ResolvedRule
+
+NoticeKind = Literal["rule", "alarm", "loss"]
+
+
+class Notice(NamedTuple):
+    """An event about a rule or interface."""
+
+    kind: NoticeKind
+    event: str
+    """What happened, in a word."""
+    text: str
+    """What happened, in a sentence."""
+    fields: Mapping[str, Any]
+    """The members of the event beside these."""
+    is_warning: bool
+    """Whether it reports trouble, not the end of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One time, by two clocks."""
+
+    s: float
+    """`time.monotonic`."""
+    unix_s: float
+    """`time.time`."""
+
+    def unix(self, then_s: float) -> float:
+        """The Unix time of a monotonic one, rounded to a hundredth."""
+        return round(self.unix_s - (self.s - then_s), 2)
+
+
+class WatchedRule(Protocol):
+    """A rule in force."""
+
+    @property
+    def rule(self) -> Rule:
+        """As written."""
+
+    @property
+    def resolved(self) -> ResolvedRule:
+        """As resolved on this host."""
+
+    @property
+    def enabled(self) -> bool:
+        """Whether it relays."""
+
+    @property
+    def keys(self) -> bytes:
+        """Those of its outputs, by which their counters are found."""
+
+
+def label(rule: Rule) -> str:
+    """The name of a rule in sentences."""
+    return rule.name or rule.id
+
+
+def duration(seconds: float) -> float:
+    """A length of time as events hold it."""
+    return round(max(0.0, seconds), 2)

@@ -1,0 +1,94 @@
+"""The events of a relay in this process: when its counters are sampled, and who gets what follows.
+
+A thread samples while some rule expects something or a stream of events is open; else there is
+none.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Generic, TypeVar, get_args
+
+from ..alarms.event import Event
+from ..alarms.monitor import INTERVAL_S
+from ..alarms.notice import Notice, NoticeKind
+from .active_rules import ActiveRules, CountedRule
+from .event_stream import RelayEventStream
+from .retries import Retries
+
+T = TypeVar("T")
+KINDS: tuple[NoticeKind, ...] = get_args(NoticeKind)
+"""The kinds of events that a relay without a daemon has."""
+
+_log = logging.getLogger("mcr.rules")
+logging.getLogger("mcr").addHandler(logging.NullHandler())  # else Python prints to standard error
+
+
+class EventWatch(Generic[T]):
+    """The streams of events of one relay, and the thread that samples for them."""
+
+    def __init__(self, owner: T, sample: Callable[[T], bool]) -> None:
+        """Start without a thread.
+
+        Args:
+            owner: the argument of `sample`; a weak reference.
+            sample: calls `EventWatch.sample`, and returns its result.
+        """
+        self._samples = Retries(owner, sample, name="mcr-events", interval_s=INTERVAL_S)
+        self._lock = threading.Lock()
+        self._sampling = threading.Lock()
+        self._streams: tuple[RelayEventStream, ...] = ()
+        self._sequence = 0
+
+    @property
+    def is_read(self) -> bool:
+        """Whether a stream is open."""
+        return bool(self._streams)
+
+    def open(self, kinds: Iterable[str] | None) -> RelayEventStream:
+        """Open a stream.
+
+        Raises:
+            ValueError: a kind that no relay has.
+        """
+        chosen = KINDS if kinds is None else tuple(kinds)
+        for kind in chosen:
+            if kind not in KINDS:
+                raise ValueError(f"kinds: {kind!r} is not one of {', '.join(KINDS)}")
+        stream = RelayEventStream(chosen, self._forget)
+        with self._lock:
+            self._streams = (*self._streams, stream)
+        return stream
+
+    def begin(self) -> None:
+        """Sample in a thread, from now on."""
+        self._samples.begin()
+
+    def sample(self, running: ActiveRules, rules: Mapping[str, CountedRule]) -> bool:
+        """Sample the counters once, and publish what follows; return whether to continue."""
+        if not (self._streams or running.expects):
+            running.monitor.forget()
+            return False
+        with self._sampling:
+            for notice in running.monitor.sample(running.core.reading(), rules):
+                self._publish(notice)
+        return True
+
+    def end(self) -> None:
+        """End the thread and all streams."""
+        self._samples.end()
+        for stream in self._streams:
+            stream.end()
+
+    def _publish(self, notice: Notice) -> None:
+        self._sequence += 1
+        at = round(time.time(), 6)
+        event = Event(self._sequence, at, notice.kind, notice.event, notice.text, notice.fields)
+        for stream in self._streams:
+            stream.offer(event)
+        _log.log(logging.WARNING if notice.is_warning else logging.INFO, "%s", notice.text)
+
+    def _forget(self, stream: RelayEventStream) -> None:
+        with self._lock:
+            self._streams = tuple(each for each in self._streams if each is not stream)

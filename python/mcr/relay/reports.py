@@ -1,0 +1,148 @@
+"""What a relay reports about itself: counters, flows, events, errors.
+
+`RelayReports` is the base of `Relay`, which controls it.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from ..choices import IngressChoice
+from ..errors import McrError, RuleError
+from ..explain.results import DatagramFacts, Explanation
+from ..rules import Rule
+from ..stats import FlowStats, Stats
+from .active_rules import ActiveRules
+from .candidate_rules import CandidateRules
+from .event_stream import RelayEventStream
+from .event_watch import EventWatch
+from .lifecycle import Lifecycle
+from .retries import Retries
+from .settings import RelaySettings
+
+
+class RelayReports:
+    """The parts of a relay, and what can be read of them. All methods are thread-safe."""
+
+    def __init__(
+        self,
+        settings: RelaySettings,
+        candidate: CandidateRules,
+        retries: "Retries[Any]",
+    ) -> None:
+        """Combine the parts; nothing is open yet."""
+        self._running: ActiveRules | None = None
+        self._life = Lifecycle()
+        self._settings = settings
+        self._candidate = candidate
+        self._retries = retries
+        self._events = EventWatch(self, RelayReports._sample)
+
+    def stats(self) -> Stats:
+        """Return one consistent reading of all counters.
+
+        Raises:
+            McrError: the relay is not open.
+        """
+        with self._life.locked():
+            return self._opened().stats(self._life.uptime_s)
+
+    def flows(self, *rules: Rule | str) -> tuple[FlowStats, ...]:
+        """Return who sends to all rules or the given ones, those with the most datagrams first.
+
+        At most 8192 flows are known for each worker; the least recent give way to new ones
+        (`RuleStats.flows_evicted`).
+
+        Raises:
+            RuleError: there is no such rule.
+            McrError: the relay is not open, or does not count flows (`flows=True`).
+        """
+        with self._life.locked():
+            found = self._opened().flows([self._find(rule) for rule in rules] if rules else None)
+        if found is None:
+            raise McrError("the relay does not count flows; create it with flows=True")
+        return found
+
+    def explain(self, *datagrams: DatagramFacts | str) -> tuple[Explanation, ...]:
+        """Return what the relay would do with datagrams, and why; it sends nothing.
+
+        Each is a value, or words such as ``10.0.0.5:4000@239.1.1.1%eth0:5001 ttl=4 size=1200``.
+        Routes and links are read in the caller's network namespace.
+
+        Raises:
+            RuleError: a datagram is invalid.
+            McrError: the relay is not open.
+        """
+        with self._life.locked():
+            explainer = self._opened().explainer(self._life.uptime_s)
+        return tuple(map(explainer.explain, datagrams))
+
+    def events(self, kinds: Iterable[str] | None = None) -> RelayEventStream:
+        """Return a stream of what happens from now on: alarms, losses, changed senders.
+
+        Args:
+            kinds: any of rule, alarm, loss; None means all.
+
+        Raises:
+            McrError: the relay is not open.
+        """
+        with self._life.locked():
+            self._opened()
+            self._life.check_startable()
+            stream = self._events.open(kinds)
+            self._retry()
+        self._sample()  # what is lost from now on shows in the next sample
+        return stream
+
+    @property
+    def error(self) -> str | None:
+        """Why the engine failed; None if it has not."""
+        with self._life.locked():
+            self._life.check_usable()
+            return None if self._running is None else self._running.core.error
+
+    @property
+    def ingress(self) -> IngressChoice:
+        """The ingress; `packet` or `udp` once the relay is open."""
+        with self._life.locked():
+            self._life.check_usable()
+            return self._settings.ingress if self._running is None else self._running.core.ingress
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Problems that do not prevent relaying, one sentence each."""
+        with self._life.locked():
+            return self._rules.warnings
+
+    @property
+    def _rules(self) -> CandidateRules | ActiveRules:
+        """The rules, in the core or not yet; McrError if the relay is closed."""
+        self._life.check_usable()
+        return self._candidate if self._running is None else self._running
+
+    def _retry(self) -> None:
+        """Begin the threads that the rules need, unless the relay has not started."""
+        if not self._life.is_started or self._life.is_stopped:
+            return
+        if self._opened().unfinished:
+            self._retries.begin()
+        if self._events.is_read or self._opened().expects:
+            self._events.begin()
+
+    def _sample(self) -> bool:
+        """Sample the counters once; return whether to continue."""
+        with self._life.locked():
+            running = None if self._life.is_stopped else self._running
+            rules = {} if running is None else running.watched
+        return running is not None and self._events.sample(running, rules)
+
+    def _find(self, rule: Rule | str) -> str:
+        found = self._rules.find(rule)
+        if found is None:
+            raise RuleError([("rule", f"there is none with the id or name {str(rule)!r}")])
+        return found
+
+    def _opened(self) -> ActiveRules:
+        self._life.check_usable()
+        if self._running is None:
+            raise McrError("the relay is not open; use it in a with statement, or call start()")
+        return self._running

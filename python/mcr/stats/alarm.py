@@ -1,0 +1,55 @@
+"""An alarm: an expectation of a rule that its traffic does not meet."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ..json_codec import JsonObject
+
+AlarmCode = Literal["silent", "low_pps", "low_bitrate", "few_sources", "many_sources"]
+"""A closed list, which only grows. `expected` and `seen` of an alarm have the unit in brackets:
+
+- `silent`: no datagram for longer than expected (seconds).
+- `low_pps`: fewer datagrams than expected (per second).
+- `low_bitrate`: fewer bits of payload than expected (per second).
+- `few_sources`, `many_sources`: fewer or more senders than expected (senders).
+"""
+_KILO = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm(JsonObject):
+    """An expectation that is not met now.
+
+    `since` is the Unix time in seconds from which on it was not met: of `silent`, that of the last
+    datagram. `seen` is what the last sample found.
+    """
+
+    code: AlarmCode
+    since: float
+    expected: float
+    seen: float = field(compare=False)
+
+    def __str__(self) -> str:
+        """What is wrong, as a part of a sentence."""
+        expected, seen = self.expected, self.seen
+        if self.code == "silent":
+            return f"nothing for {seen:.1f} s, expected within {expected:g} s"
+        if self.code == "low_pps":
+            return f"{seen:.0f} of {expected:.0f} pps expected"
+        if self.code == "low_bitrate":
+            return f"{_bitrate(seen)} of {_bitrate(expected)} expected"
+        senders = "source" if seen == 1 else "sources"
+        return f"{seen:.0f} {senders}, {expected:.0f} expected"
+
+    @property
+    def is_surplus(self) -> bool:
+        """Whether more arrives than expected, not less."""
+        return self.code == "many_sources"
+
+
+def _bitrate(bits_per_s: float) -> str:
+    for unit in ("bps", "kbps", "mbps"):
+        if bits_per_s < _KILO:
+            return f"{bits_per_s:.4g} {unit}"
+        bits_per_s /= _KILO
+    return f"{bits_per_s:.4g} gbps"
