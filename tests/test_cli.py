@@ -259,6 +259,15 @@ def test_the_report_for_people_names_every_output(capsys: pytest.CaptureFixture[
     assert "balance broken" not in out
 
 
+def test_a_relay_may_have_any_number_of_descriptors() -> None:
+    """Also more than select(2) has: each output is one."""
+    outputs = " ".join(f"127.0.0.1:{port}" for port in range(20_000, 21_100))
+    rule = f"239.77.9.1%lo:5001 to {outputs}"
+    command = [sys.executable, "-m", "mcr", "relay", rule, "--ingress", "udp", "--duration", "0.1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-1000:]
+
+
 def test_an_engine_that_fails_is_an_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

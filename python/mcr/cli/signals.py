@@ -34,15 +34,17 @@ class HeldSignals:
     def __init__(self, numbers: socket.socket) -> None:
         """Read the numbers of signals from the other end of the wake-up descriptor."""
         self._numbers = numbers
+        self._poll = select.poll()  # select(2) ends at descriptor 1023
+        self._poll.register(numbers, select.POLLIN)
 
     def take(self, wait_s: float) -> int | None:
         """Wait up to `wait_s` seconds for a signal; return its number, or None."""
         blocked = signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
         try:
-            readable, _, _ = select.select([self._numbers], [], [], wait_s)
+            is_ready = bool(self._poll.poll(1000 * wait_s))
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        return self._numbers.recv(1)[0] if readable else None
+        return self._numbers.recv(1)[0] if is_ready else None
 
 
 @contextmanager
