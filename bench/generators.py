@@ -32,7 +32,7 @@ def start_sender(
     """Start the generator that sends through a socket in src."""
     inputs = [flow.input for flow in scenario.shape.flows_at(0)]
     sizes = ["-s", str(scenario.size_bytes)]
-    if scenario.numbered:
+    if scenario.numbered or scenario.least_bytes:
         sizes += ["-m", str(scenario.least_bytes or scenario.size_bytes)]
     command = [programs.sender, *sizes, *options, "tx0", *inputs]
     if scenario.kind is Kind.SCALING:

@@ -164,7 +164,7 @@ def _check_alive(relays: list[Popen[str]]) -> None:
 
 def _copies(scenario: Scenario, first: Count, last: Count) -> float:
     """How many copies arrived in between: frames where sizes differ, as no frame holds several."""
-    if scenario.numbered or scenario.rate_pps:
+    if scenario.numbered or scenario.rate_pps or scenario.least_bytes:
         return float(last.frames - first.frames)
     return last.datagrams(scenario.size_bytes) - first.datagrams(scenario.size_bytes)
 

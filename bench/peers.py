@@ -12,6 +12,8 @@ from typing import TypeAlias
 from .native import Programs
 
 MANY_RULES = "10000"
+LEAST, MOST = 60, 400  # bytes of market data
+GATHERED = 64  # datagrams of random sizes that the bare sender sends in one system call
 RUN_LIMIT_S = 900  # a relay that outlives the bench ends by itself, where it can
 
 Command: TypeAlias = Callable[[Sequence["Flow"], int], list[str]]
@@ -84,6 +86,11 @@ def known_peers(programs: Programs, mcr: str, folder: Path) -> dict[str, Peer]:
         ),
         Peer(name="one_by_one", command=_one_by_one(programs)),
         Peer(name="bare_sender", command=_bare_sender(programs), sends=True),
+        Peer(
+            name="bare_sender_mixed",
+            command=_bare_sender(programs, "-m", str(LEAST), "-g", str(GATHERED)),
+            sends=True,
+        ),
         Peer(
             name="socat",
             command=_socat,
@@ -192,10 +199,10 @@ def _one_by_one(programs: Programs) -> Command:
     return command
 
 
-def _bare_sender(programs: Programs) -> Command:
+def _bare_sender(programs: Programs, *options: str) -> Command:
     def command(flows: Sequence[Flow], size_bytes: int) -> list[str]:
         outputs = [to for flow in flows for to in flow.outputs]
-        return [programs.sender, "-s", str(size_bytes), "tx0", *outputs]
+        return [programs.sender, "-s", str(size_bytes), *options, "tx0", *outputs]
 
     return command
 

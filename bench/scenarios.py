@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from enum import Enum
 from fnmatch import fnmatchcase
 
-from .peers import Flow
+from .peers import LEAST, MOST, Flow
 from .topology import Mode
 
 IN_PORT = 5001
 OUT_PORT = 6001
+HOST = "10.77.1.2"  # dst behind one relay
 
 
 class Feed(Enum):
@@ -44,6 +45,7 @@ class Shape:
     flows: int = 1
     outputs: int = 1
     hops: int = 1
+    hosts: bool = False  # outputs are ports of dst's address instead of groups
 
     @property
     def single(self) -> bool:
@@ -52,6 +54,9 @@ class Shape:
 
     def flows_at(self, hop: int) -> list[Flow]:
         """List the flows of one relay; the first output of a hop is the input of the next."""
+        if self.hosts:
+            ports = range(OUT_PORT, OUT_PORT + self.outputs)
+            return [Flow(f"239.1.0.1:{IN_PORT}", tuple(f"{HOST}:{port}" for port in ports))]
         return [
             Flow(
                 f"239.{hop + 1}.0.{flow + 1}:{IN_PORT if hop == 0 else OUT_PORT}",
@@ -80,6 +85,8 @@ class Scenario:
     @property
     def numbered(self) -> bool:
         """Whether datagrams carry their number, by which the sink checks their order."""
+        if self.shape.hosts:
+            return False
         return self.least_bytes > 0 or self.feed is Feed.WIRE
 
     @property
@@ -120,8 +127,8 @@ class Scenario:
         if self.kind is Kind.CHANGES:
             return ["mcr_many_rules"]
         single = self.kind is Kind.THROUGHPUT and self.shape.flows == 1 and self.shape.hops == 1
-        bare = single and not self.numbered
-        return ["one_by_one", "bare_sender"] if bare else ["one_by_one"]
+        bare = "bare_sender_mixed" if self.least_bytes else "bare_sender"
+        return ["one_by_one", bare] if single and not self.numbered else ["one_by_one"]
 
     def subjects(self, custom: Iterable[str]) -> list[str]:
         """List the peers that are compared, with those given on the command line."""
@@ -136,6 +143,8 @@ class Scenario:
         extra = ["mcr_send", "socat", "kernel"] if one_to_one else []
         if self.kind is Kind.LATENCY:
             extra = ["socat"]
+        if self.shape.hosts:
+            extra = ["mcr_socket", "mcr_xdp"]
         return ["mcr", *extra, *custom]
 
 
@@ -143,12 +152,12 @@ LARGE = 1400
 SMALL = 200
 ONE = Shape("1:1")
 EIGHT = Shape("1:8", outputs=8)
+THOUSAND = Shape("1:1000", outputs=1000, hosts=True)
 # As many flows as make it likely that each worker gets its part, at a rate that leaves most of the
 # generator's core to the second worker and is still more than two workers relay.
 SIXTEEN_FLOWS = Shape("1:20x16", flows=16, outputs=20)
 SCALING_RATE_PPS = 32_000
 TWENTY_FLOWS = 20
-LEAST, MOST = 60, 400  # bytes of market data
 MIXED_SHAPES = tuple(
     Shape(f"{f'{flows}x' if flows > 1 else ''}1:{outputs}", flows=flows, outputs=outputs)
     for flows in (1, TWENTY_FLOWS)
@@ -179,7 +188,19 @@ def all_scenarios() -> list[Scenario]:
     ]
     # With GRO on every rule holds one more socket than most limits of descriptors allow.
     changes = Scenario(Kind.CHANGES, ONE, LARGE, Mode.SOFTWARE, 50_000)
-    return [*large, *small, *mixed_scenarios(), *scaling, *lossless, *latency, changes]
+    return [
+        *(*large, *small, *mixed_scenarios(), *thousand_scenarios()),
+        *(*scaling, *lossless, *latency, changes),
+    ]
+
+
+def thousand_scenarios() -> list[Scenario]:
+    """List those with a thousand hosts, beside a program that only sends to them."""
+    return [
+        Scenario(Kind.THROUGHPUT, THOUSAND, most, mode, least_bytes=least)
+        for least, most in ((LEAST, MOST), (0, LARGE))
+        for mode in (Mode.SOFTWARE, Mode.GRO)
+    ]
 
 
 def mixed_scenarios() -> list[Scenario]:

@@ -10,8 +10,9 @@ from functools import partial
 from statistics import median
 from typing import TypeAlias
 
+from .peers import LEAST, MOST
 from .sampling import Comparison, Sample
-from .scenarios import LARGE, LEAST, MOST, SMALL, Scenario, Sink, mixed_scenarios
+from .scenarios import LARGE, SMALL, Scenario, Sink, mixed_scenarios, thousand_scenarios
 from .session import Result
 from .topology import Mode
 
@@ -169,8 +170,12 @@ def _targets() -> list[Target]:
     ]
     for mode, words in LIVE_MODES.items():
         targets += _targets_beside_the_rate(mode, words)
-    text = "p99 of a flow at 50k, moved by changes of 10 000 rules, ms"
     targets += _targets_of_ways()
+    for scenario in thousand_scenarios():
+        text = f"1:1000, {scenario.sizes} bytes, {LIVE_MODES[scenario.mode]}, to the bare sender"
+        bare = _ratio("mcr", scenario.references[-1])
+        targets.append(Target(text, scenario.name, bare, 0.9))
+    text = "p99 of a flow at 50k, moved by changes of 10 000 rules, ms"
     changes = _name("changes", LARGE, Mode.SOFTWARE)
     targets.append(Target(text, changes, _p99_moved_ms, 1.0, at_most=True))
     return targets

@@ -8,7 +8,7 @@
 #include "common.h"
 #include <sys/epoll.h>
 
-#define MAX_OUTPUTS 64
+#define MAX_OUTPUTS 1024
 #define MAX_EVENTS 64
 
 struct rule {

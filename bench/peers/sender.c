@@ -2,13 +2,15 @@
  * Sends constant datagrams to groups in turn, with UDP_SEGMENT batches: the traffic generator in front of a relay, and
  * beside it the bare sender that shows what sending alone costs.
  *
- * usage: sender [-s SIZE] [-m LEAST] [-b BATCH] [-v STEPS] [-r RATE] [-t SECONDS] [-n COUNT] INTERFACE GROUP:PORT...
+ * usage: sender [-s SIZE] [-m LEAST] [-g GATHERED] [-b BATCH] [-v STEPS] [-r RATE] [-t SECONDS] [-n COUNT]
+ *               INTERFACE GROUP:PORT...
  *
  * BATCH datagrams go in one send (1: plain sends; default: as many as a send takes, at most 64); RATE is in datagrams
  * a second over all groups (0: unpaced), kept by rounds of one send to each. With STEPS and plain sends the sizes of a
  * group's datagrams rise by one up to SIZE in so many steps and begin anew, so that no two in a row can leave a relay
  * in one send. With LEAST, which implies plain sends, sizes are random from LEAST to SIZE, and payloads begin with the
- * number of the datagram in its group (32 bits, network order). Ends after SECONDS or COUNT or SIGTERM and prints
+ * number of the datagram in its group (32 bits, network order). With LEAST and GATHERED, so many datagrams of random
+ * sizes, made once, go to each group in one system call (sendmmsg), unnumbered and unpaced. Ends after SECONDS or COUNT or SIGTERM and prints
  * {"sent":..., "seconds":..., "flows": [...]}; "flows" counts the datagrams of each group.
  */
 #include "common.h"
@@ -27,7 +29,7 @@ static void stop(int signal_number)
 }
 
 struct plan {
-	int size, least, batch, steps;
+	int size, least, gathered, batch, steps;
 	double rate, seconds;
 	int64_t count;
 };
@@ -35,10 +37,11 @@ struct plan {
 static struct plan read_options(int argc, char **argv)
 {
 	struct plan plan = {.size = 1400, .steps = 1, .seconds = 1e9};
-	for (int option; (option = getopt(argc, argv, "s:m:b:v:r:t:n:")) != -1;) {
+	for (int option; (option = getopt(argc, argv, "s:m:g:b:v:r:t:n:")) != -1;) {
 		switch (option) {
 		case 's': plan.size = atoi(optarg); break;
 		case 'm': plan.least = atoi(optarg); break;
+		case 'g': plan.gathered = atoi(optarg); break;
 		case 'b': plan.batch = atoi(optarg); break;
 		case 'v': plan.steps = atoi(optarg); break;
 		case 'r': plan.rate = atof(optarg); break;
@@ -47,8 +50,9 @@ static struct plan read_options(int argc, char **argv)
 		default: exit(2);
 		}
 	}
+	bool gathers = plan.gathered == 0 || (plan.least > 0 && plan.gathered > 0 && plan.gathered <= MAX_SEGMENTS);
 	bool fits = plan.least == 0 || (plan.least >= (int)sizeof(uint32_t) && plan.least <= plan.size);
-	if (!fits || plan.steps < 1 || plan.size < plan.steps || plan.size > MAX_SEND_BYTES || argc - optind < 2) {
+	if (!fits || !gathers || plan.steps < 1 || plan.size < plan.steps || plan.size > MAX_SEND_BYTES || argc - optind < 2) {
 		fprintf(stderr, "usage: sender [options] INTERFACE GROUP:PORT...\n");
 		exit(2);
 	}
@@ -74,6 +78,27 @@ static size_t number_datagram(const struct plan *plan, uint32_t number)
 	state ^= state << 17;
 	memcpy(buffer, &order, sizeof order);
 	return (size_t)plan->least + (size_t)(state >> 32) % (size_t)(plan->size - plan->least + 1);
+}
+
+static int64_t run_gathered(const struct plan *plan, const int *outputs, uint32_t *flows, int count)
+{
+	struct mmsghdr messages[MAX_SEGMENTS] = {0};
+	struct iovec pieces[MAX_SEGMENTS];
+	int64_t end = now_ns(CLOCK_MONOTONIC) + (int64_t)(plan->seconds * 1e9), total = 0;
+	for (int i = 0; i < plan->gathered; i++) {
+		pieces[i] = (struct iovec){buffer, number_datagram(plan, 0)};
+		messages[i].msg_hdr = (struct msghdr){.msg_iov = &pieces[i], .msg_iovlen = 1};
+	}
+	for (int i = 0; !stopped && (plan->count == 0 || total < plan->count); i = (i + 1) % count) {
+		if (now_ns(CLOCK_MONOTONIC) >= end)
+			break;
+		int sent = sendmmsg(outputs[i], messages, (unsigned)plan->gathered, 0);
+		if (sent > 0) {
+			total += sent;
+			flows[i] += (uint32_t)sent;
+		}
+	}
+	return total;
 }
 
 static int64_t run(const struct plan *plan, const int *outputs, uint32_t *flows, int count)
@@ -115,7 +140,7 @@ int main(int argc, char **argv)
 	}
 	signal(SIGTERM, stop);
 	signal(SIGINT, stop);
-	int64_t start = now_ns(CLOCK_MONOTONIC), sent = run(&plan, outputs, flows, count);
+	int64_t start = now_ns(CLOCK_MONOTONIC), sent = (plan.gathered ? run_gathered : run)(&plan, outputs, flows, count);
 	printf("{\"sent\": %lld, \"seconds\": %.6f, ", (long long)sent, (double)(now_ns(CLOCK_MONOTONIC) - start) / 1e9);
 	print_flows(flows, (uint32_t)count);
 	return 0;
