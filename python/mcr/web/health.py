@@ -37,6 +37,8 @@ def _problems(reading: DaemonReading) -> Iterator[str]:
 
 def _problems_of(rule: RuleStats) -> Iterator[str]:
     label = rule.name or rule.id
+    for alarm in rule.alarms:
+        yield f"rule {label}: {alarm}"
     if rule.state_code in NOT_LIVE:
         yield f"rule {label}: {rule.state}"
     for output in rule.outputs:

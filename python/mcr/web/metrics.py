@@ -11,11 +11,12 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from ..protocol.results import WorkerInfo
-from ..stats import InterfaceStats, OutputStats, RuleStats, StateCode
+from ..stats import AlarmCode, InterfaceStats, OutputStats, RuleStats, StateCode
 from . import limits
 from .observer import DaemonReading
 
 STATES: tuple[str, ...] = get_args(StateCode)
+ALARMS: tuple[str, ...] = get_args(AlarmCode)
 _INTERFACE = ("interface", "ingress")
 _RULE = ("rule", "name")
 _OUTPUT = (*_RULE, "output", "address")
@@ -112,6 +113,11 @@ def _daemon(reading: DaemonReading) -> Iterator[Metric]:
     for state, count in counts.items():
         rules.add((state,), count)
     yield rules.metric
+    alarms = gauge("mcr_alarms", "Rules with each alarm.", ("alarm",))
+    raised: list[str] = [alarm.code for rule in stats.rules for alarm in rule.alarms]
+    for kind in ALARMS:
+        alarms.add((kind,), raised.count(kind))
+    yield alarms.metric
     if reading.flows.counted:
         yield _single("mcr_flows", "Flows that are known now.", reading.flows.total)
 
@@ -167,6 +173,11 @@ def _interfaces(interfaces: Iterable[InterfaceStats]) -> Iterator[Metric]:
 def _of_rules(rules: Iterable[RuleStats]) -> Iterator[Metric]:
     info = gauge("mcr_rule_info", "The text of a rule.", (*_RULE, "text"))
     state = gauge("mcr_rule_state", "1 for the state of a rule, else 0.", (*_RULE, "state"))
+    alarm = gauge(
+        "mcr_rule_alarm_start_timestamp_seconds",
+        "Since when an expectation of the rule is not met; absent without an alarm.",
+        (*_RULE, "alarm"),
+    )
     matched = counter("mcr_rule_matched_datagrams", "Datagrams that the rule matched.", _RULE)
     matched_bytes = counter("mcr_rule_matched_bytes", "UDP payload of matched datagrams.", _RULE)
     unmatched = counter(
@@ -184,6 +195,8 @@ def _of_rules(rules: Iterable[RuleStats]) -> Iterator[Metric]:
         info.add((*labels, rule.rule), 1)
         for code in STATES:
             state.add((*labels, code), code == rule.state_code)
+        for raised in rule.alarms:
+            alarm.add((*labels, raised.code), raised.since)
         matched.add(labels, rule.matched)
         matched_bytes.add(labels, rule.matched_bytes)
         unmatched.add(labels, rule.facts.unmatched)
@@ -191,7 +204,7 @@ def _of_rules(rules: Iterable[RuleStats]) -> Iterator[Metric]:
         offloaded.add(labels, rule.offload == "kernel")
         if rule.facts.last_seen is not None:
             seen.add(labels, rule.facts.last_seen)
-    families = (info, state, matched, matched_bytes, unmatched, seen, evicted, offloaded)
+    families = (info, state, alarm, matched, matched_bytes, unmatched, seen, evicted, offloaded)
     yield from (family.metric for family in families)
 
 

@@ -13,7 +13,17 @@ from . import limits
 from .health import NOT_LIVE
 from .observer import DaemonReading
 
-_ORDER = ("unresolved", "waiting", "silent", "joined", "shadowed", "flowing", "disabled")
+_ORDER = (
+    "below_expected",
+    "above_expected",
+    "unresolved",
+    "waiting",
+    "silent",
+    "joined",
+    "shadowed",
+    "flowing",
+    "disabled",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +81,8 @@ def _row(rule: RuleStats) -> dict[str, Any]:
         "sent_pps": sent if rate else None,
         "lost_pps": lost_pps,
         "last_seen": rule.facts.last_seen,
-        "problem": rule.state_code in NOT_LIVE or is_parked or lost_pps > 0,
+        "alarms": [str(alarm) for alarm in rule.alarms],
+        "problem": bool(rule.alarms) or rule.state_code in NOT_LIVE or is_parked or lost_pps > 0,
     }
 
 
@@ -86,6 +97,7 @@ def _row_aside(rule: RuleInfo) -> dict[str, Any]:
         "outputs": len(rule.outputs),
         "matched": 0,
         "lost": 0,
+        "alarms": [],
         **none,
         "problem": rule.enabled,
     }

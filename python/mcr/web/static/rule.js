@@ -63,6 +63,11 @@ export class RuleView {
       ["Rule", el("span", { class: "text" }, rule.rule)],
       ["Id", el("span", { class: "text" }, rule.id)],
     ];
+    for (const alarm of rule.alarms ?? []) {
+      const since = el("span", { class: "bad-text" }, `${alarm.code.replace("_", " ")}: expected `
+        + `${rate(alarm.expected)}, seen ${rate(alarm.seen)}, since `, moment(alarm.since));
+      rows.push(["Alarm", since]);
+    }
     if (rule.matched !== undefined) {
       const now1s = rule.rate_1s;
       rows.push(["Matched", `${count(rule.matched)} datagrams, ${count(rule.matched_bytes)} bytes`],

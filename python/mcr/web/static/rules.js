@@ -7,7 +7,7 @@ const COLUMNS = [
   ["bits_per_s", "Payload", true], ["sent_pps", "Out/s", true], ["lost_pps", "Lost/s", true],
   ["matched", "Matched", true], ["lost", "Lost", true], ["last_seen", "Last seen", true],
 ];
-const STATES = ["problems", "flowing", "joined", "silent", "shadowed", "waiting", "unresolved",
+const STATES = ["problems", "below_expected", "above_expected", "flowing", "joined", "silent", "shadowed", "waiting", "unresolved",
   "disabled"];
 
 export class RulesTable {
@@ -90,7 +90,9 @@ export class RulesTable {
       el("a", { href: `#/rule/${row.id}` }, row.name ?? row.id),
       el("span", { class: "text rule-text" }, row.rule));
     const number = (text, bad) => el("td", { class: bad ? "number bad" : "number" }, text);
-    return el("tr", {}, name, el("td", { title: row.state }, statePill(row.state_code)),
+    const state = el("td", { title: row.state }, statePill(row.state_code),
+      ...row.alarms.map((text) => el("span", { class: "alarm" }, text)));
+    return el("tr", {}, name, state,
       number(rate(row.matched_pps)), number(rate(row.bits_per_s, "bit/s")),
       number(rate(row.sent_pps)), number(rate(row.lost_pps), row.lost_pps > 0),
       number(count(row.matched)), number(count(row.lost), row.lost > 0),
