@@ -102,7 +102,9 @@ class Scenario:
         """
         if not self.numbered:
             return ()
-        offload = ("offload",) if self.feed is Feed.WIRE else ()
+        # Where nothing merges, frames as from a wire do not pass the driver.
+        offloads = self.feed is Feed.WIRE and self.mode is Mode.GRO
+        offload = ("offload",) if offloads else ()
         return (f"sizes:{self.sizes}", f"x{self.shape.flows}", "egress", *offload)
 
     @property

@@ -201,8 +201,7 @@ def _targets_of_offload(mixed: Sequence[Scenario]) -> list[Target]:
     offload = [scenario for scenario in mixed if "offload" in scenario.labels]
     to_card = [scenario for scenario in offload if scenario.sink is Sink.CARD]
     random = [scenario for scenario in to_card if scenario.least_bytes]
-    merging = [scenario for scenario in offload if scenario.mode is Mode.GRO]
-    to_stack = [scenario for scenario in merging if scenario.least_bytes]
+    to_stack = [s for s in offload if s.sink is Sink.STACK and s.least_bytes]
     large = [scenario for scenario in to_card if scenario.size_bytes == LARGE]
     one = [scenario for scenario in large if scenario.shape.single]
     least = partial(_least_between, "mcr_kernel", "mcr_socket")

@@ -183,7 +183,10 @@ class Topology:
 
     def _device_settings(self, namespace: str, interface: str) -> dict[str, str]:
         whole = self.mode is Mode.OFFLOAD and interface == "tx0"
-        merge = self.mode is not Mode.SOFTWARE and interface == "rx0" and namespace in self.relays
+        # At dst as well for frames of XDP: veth accepts them only where its peer merges. No socket
+        # there asks for merged datagrams, so they stay apart.
+        places = [*self.relays, *([self.dst] if self._order_program else [])]
+        merge = self.mode is not Mode.SOFTWARE and interface == "rx0" and namespace in places
         return {
             "tso": "off",
             "gso": "on" if whole else "off",

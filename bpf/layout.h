@@ -11,8 +11,9 @@
 #define MAX_LINKS 8
 // Frames that a device's bulk queue holds at most (DEV_MAP_BULK_SIZE in the kernel).
 #define BULK 16
-// CPUs that may receive frames.
-#define MAX_CPUS 1024
+// The bits of a number between two CPUs.
+#define HANDED_BITS 48
+#define HANDED_MASK (((__u64)1 << HANDED_BITS) - 1)
 
 struct address {
     __be32 words[4];
@@ -57,8 +58,10 @@ enum mode {
     RELAY,
     // Passed and counted in `passed`, until that count is `gate`; then relayed.
     GATE,
-    // Handed to the other CPU until none of the frames handed before waits; then passed.
+    // Handed to the other CPU until the copies of all frames handed before have left; then passed.
     DRAIN,
+    // Taken and lost, as what a full queue does not accept.
+    SHED,
 };
 
 // A rule. Its number is the position in `slots`.
@@ -100,11 +103,13 @@ struct tally {
 };
 
 // What a rule has taken on one CPU, and the last of it: when, in nanoseconds of
-// CLOCK_MONOTONIC_COARSE, and from whom.
+// CLOCK_MONOTONIC_COARSE, and from whom. Then what it has seen, taken or passed: its datagrams,
+// those of them that were as long as the one before, and the length of the last one.
 struct taken {
     struct tally sum;
     __u64 seen;
     struct address source;
+    __u64 datagrams, repeats, bytes;
 };
 
 // `phase` selects the entries in force; a frame sees one state of it.
@@ -135,7 +140,8 @@ enum refusal {
 };
 
 // Written over both MAC addresses, which every copy gets anew. `sequence` numbers the frames that
-// a CPU copies; between two CPUs its upper 16 bits are the CPU that received.
+// a CPU copies; between two CPUs it numbers those handed, and its upper 16 bits are the CPU that
+// received.
 struct mark {
     __u64 sequence;
     __u16 slot;
@@ -151,12 +157,7 @@ struct place {
     __u32 next;     // the position in the arrays below
     __u32 recent[BULK];  // outputs whose copies are queued
     __u32 recent_bytes[BULK];
-};
-
-// One CPU's own numbers.
-struct core {
-    __u64 sequence;  // of the last frame that it copied
-    __u64 handed;    // of the last frame that it handed to another CPU
+    __u64 transmitted;  // the last sequence whose copies the device has got
 };
 
 #define MAP(map_name, map_type, key_type, value_type, entries)                                     \
@@ -175,9 +176,13 @@ MAP(slots, BPF_MAP_TYPE_ARRAY, __u32, struct slot, 1);
 MAP(outputs, BPF_MAP_TYPE_ARRAY, __u32, struct output, 1);
 MAP(cpus, BPF_MAP_TYPE_CPUMAP, __u32, struct bpf_cpumap_val, 1);
 MAP(places, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct place, 1);
-MAP(cores, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct core, 1);
-// For each receiving CPU the last frame that another CPU has copied for it.
-MAP(copied, BPF_MAP_TYPE_ARRAY, __u32, __u64, MAX_CPUS);
+// The sequence of the last frame that a CPU has copied, and by slot that of the rule's last frame.
+MAP(sequences, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, __u64, 1);
+MAP(last_copied, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, __u64, 1);
+// By CPU: the number of the last frame that the own CPU has handed to it, and of the last that it
+// has handed to the own CPU, which has copied it.
+MAP(handed_to, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, __u64, 1);
+MAP(copied_for, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, __u64, 1);
 // By slot: in mode GATE the frames passed; in mode DRAIN the last drain that is complete.
 MAP(passed, BPF_MAP_TYPE_ARRAY, __u32, __u64, 1);
 MAP(drained, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, __u64, 1);

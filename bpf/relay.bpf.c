@@ -34,10 +34,15 @@ static __always_inline void add(void *map, __u32 place, __u64 datagrams, __u64 b
     }
 }
 
-static __always_inline void take(__u32 number, const struct datagram *datagram, __u32 bytes) {
-    struct taken *taken = bpf_map_lookup_elem(&matched, &number);
-    if (!taken)
-        return;
+// Whether sizes repeat decides who relays the rule.
+static __always_inline void observe(struct taken *taken, __u32 bytes) {
+    taken->datagrams++;
+    taken->repeats += taken->bytes == bytes;
+    taken->bytes = bytes;
+}
+
+static __always_inline void take(struct taken *taken, const struct datagram *datagram,
+                                 __u32 bytes) {
     taken->sum.datagrams++;
     taken->sum.bytes += bytes;
     taken->seen = bpf_ktime_get_coarse_ns();
@@ -67,9 +72,28 @@ static __always_inline __u32 match(struct xdp_md *context, const struct datagram
     return entry->slot[phase];
 }
 
+// Whether the copies of all frames that this CPU has handed to the rule's other CPU have left.
+static __always_inline int is_drained(const struct slot *slot, __u32 number) {
+    __u32 receiver = bpf_get_smp_processor_id(), copier = slot->cpu - 1;
+    __u64 *handed = bpf_map_lookup_elem(&handed_to, &copier);
+    __u64 *copied = bpf_map_lookup_percpu_elem(&copied_for, &receiver, copier);
+    __u64 *last = bpf_map_lookup_percpu_elem(&last_copied, &number, copier);
+    if (!handed || !copied || !last || *copied != *handed)
+        return 0;
+#pragma unroll
+    for (int at = 0; at < MAX_LINKS; at++) {
+        __u32 device = slot->link[at].device;
+        struct place *place =
+            at < slot->links ? bpf_map_lookup_percpu_elem(&places, &device, copier) : 0;
+        if (place && place->transmitted < *last)
+            return 0;
+    }
+    return 1;
+}
+
 // Whether the rule's state lets it take a frame now.
-static __always_inline int takes(const struct slot *slot, __u32 number, const struct core *core) {
-    if (slot->mode == RELAY)
+static __always_inline int takes(const struct slot *slot, __u32 number) {
+    if (slot->mode == RELAY || slot->mode == SHED)
         return 1;
     if (slot->mode == GATE) {
         __u64 *count = bpf_map_lookup_elem(&passed, &number);
@@ -80,12 +104,10 @@ static __always_inline int takes(const struct slot *slot, __u32 number, const st
         __sync_fetch_and_add(count, 1);
         return 0;
     }
-    __u32 cpu = bpf_get_smp_processor_id();
     __u64 *drain = bpf_map_lookup_elem(&drained, &number);
-    __u64 *last = bpf_map_lookup_elem(&copied, &cpu);
-    if (!drain || !last || *drain == slot->gate)
+    if (!drain || *drain == slot->gate)
         return 0;
-    if (slot->cpu && *last != core->handed)
+    if (slot->cpu && !is_drained(slot, number))
         return 1;
     *drain = slot->gate;
     return 0;
@@ -116,21 +138,34 @@ static __always_inline int write_mark(struct xdp_md *context, struct mark mark) 
 
 // Sends the marked frame to every device of its rule.
 static __always_inline int broadcast(struct xdp_md *context, struct mark mark,
-                                     const struct slot *slot, struct core *core) {
-    __u32 fan = slot->fan;
+                                     const struct slot *slot) {
+    __u32 fan = slot->fan, zero = 0, number = mark.slot;
     void *map = bpf_map_lookup_elem(&fans, &fan);
-    mark.sequence = ++core->sequence;
-    if (!map || !write_mark(context, mark))
+    __u64 *sequence = bpf_map_lookup_elem(&sequences, &zero);
+    __u64 *last = bpf_map_lookup_elem(&last_copied, &number);
+    if (!map || !sequence || !last)
         return XDP_ABORTED;
-    return bpf_redirect_map(map, 0, BPF_F_BROADCAST);
+    mark.sequence = *last = ++*sequence;
+    return write_mark(context, mark) ? bpf_redirect_map(map, 0, BPF_F_BROADCAST) : XDP_ABORTED;
+}
+
+// Hands the frame to the rule's other CPU.
+static __always_inline int hand_over(struct xdp_md *context, struct mark mark,
+                                     const struct slot *slot) {
+    __u32 copier = slot->cpu - 1;
+    __u64 *handed = bpf_map_lookup_elem(&handed_to, &copier);
+    if (!handed)
+        return XDP_ABORTED;
+    *handed = (*handed + 1) & HANDED_MASK;
+    mark.sequence = *handed | (__u64)bpf_get_smp_processor_id() << HANDED_BITS;
+    return write_mark(context, mark) ? bpf_redirect_map(&cpus, copier, 0) : XDP_ABORTED;
 }
 
 SEC("xdp.frags")
 int relay(struct xdp_md *context) {
     __u32 zero = 0;
     struct control *state = bpf_map_lookup_elem(&control, &zero);
-    struct core *core = bpf_map_lookup_elem(&cores, &zero);
-    if (!state || !core || !state->on)
+    if (!state || !state->on)
         return pass(PASS_OFF);
     struct datagram datagram;
     int reason = parse(context, &datagram);
@@ -138,26 +173,27 @@ int relay(struct xdp_md *context) {
         return pass(reason);
     __u32 number = match(context, &datagram, state->phase & 1);
     struct slot *slot = number-- ? bpf_map_lookup_elem(&slots, &number) : 0;
-    if (!slot)
+    struct taken *taken = slot ? bpf_map_lookup_elem(&matched, &number) : 0;
+    if (!taken)
         return pass(PASS_NO_RULE);
     reason = check(context, &datagram, slot);
     if (reason)
         return pass(reason);
-    if (!takes(slot, number, core))
+    __u32 bytes = datagram.udp_bytes - sizeof(struct udphdr);
+    observe(taken, bytes);
+    if (!takes(slot, number))
         return pass(PASS_GATE);
     if (datagram.ip_offset > sizeof(struct ethhdr) && !strip_tag(context, datagram.type))
         return XDP_ABORTED;
 
     struct mark mark = {.slot = number, .generation = slot->generation};
-    __u32 bytes = datagram.udp_bytes - sizeof(struct udphdr);
-    take(number, &datagram, bytes);
-    if (!slot->cpu) {
-        add(&spread, number, 1, bytes);
-        return broadcast(context, mark, slot, core);
-    }
-    core->handed = (core->handed + 1) & 0xffffffffffff;
-    mark.sequence = core->handed | (__u64)bpf_get_smp_processor_id() << 48;
-    return write_mark(context, mark) ? bpf_redirect_map(&cpus, slot->cpu - 1, 0) : XDP_ABORTED;
+    take(taken, &datagram, bytes);
+    if (slot->mode == SHED)
+        return XDP_DROP;
+    if (slot->cpu)
+        return hand_over(context, mark, slot);
+    add(&spread, number, 1, bytes);
+    return broadcast(context, mark, slot);
 }
 
 static __always_inline struct mark read_mark(struct xdp_md *context) {
@@ -188,20 +224,23 @@ static __always_inline __u32 payload_bytes(struct xdp_md *context) {
 SEC("xdp.frags/cpumap")
 int copy(struct xdp_md *context) {
     struct mark mark = read_mark(context);
-    __u32 zero = 0, number = mark.slot, cpu = mark.sequence >> 48;
-    struct core *core = bpf_map_lookup_elem(&cores, &zero);
+    int action;
+    __u32 number = mark.slot, receiver = mark.sequence >> HANDED_BITS;
     struct slot *slot = bpf_map_lookup_elem(&slots, &number);
-    if (!core || !slot)
+    __u64 *copied = bpf_map_lookup_elem(&copied_for, &receiver);
+    if (!slot)
         return XDP_ABORTED;
-    __u64 *last = bpf_map_lookup_elem(&copied, &cpu);
-    if (last)
-        *last = mark.sequence & 0xffffffffffff;
     if (slot->generation != mark.generation) {
         count(&refusals, REFUSED_STALE);
-        return XDP_DROP;
+        action = XDP_DROP;
+    } else {
+        add(&spread, number, 1, payload_bytes(context));
+        action = broadcast(context, mark, slot);
     }
-    add(&spread, number, 1, payload_bytes(context));
-    return broadcast(context, mark, slot, core);
+    // After `last_copied`, which `is_drained` reads then.
+    if (copied)
+        *copied = mark.sequence & HANDED_MASK;
+    return action;
 }
 
 static __always_inline int refuse(struct place *place, enum refusal reason) {
@@ -298,6 +337,7 @@ int BPF_PROG(account, const struct net_device *from, const struct net_device *to
     lost -= lost > place->refused ? place->refused : lost;
     place->refused = 0;
     place->queued = 0;
+    place->transmitted = place->sequence;
     // Without copies of ours these are frames of another program.
     if (!queued)
         return 0;

@@ -4,7 +4,7 @@
 //! The kernel keeps relaying when the worker dies. Its attachments wait for its successor, which
 //! claims them by interface, and its fans stay until the successor no longer inherits their rules.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -29,7 +29,6 @@ pub(super) struct KernelLeases {
     fans: HashMap<u64, Fan>,
     /// Fans of an earlier incarnation, by number. The kernel still relays by them.
     former_fans: BTreeMap<u32, Fan>,
-    cpus: BTreeSet<u32>,
 }
 
 /// An attachment to the interface of an input.
@@ -85,13 +84,9 @@ impl KernelLeases {
         Ok(self.fans.entry(lease).or_insert(fan))
     }
 
-    /// Each CPU once: another time would replace its queue, with the frames in it.
+    /// Lets a CPU make copies.
     pub(super) fn add_cpu(&mut self, cpu: u32) -> Result<()> {
-        if !self.cpus.contains(&cpu) {
-            self.opener.add_cpu(cpu)?;
-            self.cpus.insert(cpu);
-        }
-        Ok(())
+        self.opener.add_cpu(cpu)
     }
 
     /// Takes a lease back; false if there is none with this number.

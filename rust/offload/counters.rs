@@ -1,7 +1,7 @@
 //! What the programs have counted.
 
 use super::layout::{PASSES, REFUSALS};
-use super::rule::Volume;
+use super::rule::{Observed, Volume};
 use crate::addr::Addr;
 
 /// The counters of a rule since it was put, summed over the CPUs. Datagrams on their way from one
@@ -14,7 +14,9 @@ pub struct RuleCounters {
     pub last_seen_ns: u64,
     /// Its sender.
     pub last_source: Option<Addr>,
-    /// Those of them that the copying CPU has copied.
+    /// Its datagrams since then, those that were passed included.
+    pub observed: Observed,
+    /// The datagrams that the copying CPU has copied.
     pub copied: Volume,
     /// Its outputs, in the order of the rule.
     pub outputs: Vec<OutputCounters>,
@@ -42,6 +44,12 @@ impl RuleCounters {
     #[must_use]
     pub fn queued_or_overflowed(&self) -> Volume {
         self.matched.without(self.copied)
+    }
+
+    /// Whether no datagram waits for the copying CPU.
+    #[must_use]
+    pub fn is_copied(&self) -> bool {
+        self.matched.datagrams == self.copied.datagrams
     }
 
     /// Copies for this output that never reached its device: the device was down or its MTU had

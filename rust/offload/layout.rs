@@ -1,7 +1,7 @@
 //! Keys and values of the maps in the bytes of `bpf/layout.h`. The BPF library compares their
 //! lengths with those of the object when it opens a map.
 
-use super::rule::{Endpoint, KernelOutput, MAX_LINKS, Volume};
+use super::rule::{Endpoint, KernelOutput, MAX_LINKS, Observed, Volume};
 use crate::addr::Addr;
 use crate::spec::{Choice, Ttl};
 
@@ -26,7 +26,7 @@ pub(super) type TallyBytes = [u8; TALLY_BYTES];
 pub(super) const TALLY_BYTES: usize = 16;
 /// `struct taken`.
 pub(super) type TakenBytes = [u8; TAKEN_BYTES];
-pub(super) const TAKEN_BYTES: usize = 40;
+pub(super) const TAKEN_BYTES: usize = 64;
 /// `struct control`.
 pub(super) type ControlBytes = [u8; 8];
 
@@ -45,8 +45,11 @@ pub enum Mode {
     /// Passed and counted until the engine has finished that many
     /// ([`open_gate`](super::KernelTable::open_gate)).
     Gate,
-    /// Relayed while frames wait for another CPU, and passed from then on.
+    /// Relayed until the copies of all frames handed to another CPU have left, and passed from then
+    /// on.
     Drain,
+    /// Taken and lost, as what the queue of another CPU does not accept.
+    Shed,
 }
 
 /// `struct link`: consecutive outputs on one device.
@@ -130,6 +133,7 @@ pub(super) fn slot(slot: &RuleSlot) -> SlotBytes {
         Mode::Relay => 0,
         Mode::Gate => 1,
         Mode::Drain => 2,
+        Mode::Shed => 3,
     };
     let head = FieldWriter::new()
         .put(slot.generation.to_ne_bytes())
@@ -178,18 +182,30 @@ pub(super) fn volume<'a>(cpus: impl Iterator<Item = &'a TallyBytes>) -> Volume {
     })
 }
 
-/// What a rule has taken on all CPUs, the time of the last in nanoseconds, and its sender.
-pub(super) fn taken<'a>(cpus: impl Iterator<Item = &'a TakenBytes>) -> (Volume, u64, Option<Addr>) {
-    let mut sum = (Volume::default(), 0, None);
+/// What a rule has taken and seen on all CPUs.
+#[derive(Default)]
+pub(super) struct Taken {
+    pub(super) matched: Volume,
+    /// The time of the last datagram in nanoseconds, and its sender.
+    pub(super) last_seen_ns: u64,
+    pub(super) last_source: Option<Addr>,
+    pub(super) observed: Observed,
+}
+
+/// The sum of what the CPUs have.
+pub(super) fn taken<'a>(cpus: impl Iterator<Item = &'a TakenBytes>) -> Taken {
+    let mut all = Taken::default();
     for cpu in cpus {
         let mut reader = FieldReader(cpu);
-        sum.0 = sum.0.plus(volume([reader.take()].iter()));
+        all.matched = all.matched.plus(volume([reader.take()].iter()));
         let (seen, source) = (u64::from_ne_bytes(reader.take()), reader.address());
-        if seen > sum.1 {
-            (sum.1, sum.2) = (seen, Some(source));
+        if seen > all.last_seen_ns {
+            (all.last_seen_ns, all.last_source) = (seen, Some(source));
         }
+        all.observed.datagrams += u64::from_ne_bytes(reader.take());
+        all.observed.repeats += u64::from_ne_bytes(reader.take());
     }
-    sum
+    all
 }
 
 /// Takes fixed numbers of bytes from the start; zeros where there are no more.
@@ -250,7 +266,8 @@ pub(super) fn read_slot(bytes: &SlotBytes) -> RuleSlot {
     let mode = match mode {
         0 => Mode::Relay,
         1 => Mode::Gate,
-        _ => Mode::Drain,
+        2 => Mode::Drain,
+        _ => Mode::Shed,
     };
     let (fan, cpu) = (reader.u32(), reader.u32().checked_sub(1));
     let gate = u64::from_ne_bytes(reader.take());

@@ -40,5 +40,7 @@ pub use hook::{Hook, HookMode};
 pub use layout::Mode;
 pub use opener::{Attachment, KernelOpener, LocalOpener};
 pub use programs::{Limits, Programs};
-pub use rule::{Endpoint, KernelOutput, KernelRule, MAX_OUTPUTS, Obstacle, OutputPath, Volume};
+pub use rule::{
+    Endpoint, KernelOutput, KernelRule, MAX_OUTPUTS, Observed, Obstacle, OutputPath, Volume,
+};
 pub use table::{KernelTable, Put, Retired};

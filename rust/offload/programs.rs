@@ -1,6 +1,7 @@
 //! The programs and maps in the kernel, and what needs rights: loading, attaching, naming devices
 //! and CPUs. Everything ends with the value.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -23,8 +24,9 @@ use crate::sockets::{InterfaceRef, socket};
 static OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/bpf/relay.bpf.o"));
 
-/// Frames that wait for another CPU: as many as the ring of a fast card.
-const CPU_QUEUE_FRAMES: u32 = 8192;
+/// Frames that wait for another CPU: as many as the ring of a card, and with 64 outputs each not more
+/// than are copied in a fraction of a second.
+const CPU_QUEUE_FRAMES: u32 = 2048;
 
 /// The sizes of the maps. They are allocated as a whole; an output takes 56 bytes, and 32 more for
 /// each CPU.
@@ -52,6 +54,8 @@ impl Default for Limits {
 pub struct Programs {
     fans: Fans,
     cpus: CpuMap<MapData>,
+    /// Those that have a queue.
+    added_cpus: BTreeSet<u32>,
     copier: ProgramFd,
     /// Duplicates of the maps that a [`KernelTable`] writes and reads.
     tables: Vec<OwnedFd>,
@@ -104,6 +108,7 @@ impl Programs {
         Ok(Self {
             fans,
             cpus: cpus.try_into().map_err(refusal("opening a map"))?,
+            added_cpus: BTreeSet::new(),
             copier,
             tables: KernelTable::MAPS
                 .iter()
@@ -148,13 +153,18 @@ impl Programs {
         self.fans.fan(shape)
     }
 
-    /// Lets a CPU make copies for rules that name it. Frames of a flow stay in order.
+    /// Lets a CPU make copies for rules that name it. Frames of a flow stay in order. Nothing
+    /// happens at another call: it would replace the queue, and later frames overtake those in it.
     ///
     /// # Errors
     /// [`crate::error::Error::Os`] if it does not exist.
     pub fn add_cpu(&mut self, cpu: u32) -> Result<()> {
-        let set = self.cpus.set(cpu, CPU_QUEUE_FRAMES, Some(&self.copier), 0);
-        set.map_err(refusal("adding a CPU"))
+        if !self.added_cpus.contains(&cpu) {
+            let set = self.cpus.set(cpu, CPU_QUEUE_FRAMES, Some(&self.copier), 0);
+            set.map_err(refusal("adding a CPU"))?;
+            self.added_cpus.insert(cpu);
+        }
+        Ok(())
     }
 
     /// How many frames went on to the network stack for this reason.
@@ -198,7 +208,7 @@ impl Programs {
 fn size<'a, 'b>(loader: &'b mut EbpfLoader<'a>, limits: Limits) -> &'b mut EbpfLoader<'a> {
     // While rules are changed, the replaced ones still have their places.
     let slots = 2 * u32::from(limits.rules);
-    for map in ["slots", "endpoints", "passed", "drained", "matched", "spread"] {
+    for map in ["slots", "endpoints", "passed", "drained", "matched", "spread", "last_copied"] {
         loader.map_max_entries(map, slots);
     }
     for map in ["outputs", "handed", "rejected"] {
@@ -208,10 +218,12 @@ fn size<'a, 'b>(loader: &'b mut EbpfLoader<'a>, limits: Limits) -> &'b mut EbpfL
         loader.map_max_entries(map, limits.devices.into());
     }
     let cpus = aya::util::nr_cpus().map_or(1, |count| u32::try_from(count).unwrap_or(1));
+    for map in ["cpus", "handed_to", "copied_for"] {
+        loader.map_max_entries(map, cpus);
+    }
     loader
         .map_max_entries("senders", 2 * limits.senders.max(1))
         .map_max_entries("fans", limits.fans)
-        .map_max_entries("cpus", cpus)
 }
 
 fn load_xdp(object: &mut Ebpf, name: &str) -> Result<ProgramFd> {

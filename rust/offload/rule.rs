@@ -96,6 +96,15 @@ pub struct Volume {
     pub bytes: u64,
 }
 
+/// How the sizes of a rule's datagrams follow each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// Datagrams of the rule that the kernel can relay, taken or passed.
+    pub datagrams: u64,
+    /// Those of them that were as long as the one before.
+    pub repeats: u64,
+}
+
 /// Why a rule stays with the engine: the closed list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Obstacle {

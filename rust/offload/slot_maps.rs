@@ -8,11 +8,11 @@ use aya::maps::{Array, Map, MapData};
 use super::counters::{OutputCounters, RuleCounters};
 use super::fans::Fan;
 use super::layout::{
-    self, DeviceOutputs, Mode, OutputBytes, RuleSlot, SlotBytes, TAKEN_BYTES, TALLY_BYTES,
+    self, DeviceOutputs, Mode, OutputBytes, RuleSlot, SlotBytes, TAKEN_BYTES, TALLY_BYTES, Taken,
 };
 use super::places::{FreeOutputs, FreeSlots};
 use super::refusal::refusal;
-use super::rule::{Endpoint, KernelOutput, KernelRule, Volume};
+use super::rule::{Endpoint, KernelOutput, KernelRule, Observed, Volume};
 use crate::error::{Error, Result};
 use crate::sys::per_cpu_array::PerCpuArray;
 
@@ -161,6 +161,16 @@ impl SlotMaps {
         self.passed.get(&place.number, 0).map_err(refusal("reading a gate"))
     }
 
+    /// How the sizes of the rule's datagrams follow each other.
+    pub(super) fn observed(&self, place: &RulePlace) -> Result<Observed> {
+        self.taken(place).map(|taken| taken.observed)
+    }
+
+    fn taken(&self, place: &RulePlace) -> Result<Taken> {
+        let values = self.matched.get(place.number).map_err(refusal("reading counters"))?;
+        Ok(layout::taken(values.iter()))
+    }
+
     /// Reads in the order opposite to that of counting, so that no later count is larger.
     pub(super) fn counters(&self, place: &RulePlace) -> Result<RuleCounters> {
         let outputs = place.order.iter().map(|offset| {
@@ -170,9 +180,8 @@ impl SlotMaps {
         });
         let outputs = outputs.collect::<Result<_>>()?;
         let copied = read(&self.spread, place.number)?;
-        let values = self.matched.get(place.number).map_err(refusal("reading counters"))?;
-        let (matched, last_seen_ns, last_source) = layout::taken(values.iter());
-        Ok(RuleCounters { matched, last_seen_ns, last_source, copied, outputs })
+        let Taken { matched, last_seen_ns, last_source, observed } = self.taken(place)?;
+        Ok(RuleCounters { matched, last_seen_ns, last_source, observed, copied, outputs })
     }
 }
 

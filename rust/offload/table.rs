@@ -24,7 +24,7 @@ use super::fans::Fan;
 use super::layout::{self, ControlBytes, Mode, RuleSlot};
 use super::refusal::refusal;
 use super::routes::{RouteMaps, Routes};
-use super::rule::{Endpoint, KernelRule};
+use super::rule::{Endpoint, KernelRule, Observed};
 use super::slot_maps::{RulePlace, SlotMaps};
 use crate::error::{Error, Result};
 
@@ -312,6 +312,14 @@ impl KernelTable {
         self.slot_maps.counters(self.place(key)?)
     }
 
+    /// How the sizes of a rule's datagrams follow each other, since it was put.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for an unknown key; the kernel's.
+    pub fn observed(&self, key: u64) -> Result<Observed> {
+        self.slot_maps.observed(self.place(key)?)
+    }
+
     /// The counters of a rule that is no longer in force.
     ///
     /// # Errors
@@ -332,6 +340,11 @@ impl KernelTable {
     #[must_use]
     pub fn has_inherited(&self) -> bool {
         !self.inherited.is_empty()
+    }
+
+    /// Which CPU copies for the rules that an earlier process has put.
+    pub fn inherited_cpus(&self) -> impl Iterator<Item = (Endpoint, u32)> {
+        self.inherited.iter().filter_map(|place| Some((place.endpoint, place.slot.cpu?)))
     }
 
     /// The same numbers of the rules that an earlier process has put and that relay.

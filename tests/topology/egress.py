@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 
 from tests.support.deadline import wait_until
 
-from .bursts import BurstSender, LinkReceiver, mixed_payloads
+from .bursts import SMALLEST, BurstSender, LinkReceiver, mixed_payloads
 from .checks import DEADLINE_S, HasDict, settle
 from .daemons import serving
 from .frames import Flow
@@ -111,6 +111,8 @@ class BurstFlow:
     def __init__(self, sender: BurstSender, number: int, version: int = 4) -> None:
         """Prepare a flow to the input with this number."""
         self.sent: list[bytes] = []
+        self.has_equal_sizes = False
+        self.burst = 64
         self._sender, self._flow = sender, flow(number, version)
         self._payloads = mixed_payloads(200_000, seed=number)
         self._stop, self._turn = threading.Event(), threading.Lock()
@@ -144,7 +146,9 @@ class BurstFlow:
     def _run(self) -> None:
         while not self._stop.wait(0.005):
             with self._turn:
-                piece = self._payloads[len(self.sent) : len(self.sent) + 64]
+                piece = self._payloads[len(self.sent) : len(self.sent) + self.burst]
+                if self.has_equal_sizes:
+                    piece = [payload[:SMALLEST] for payload in piece]
                 self._sender.send_mixed([(self._flow, payload) for payload in piece])
                 self.sent += piece
 

@@ -1,6 +1,6 @@
 //! A rule that moves from the engine to the kernel, and back: the gate and the drain.
 
-use super::lab::{GROUP, Lab, frame, number, output, rule, with_lab};
+use super::lab::{GROUP, Lab, frame, frame_to, number, output, rule, with_lab};
 use crate::addr::Addr;
 use crate::offload::{Mode, Pass, Put};
 use crate::sockets::testnet::wait_until;
@@ -50,6 +50,50 @@ fn a_drained_rule_passes_at_once_where_nothing_waits() {
         lab.table.set_mode(1, Mode::Drain).unwrap();
         lab.send(&frame(2, 60));
         assert_eq!((lab.arrived(0).len(), lab.passed().len()), (1, 1));
+    });
+}
+
+#[test]
+fn a_rule_that_sheds_takes_its_frames_and_observes_their_sizes() {
+    with_lab(1, |mut lab| {
+        lab.put(1, rule(Addr::v4(GROUP), vec![output(0, 1)]));
+        lab.send(&frame(1, 60));
+        lab.table.set_mode(1, Mode::Shed).unwrap();
+        for (number, size) in [(2, 60), (3, 61), (4, 61)] {
+            lab.send(&frame(number, size));
+        }
+        assert_eq!((lab.arrived(0).len(), lab.passed().len()), (1, 0));
+        let counters = lab.table.counters(1).unwrap();
+        assert_eq!((counters.matched.datagrams, counters.copied.datagrams), (4, 1));
+        assert!(!counters.is_copied());
+        lab.table.set_mode(1, Mode::Gate).unwrap();
+        lab.send(&frame(5, 61));
+        let observed = lab.table.observed(1).unwrap();
+        assert!(observed.datagrams == 5 && (2..=3).contains(&observed.repeats), "{observed:?}");
+    });
+}
+
+#[test]
+fn a_drained_rule_does_not_wait_for_another_copying_cpu() {
+    with_lab(2, |mut lab| {
+        for (key, cpu) in [(1, 0), (2, 1)] {
+            lab.programs.add_cpu(cpu).unwrap();
+            let group = Addr::v4([239, 1, 1, cpu as u8 + 1]);
+            let mut rule = rule(group, vec![output(cpu as usize, 1), output(cpu as usize, 2)]);
+            rule.cpu = Some(cpu);
+            lab.put(key, rule);
+            lab.send(&frame_to([239, 1, 1, cpu as u8 + 1], 1, 60));
+        }
+        wait_until("both have copied", || {
+            [1, 2]
+                .iter()
+                .all(|key| lab.table.counters(*key).unwrap().outputs[1].handed.datagrams == 1)
+        });
+        for key in [1, 2] {
+            lab.table.set_mode(key, Mode::Drain).unwrap();
+            lab.send(&frame_to([239, 1, 1, key as u8], 2, 60));
+            assert_eq!(lab.passed().len(), 1, "rule {key}");
+        }
     });
 }
 

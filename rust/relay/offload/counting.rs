@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use super::kernel_relay::{InheritedRule, KernelRelay, RetiringRule};
-use super::totals::{FLIGHT, RuleTotals};
+use super::totals::{FLIGHT, QUEUE_FLIGHT, RuleTotals};
 use crate::offload::{KernelTable, OutputCounters, RuleCounters, Volume};
 use crate::relay::counters::report::now_ms;
 use crate::relay::counters::slots::SlotAllocator;
@@ -44,11 +44,13 @@ impl KernelRelay {
         let totals = self.totals.entry(rule.id.clone());
         let totals = totals.or_insert_with(|| RuleTotals::new(rule.outputs.len()));
         let (now, mut counters) = (Instant::now(), RuleCounters::default());
-        let (mut lost, mut place) = (vec![0; rule.outputs.len()], 0);
+        let (mut lost, mut place) = (vec![[0; 2]; rule.outputs.len()], 0);
         let mut positions = vec![0; rule.outputs.len()];
         if let (Some(table), Some(placed)) = (&self.table, self.placed.get_mut(&rule.id)) {
             if let Ok(read) = table.counters(placed.key) {
-                lost.copy_from_slice(placed.lost.update(&read, now));
+                placed.lost.update(&read, now);
+                let overflowed = placed.lost.overflowed;
+                lost = placed.lost.lost.iter().map(|lost| [overflowed, *lost]).collect();
                 counters = read;
             }
             if let Some((id, order)) = table.place_id(placed.key) {
@@ -99,12 +101,14 @@ impl KernelRelay {
         let now = Instant::now();
         let mut left = Vec::with_capacity(self.retiring.len());
         for mut one in std::mem::take(&mut self.retiring) {
+            let mut is_final = true;
             if let Ok(read) = table.retired_counters(&one.retired) {
                 let read = one.in_order(read);
                 let interface = self.interfaces.entry(one.interface.clone()).or_default();
                 *interface = interface.plus(read.matched.without(one.counted.matched));
                 let totals = one.id.as_ref().and_then(|id| self.totals.get_mut(id));
-                let is_final = now.duration_since(one.since) >= FLIGHT;
+                let age = now.duration_since(one.since);
+                is_final = age >= QUEUE_FLIGHT || age >= FLIGHT && read.is_copied();
                 if let Some(totals) = totals {
                     totals.add(&read, &one.counted);
                     totals.note_last(&read);
@@ -114,7 +118,7 @@ impl KernelRelay {
                 }
                 one.counted = read;
             }
-            if now.duration_since(one.since) >= FLIGHT {
+            if is_final {
                 table.free(one.retired);
             } else {
                 left.push(one);
@@ -128,7 +132,7 @@ impl RetiringRule {
     /// Copies for an output that may still be on their way.
     fn unhanded(&self, output: usize) -> u64 {
         let handed = self.counted.outputs.get(output).map(|it| it.handed).unwrap_or_default();
-        self.counted.copied.without(handed).datagrams
+        self.counted.matched.without(handed).datagrams
     }
 
     /// Counters with the outputs in the order of the rule.

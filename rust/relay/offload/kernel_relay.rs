@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::candidates::{self, Candidate, Decisions};
+use super::copying_cpus::CopyingCpus;
+use super::drain;
 use super::drivers::Drivers;
 use super::input_hooks::InputHooks;
 use super::input_users::InputUsers;
@@ -11,10 +13,11 @@ use super::mode::OffloadMode;
 use super::reason::EngineReason;
 use super::totals::{LostCopies, RuleTotals};
 use super::way::RuleWay;
+use super::weighing::Weighing;
 use crate::error::{Error, Result};
 use crate::offload::{
-    Fan, KernelOpener, KernelRule, KernelTable, LocalOpener, Mode, Put, Retired, RuleCounters,
-    Volume,
+    Endpoint, Fan, KernelOpener, KernelRule, KernelTable, LocalOpener, Mode, Put, Retired,
+    RuleCounters, Volume,
 };
 use crate::relay::inputs::Inputs;
 use crate::relay::live::{NetworkContext, RuleId};
@@ -26,12 +29,9 @@ use crate::sockets::netlink::group_users::GroupUserList;
 /// After a refusal the programs are loaded again at the earliest after this time.
 const LOAD_PAUSE: Duration = Duration::from_secs(8);
 
-/// A count that no gate reaches.
-const NEVER: u64 = u64::MAX;
-
 /// The relay in the kernel, as far as it is of one relay of this process.
 pub(in crate::relay) struct KernelRelay {
-    mode: OffloadMode,
+    pub(super) mode: OffloadMode,
     share: Share,
     pub(super) opener: Box<dyn KernelOpener>,
     devices: Option<DeviceSocket>,
@@ -41,7 +41,9 @@ pub(in crate::relay) struct KernelRelay {
     /// Whether the relay has started.
     is_on: bool,
     hooks: InputHooks,
+    cpus: CopyingCpus,
     pub(super) placed: BTreeMap<RuleId, PlacedRule>,
+    pub(super) weighings: BTreeMap<RuleId, Weighing>,
     pub(super) retiring: Vec<RetiringRule>,
     pub(super) totals: BTreeMap<RuleId, RuleTotals>,
     /// What rules without a place have matched, by the name of the interface.
@@ -61,9 +63,9 @@ pub(super) struct PlacedRule {
     pub(super) key: u64,
     pub(super) rule: KernelRule,
     /// Whether it waits until the engine has finished.
-    is_gated: bool,
+    pub(super) is_gated: bool,
     /// How often its gate was tried.
-    attempts: u32,
+    pub(super) attempts: u32,
     /// The name of the input's interface.
     pub(super) interface: String,
     pub(super) lost: LostCopies,
@@ -117,7 +119,9 @@ impl KernelRelay {
             load_refusal: None,
             is_on: false,
             hooks: InputHooks::default(),
+            cpus: CopyingCpus::new(&settings.cpus),
             placed: BTreeMap::new(),
+            weighings: BTreeMap::new(),
             retiring: Vec::new(),
             totals: BTreeMap::new(),
             interfaces: BTreeMap::new(),
@@ -156,6 +160,7 @@ impl KernelRelay {
         match (self.placed.get(id), self.reasons.get(id)) {
             _ if !self.is_wanted() => RuleWay::OFF,
             (Some(placed), _) if !placed.is_gated => RuleWay::Kernel,
+            (Some(_), _) if self.is_for_engine(id) => EngineReason::Batches.way(),
             (Some(_), _) => EngineReason::Pause.way(),
             (None, Some(reason)) => reason.way(),
             (None, None) => EngineReason::Waiting.way(),
@@ -198,8 +203,9 @@ impl KernelRelay {
             let attached = self
                 .load()
                 .and_then(|()| self.hooks.open(InterfaceRef { index, name }, &*self.opener));
-            if let Err(reason) = attached {
-                *decision = Err(reason);
+            match attached {
+                Ok(()) => rule.cpu = self.cpus.choose(rule, &*self.opener),
+                Err(reason) => *decision = Err(reason),
             }
         }
         decisions
@@ -227,6 +233,7 @@ impl KernelRelay {
         });
         match opened {
             Ok(table) => {
+                self.cpus.inherit(table.inherited_cpus());
                 self.table = Some(table);
                 Ok(())
             }
@@ -287,6 +294,8 @@ impl KernelRelay {
         }
         let keys: Vec<u64> =
             leaving.iter().filter_map(|id| self.placed.get(id)).map(|it| it.key).collect();
+        let stay: BTreeSet<Endpoint> = puts.iter().map(|(_, put)| put.rule.endpoint).collect();
+        drain::finish(table, &keys_to_drain(&self.placed, leaving, &stay));
         let all = puts.iter().map(|(_, put)| put.clone()).collect();
         let (retired, puts) = match table.change(&keys, all) {
             Ok(retired) => (retired, puts),
@@ -315,11 +324,15 @@ impl KernelRelay {
                 is_gated: put.mode == Mode::Gate,
                 attempts: 0,
                 interface: self.names.get(&put.rule.endpoint.ifindex).cloned().unwrap_or_default(),
-                lost: LostCopies::new(put.rule.outputs.len()),
+                lost: LostCopies::new(put.rule.outputs.len(), put.rule.cpu.is_some()),
                 rule: put.rule,
             };
             self.placed.insert(id, placed);
         }
+        self.weighings.retain(|id, _| self.placed.contains_key(id));
+        let retiring = self.retiring.iter().map(|one| one.retired.endpoint());
+        let used = self.placed.values().map(|placed| placed.rule.endpoint).chain(retiring);
+        self.cpus.retain(&used.collect());
     }
 
     /// Counts what a rule out of force has relayed.
@@ -342,49 +355,6 @@ impl KernelRelay {
         };
         self.retiring.push(RetiringRule { retired, id, interface, order, counted, since });
         self.count_retiring();
-    }
-
-    /// The rules behind closed gates, with the frames that each has passed.
-    pub(in crate::relay) fn gate_counts(&mut self) -> Vec<(RuleId, u64)> {
-        let Some(table) = &self.table else { return Vec::new() };
-        let gated = self.placed.iter_mut().filter(|(_, placed)| placed.is_gated);
-        let counts = gated.filter_map(|(id, placed)| {
-            placed.attempts += 1;
-            Some((id.clone(), table.gate_count(placed.key).ok()?))
-        });
-        counts.collect()
-    }
-
-    /// Opens gates for these counts; those that more frames have passed stay closed.
-    pub(in crate::relay) fn open_gates(&mut self, counts: &[(RuleId, u64)]) {
-        let Some(table) = &mut self.table else { return };
-        for (id, count) in counts {
-            if let Some(placed) = self.placed.get(id)
-                && table.gate_count(placed.key).is_ok_and(|now| now == *count)
-            {
-                table.open_gate(placed.key, *count).ok();
-            }
-        }
-    }
-
-    /// Has rules whose gate has opened be relayed for good; closes the others again.
-    pub(in crate::relay) fn finish_gates(&mut self, counts: &[(RuleId, u64)]) {
-        let Some(table) = &mut self.table else { return };
-        for (id, count) in counts {
-            let Some(placed) = self.placed.get_mut(id) else { continue };
-            if table.gate_count(placed.key).is_ok_and(|now| now == *count) {
-                placed.is_gated = table.set_mode(placed.key, Mode::Relay).is_err();
-            } else {
-                table.open_gate(placed.key, NEVER).ok();
-            }
-        }
-    }
-
-    /// Whether a gate is to be tried again soon: at first most are, later streams without a pause
-    /// are left.
-    pub(in crate::relay) fn tries_soon(&self) -> bool {
-        const SOON: u32 = 8;
-        self.placed.values().any(|placed| placed.is_gated && placed.attempts < SOON)
     }
 
     /// Detaches the programs from interfaces without rules, and forgets those that were deleted.
@@ -416,20 +386,34 @@ impl KernelRelay {
         self.hooks.disown();
     }
 
-    /// Ends relaying: every frame goes on to the engines and the programs are detached. Returns
-    /// whether copies may still be on their way.
-    pub(in crate::relay) fn end(&mut self) -> bool {
+    /// Whether copies of rules without a place may still be on their way.
+    pub(in crate::relay) fn has_retiring(&self) -> bool {
+        !self.retiring.is_empty()
+    }
+
+    /// Ends relaying: every frame goes on to the engines and the programs are detached.
+    pub(in crate::relay) fn end(&mut self) {
         let rules = self.placed.keys().chain(self.reasons.keys());
         self.last_ways = rules.map(|id| (id.clone(), self.way(id))).collect();
         self.is_on = false;
+        let all: Vec<RuleId> = self.placed.keys().cloned().collect();
+        self.change(&all, Vec::new(), &BTreeSet::new());
         if let Some(table) = &mut self.table {
             table.switch(false).ok();
-            let all: Vec<RuleId> = self.placed.keys().cloned().collect();
-            self.change(&all, Vec::new(), &BTreeSet::new());
         }
         self.hooks = InputHooks::default();
-        !self.retiring.is_empty()
     }
+}
+
+/// The rules that pass their datagrams on from now on, and for which another CPU copies.
+fn keys_to_drain(
+    placed: &BTreeMap<RuleId, PlacedRule>,
+    leaving: &[RuleId],
+    stay: &BTreeSet<Endpoint>,
+) -> Vec<u64> {
+    let leaving = leaving.iter().filter_map(|id| placed.get(id));
+    let queued = leaving.filter(|it| it.rule.cpu.is_some() && !it.is_gated);
+    queued.filter(|it| !stay.contains(&it.rule.endpoint)).map(|it| it.key).collect()
 }
 
 fn refused(error: Error) -> EngineReason {

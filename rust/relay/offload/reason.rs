@@ -19,6 +19,9 @@ pub(in crate::relay) enum EngineReason {
     /// The engine may still have datagrams of it, which others must not overtake.
     #[error("it is waiting for a pause of the stream")]
     Pause,
+    /// The engine is faster.
+    #[error("its datagrams have equal sizes, which the engine sends faster, in batches")]
+    Batches,
     /// The rule itself, or the way of its outputs.
     #[error("{0}")]
     Rule(Obstacle),
@@ -70,6 +73,7 @@ impl EngineReason {
             Self::Disabled => "disabled",
             Self::Waiting => "waiting",
             Self::Pause => "pause",
+            Self::Batches => "batches",
             Self::Rule(obstacle) => obstacle.name(),
             Self::Route(_) => "route",
             Self::NoCarrier(_) => "no_carrier",
@@ -96,6 +100,7 @@ impl EngineReason {
             Self::Disabled
                 | Self::Waiting
                 | Self::Pause
+                | Self::Batches
                 | Self::NoCarrier(_)
                 | Self::Rule(Obstacle::NoDevice | Obstacle::NoNeighbour)
                 | Self::Bypass(XdpObstacle::Down(_) | XdpObstacle::Removed)
@@ -162,6 +167,7 @@ mod tests {
             EngineReason::Disabled,
             EngineReason::Waiting,
             EngineReason::Pause,
+            EngineReason::Batches,
             EngineReason::Route(text()),
             EngineReason::NoCarrier(text()),
             EngineReason::SharedInput,
@@ -180,6 +186,6 @@ mod tests {
         for way in names.into_iter().map(RuleWay::Engine).chain([RuleWay::Kernel]) {
             assert_eq!(RuleWay::from_word(way.to_word()), Some(way));
         }
-        assert_eq!([0, 2 + 31, u64::MAX].map(RuleWay::from_word), [None; 3]);
+        assert_eq!([0, 2 + 32, u64::MAX].map(RuleWay::from_word), [None; 3]);
     }
 }

@@ -54,6 +54,7 @@ impl State {
         let rules: Vec<Candidate<'_>> = self.rules.values().map(Candidate::from).collect();
         let decisions = self.kernel.decide(&rules, context, &self.inputs);
         self.kernel.enact(decisions, &ChangedRules::default());
+        self.kernel.weigh();
         self.publish_kernel_counts();
     }
 
@@ -291,8 +292,8 @@ impl Shared {
         if !state.kernel.is_wanted() {
             return;
         }
-        let has_retiring = state.kernel.end();
-        if has_retiring {
+        state.kernel.end();
+        while state.kernel.has_retiring() {
             thread::sleep(FLIGHT);
             state.publish_kernel_counts();
         }

@@ -9,6 +9,9 @@ use crate::stats::kernel::{KernelOutputCounts, KernelRuleCounts};
 
 /// The longest time in which copies reach their device once they are counted as copied.
 pub(super) const FLIGHT: Duration = Duration::from_millis(10);
+/// The longest time in which they do once their datagram is in the queue of another CPU: that holds
+/// 2048 datagrams with at most 64 copies each.
+pub(super) const QUEUE_FLIGHT: Duration = Duration::from_millis(500);
 
 /// The counts of a rule without its present place.
 #[derive(Clone, Debug, Default)]
@@ -40,31 +43,39 @@ struct DatedLosses {
 }
 
 /// Which copies of a place never reach their devices. Copies on their way look the same, but only
-/// for [`FLIGHT`].
+/// for a limited time.
 #[derive(Clone, Debug)]
 pub(super) struct LostCopies {
-    /// The datagrams that were copied at some time, and that time.
-    mark: (Instant, u64),
-    /// The datagrams whose copies have all arrived or are lost.
-    settled: u64,
-    lost: Vec<u64>,
+    flight: Duration,
+    /// A time, and the datagrams that were matched and copied then.
+    mark: (Instant, [u64; 2]),
+    /// The datagrams that are copied or lost, and those whose copies have arrived or are lost.
+    settled: [u64; 2],
+    /// The datagrams that the queue of another CPU did not accept.
+    pub(super) overflowed: u64,
+    /// By output: copies that were made and lost.
+    pub(super) lost: Vec<u64>,
 }
 
 impl LostCopies {
-    pub(super) fn new(outputs: usize) -> Self {
-        Self { mark: (Instant::now(), 0), settled: 0, lost: vec![0; outputs] }
+    /// Of a place with so many outputs, whose copies another CPU makes or not.
+    pub(super) fn new(outputs: usize, has_queue: bool) -> Self {
+        let flight = if has_queue { QUEUE_FLIGHT } else { FLIGHT };
+        let lost = vec![0; outputs];
+        Self { flight, mark: (Instant::now(), [0; 2]), settled: [0; 2], overflowed: 0, lost }
     }
 
-    /// The copies of each output that are lost for certain.
-    pub(super) fn update(&mut self, counters: &RuleCounters, now: Instant) -> &[u64] {
-        if now.duration_since(self.mark.0) >= FLIGHT {
+    /// Finds out which copies are lost for certain.
+    pub(super) fn update(&mut self, counters: &RuleCounters, now: Instant) {
+        let copied = counters.copied.datagrams;
+        if now.duration_since(self.mark.0) >= self.flight {
             self.settled = self.mark.1;
-            self.mark = (now, counters.copied.datagrams);
+            self.mark = (now, [counters.matched.datagrams, copied]);
         }
+        self.overflowed = self.settled[0].saturating_sub(copied).max(self.overflowed);
         for (lost, output) in self.lost.iter_mut().zip(&counters.outputs) {
-            *lost = self.settled.saturating_sub(output.handed.datagrams).max(*lost);
+            *lost = self.settled[1].saturating_sub(output.handed.datagrams).max(*lost);
         }
-        &self.lost
     }
 }
 
@@ -110,6 +121,7 @@ impl RuleTotals {
     /// Adds the copies of a place that never reached their devices, once it is out of use.
     pub(super) fn add_lost(&mut self, counters: &RuleCounters) {
         for (at, own) in self.outputs.iter_mut().enumerate().take(counters.outputs.len()) {
+            own.full += counters.queued_or_overflowed().datagrams;
             own.lost += counters.unhanded(at).datagrams;
         }
     }
@@ -141,26 +153,26 @@ impl RuleTotals {
         }
     }
 
-    /// An output's share, with the copies lost of its present place, and those of earlier ones that
-    /// may still be on their way.
+    /// An output's share, with the copies lost of its present place before (`overflowed`) and after
+    /// they were made, and those of earlier places that may still be on their way.
     pub(super) fn output(
         &self,
         at: usize,
         counters: &RuleCounters,
-        lost: u64,
+        [overflowed, lost]: [u64; 2],
         retiring: u64,
     ) -> KernelOutputCounts {
         let Some(own) = self.outputs.get(at) else { return KernelOutputCounts::default() };
         let none = OutputCounters::default();
         let now = counters.outputs.get(at).unwrap_or(&none);
         let sent = own.sent.plus(now.sent());
-        let unhanded = counters.copied.without(now.handed).datagrams;
+        let unhanded = counters.matched.without(now.handed).datagrams;
         KernelOutputCounts {
             sent: sent.datagrams,
             sent_bytes: sent.bytes,
-            full: own.full + now.rejected.datagrams,
+            full: own.full + now.rejected.datagrams + overflowed,
             lost: own.lost + lost,
-            pending: unhanded.saturating_sub(lost) + retiring,
+            pending: unhanded.saturating_sub(overflowed + lost) + retiring,
             base: [own.sent.datagrams, own.sent.bytes, own.full, own.lost],
             ..KernelOutputCounts::default()
         }
@@ -204,11 +216,12 @@ mod tests {
 
     #[test]
     fn copies_are_lost_once_they_cannot_be_on_their_way() {
-        let mut copies = LostCopies::new(1);
+        let mut copies = LostCopies::new(1, false);
         let start = copies.mark.0;
         let mut at = |millis, copied, handed| {
-            let now = start + Duration::from_millis(millis);
-            copies.update(&counters(copied, handed, 0), now)[0]
+            copies.update(&counters(copied, handed, 0), start + Duration::from_millis(millis));
+            assert_eq!(copies.overflowed, 0);
+            copies.lost[0]
         };
         assert_eq!(at(1, 10, 7), 0);
         assert_eq!(at(10, 10, 7), 0);
@@ -241,6 +254,24 @@ mod tests {
     }
 
     #[test]
+    fn datagrams_that_a_queue_did_not_accept_are_told_from_those_that_wait() {
+        let mut copies = LostCopies::new(1, true);
+        let start = copies.mark.0;
+        let mut at = |millis, matched, copied, handed| {
+            let counters = RuleCounters { matched: volume(matched), ..counters(copied, handed, 0) };
+            copies.update(&counters, start + Duration::from_millis(millis));
+            let totals = RuleTotals::new(1);
+            let counts = totals.output(0, &counters, [copies.overflowed, copies.lost[0]], 0);
+            assert_eq!(counts.wanted(), matched);
+            (counts.full, counts.lost, counts.pending)
+        };
+        assert_eq!(at(499, 50, 30, 20), (0, 0, 30));
+        assert_eq!(at(500, 60, 40, 39), (0, 0, 21));
+        assert_eq!(at(1000, 80, 55, 54), (5, 0, 21));
+        assert_eq!(at(1500, 80, 55, 54), (25, 1, 0));
+    }
+
+    #[test]
     fn counts_of_all_places_add_up_and_are_balanced() {
         let mut totals = RuleTotals::new(1);
         let before = counters(100, 90, 5);
@@ -249,7 +280,7 @@ mod tests {
         totals.add(&after, &before);
         totals.add_lost(&after);
         let now = counters(50, 40, 3);
-        let (rule, output) = (totals.rule(&now, 1, 1), totals.output(0, &now, 4, 0));
+        let (rule, output) = (totals.rule(&now, 1, 1), totals.output(0, &now, [0, 4], 0));
         assert_eq!((rule.matched, rule.matched_bytes), (152, 1520));
         assert_eq!((output.sent, output.full, output.lost, output.pending), (123, 9, 14, 6));
         assert_eq!(output.wanted(), rule.matched);

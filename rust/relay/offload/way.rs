@@ -14,7 +14,7 @@ impl RuleWay {
     pub const OFF: Self = Self::Engine("off");
 
     /// The names of all reasons. Pages of counters contain their positions.
-    pub const REASONS: [&str; 31] = [
+    pub const REASONS: [&str; 32] = [
         "off",
         "disabled",
         "waiting",
@@ -46,6 +46,7 @@ impl RuleWay {
         "hook",
         "rights",
         "refused",
+        "batches",
     ];
 
     /// As a word of a counters page, which is never 0.
