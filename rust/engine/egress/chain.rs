@@ -21,7 +21,7 @@ use crate::stats::Writer;
 pub(super) const CHAIN_SENDS: usize = 64;
 /// The number of sends from which a wave needs no linked chains: the links would cost more than the
 /// system calls that they save.
-const FULL_WAVE: usize = 8;
+pub(super) const FULL_WAVE: usize = 8;
 /// The number of sends that loose chains fill a wave to: what the kernel holds of them then stays
 /// in the cache.
 pub(super) const LOOSE_SENDS: usize = 256;

@@ -20,7 +20,7 @@ use std::io;
 use std::sync::Arc;
 
 use batch::Batches;
-use chain::{CHAIN_SENDS, Chain, LOOSE_SENDS};
+use chain::{CHAIN_SENDS, Chain, FULL_WAVE, LOOSE_SENDS};
 use cursor::Cursor;
 pub(crate) use limits::SendLimits;
 use send::OutputSend;
@@ -139,8 +139,10 @@ impl Egress {
             let Some(first) = self.batches.take(window, lane, kept) else { continue };
             let datagrams = self.batches.datagrams(first);
             let mut chain = Chain { batches: first..first + 1, datagrams, is_loose: false };
-            if kept.is_none() && window.peek(lane).is_some() {
-                self.lengthen_chain(&mut chain, window, lane, targets, lanes * outputs.len());
+            let sends = lanes * outputs.len();
+            let may_chain = sends < FULL_WAVE || targets.first().is_some_and(|to| to.is_group);
+            if may_chain && kept.is_none() && window.peek(lane).is_some() {
+                self.lengthen_chain(&mut chain, window, lane, targets, sends);
             }
             let datagrams = chain.datagrams;
             let origin = kept.and_then(|_| self.batches.origin(window, first));
