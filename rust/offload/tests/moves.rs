@@ -76,22 +76,23 @@ fn a_rule_that_sheds_takes_its_frames_and_observes_their_sizes() {
 #[test]
 fn a_drained_rule_does_not_wait_for_another_copying_cpu() {
     with_lab(2, |mut lab| {
-        for (key, cpu) in [(1, 0), (2, 1)] {
+        let groups = [[239, 1, 1, 1], [239, 1, 1, 2]];
+        for (cpu, group) in (0..).zip(groups) {
             lab.programs.add_cpu(cpu).unwrap();
-            let group = Addr::v4([239, 1, 1, cpu as u8 + 1]);
-            let mut rule = rule(group, vec![output(cpu as usize, 1), output(cpu as usize, 2)]);
+            let device = cpu as usize;
+            let mut rule = rule(Addr::v4(group), vec![output(device, 1), output(device, 2)]);
             rule.cpu = Some(cpu);
-            lab.put(key, rule);
-            lab.send(&frame_to([239, 1, 1, cpu as u8 + 1], 1, 60));
+            lab.put(u64::from(cpu) + 1, rule);
+            lab.send(&frame_to(group, 1, 60));
         }
         wait_until("both have copied", || {
             [1, 2]
                 .iter()
                 .all(|key| lab.table.counters(*key).unwrap().outputs[1].handed.datagrams == 1)
         });
-        for key in [1, 2] {
+        for (key, group) in (1..).zip(groups) {
             lab.table.set_mode(key, Mode::Drain).unwrap();
-            lab.send(&frame_to([239, 1, 1, key as u8], 2, 60));
+            lab.send(&frame_to(group, 2, 60));
             assert_eq!(lab.passed().len(), 1, "rule {key}");
         }
     });
