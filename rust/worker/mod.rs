@@ -41,7 +41,9 @@ use crate::broker::BrokerClient;
 use crate::error::{Error, Result};
 use crate::relay::{EngineRings, OffloadMode, Relay};
 use crate::sandbox::{self, FileAccess, Role};
-use crate::sockets::netlink::{group_users, groups};
+#[cfg(feature = "offload")]
+use crate::sockets::netlink::group_users;
+use crate::sockets::netlink::groups;
 use crate::sys::memory::SharedWords;
 #[cfg(feature = "offload")]
 use crate::sys::per_cpu_array;

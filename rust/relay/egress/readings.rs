@@ -20,6 +20,7 @@ struct Readings {
     /// Why no output can use AF_XDP.
     obstacles: ByInterface<Option<XdpObstacle>>,
     /// What looks at the datagrams that inputs receive.
+    #[cfg(feature = "offload")]
     inputs: ByInterface<Option<XdpObstacle>>,
     /// The groups that this host is a member of; `None` if the kernel does not list them.
     groups: ByInterface<Option<InterfaceGroups>>,

@@ -51,6 +51,7 @@ impl OwnMembers {
 
 impl Inputs {
     /// The largest number of sockets of this relay that are members of a group.
+    #[cfg_attr(not(feature = "offload"), expect(dead_code, reason = "asked before an offload"))]
     pub(in crate::relay) fn own_members(&self, ifindex: u32, group: Addr) -> usize {
         let on_it = self.interfaces.values().filter(|interface| interface.index == ifindex);
         let receiving = on_it.flat_map(|interface| {
