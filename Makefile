@@ -6,8 +6,9 @@ BIN := .venv/bin
 TOOLS := .venv/.tools-stamp
 WHEEL := .venv/.wheel-stamp
 SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md bpf/relay.bpf.o $(shell find rust python -type f -not -name '*.pyc')
-# Root gives each of several test processes a network namespace.
-PARALLEL := $(if $(filter 0,$(shell id -u)),-n auto --maxprocesses 4 --dist loadfile)
+# Root gives each of several test processes a network namespace. They mostly wait, so there may be
+# more of them than processors.
+PARALLEL := $(if $(filter 0,$(shell id -u)),-n 3 --dist loadfile)
 CARGO_DENY_VERSION := 0.20.2
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
