@@ -9,7 +9,7 @@ use super::lab::{
 use crate::addr::Addr;
 use crate::offload::{KernelOutput, Pass};
 use crate::sockets::socket;
-use crate::sockets::testnet::{NEAR, ip};
+use crate::sockets::testnet::{NEAR, ip, wait_until};
 use crate::spec::Ttl;
 use crate::sys::netdev;
 
@@ -173,14 +173,22 @@ fn what_a_local_sender_leaves_to_the_device_is_never_relayed_unfinished() {
         };
         lab.passed();
         send();
-        assert_eq!(lab.passed().iter().filter(|frame| frame[IP_AT + 9] == 17).count(), 3);
+        let mut passed = lab.passed();
+        wait_until("all have passed", || {
+            passed.extend(lab.passed());
+            passed.iter().filter(|frame| frame[IP_AT + 9] == 17).count() == 3
+        });
         assert!(lab.arrived(0).is_empty());
         assert_eq!(lab.programs.passed(Pass::Unfinished).unwrap(), 3);
 
         let devices = socket::open(libc::AF_INET, libc::SOCK_DGRAM, NEAR).unwrap();
         netdev::set_feature(devices.as_fd(), NEAR, "tx-checksum-ip-generic", false).unwrap();
         send();
-        let lengths: Vec<usize> = lab.datagrams(0).iter().map(|(_, bytes)| bytes.len()).collect();
+        let mut lengths: Vec<usize> = Vec::new();
+        wait_until("all are relayed", || {
+            lengths.extend(lab.datagrams(0).iter().map(|(_, bytes)| bytes.len()));
+            lengths.len() == 3
+        });
         assert_eq!(lengths, [1, 60, 1401]);
     });
 }
