@@ -145,8 +145,6 @@ fn relays(ingress: &str) {
     worker.expect("waits");
     worker.ip("link set far0 up");
     worker.expect("goes on");
-    worker.tell("relay");
-    worker.expect("relayed");
     worker.tell("stop");
     worker.expect("balanced");
     assert!(worker.end().success());
