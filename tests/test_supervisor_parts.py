@@ -355,6 +355,9 @@ class TestChildren:
             "ingress": "udp",
             "hosts": "first",
             "log_level": "info",
+            "flows": False,
+            "offload": "off",
+            "expect": None,
         }
 
     def test_the_supervisors_command(self) -> None:

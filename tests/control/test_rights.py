@@ -25,6 +25,7 @@ PARAMS: dict[str, dict[str, object]] = {
     "rules.disable": {"rules": ["a"]},
     "logs.set": {"level": "debug"},
     "events.subscribe": {"after": 0},
+    "explain": {"datagrams": [{"interface": "lo", "group": "239.1.1.1", "port": 5001}]},
 }
 WRONG = {"rules.replace"}
 

@@ -262,12 +262,12 @@ def test_what_only_the_engine_relays(lab: Lab, text: str, reason: str) -> None:
 
 
 def test_a_full_device_is_named_with_the_time(lab: Lab) -> None:
-    """Eight copies of each frame are more than the ring of a veth has: what is lost is counted."""
+    """Sixty copies of eight frames are more than the ring of a veth has: the loss is counted."""
     before = time.time()
     with (
         LinkReceiver(lab.receiver, "d0", [OUT_PORT]) as link,
         BurstSender(lab.source, "s0") as sender,
-        offloading(lab, rule(1, *map(output, range(8)))) as relay,
+        offloading(lab, rule(1, *map(output, range(60)))) as relay,
         lab.relay.gathering("in0"),
     ):
 
@@ -276,7 +276,7 @@ def test_a_full_device_is_named_with_the_time(lab: Lab) -> None:
             return [output.dropped["device_full"] for output in outputs]
 
         deadline = time.monotonic() + DEADLINE_S
-        while not all(lost()):
+        while not any(lost()):
             assert time.monotonic() < deadline, lost()
             sender.send([udp_frame(flow(1), payload) for payload in SENT[:STEP]])
         stats = settle(
@@ -285,7 +285,7 @@ def test_a_full_device_is_named_with_the_time(lab: Lab) -> None:
         outputs = stats.rules[0].outputs
         link.wait_for(sum(output.sent for output in outputs))
         assert {output.wanted for output in outputs} == {stats.rules[0].matched}
-        losses = [output.last_loss for output in outputs]
+        losses = [output.last_loss for output in outputs if output.lost]
         assert {loss and loss.reason for loss in losses} == {"device_full"}
         assert all(loss and before - 2 <= loss.at <= time.time() for loss in losses)
 

@@ -11,7 +11,6 @@ from tests.support.deadline import wait_until
 
 from .bursts import LinkReceiver
 from .egress import OUT_PORT, PORT, copy_group, flow, output, rule
-from .frames import Injector, udp_frame
 from .lab import Lab
 from .offload import native, offloading, relayers, wait_for_relayers
 from .relays import Ingress
@@ -168,32 +167,6 @@ def test_others_get_their_frames(lab: Lab, reason: str, user: User, ingress: Ing
         wait_for_relayers(relay, "kernel")
         sending.advance()
         expect_all(link, sending, relay)
-
-
-def test_an_interface_of_the_vlan(lab: Lab) -> None:
-    """It gets the frames of a rule for its VLAN; other rules are no matter of it."""
-    text = rule(1, output(1)).replace("%in0:5001", "%in0:5001,vlan=7")
-    try:
-        lab.relay.ip("link", "add", "in0.7", "link", "in0", "type", "vlan", "id", "7")
-    except RuntimeError as error:
-        pytest.skip(f"this kernel has no VLANs: {error}")
-    try:
-        lab.relay.set_up("in0.7", up=True)
-        with (
-            LinkReceiver(lab.receiver, "d0", [OUT_PORT]) as link,
-            Receiver(lab.relay, "in0.7", GROUP, PORT) as program,
-            Injector(lab.source, "s0") as injector,
-            offloading(lab, text, rule(2, output(2)), offload="auto") as relay,
-        ):
-            assert relayers(relay.stats()) == ["upper", "kernel"]
-            sent = [bytes([number] * 60) for number in range(10)]
-            for payload in sent:
-                injector.send(udp_frame(flow(1), payload, tags=((0x8100, 7),)))
-            program.expect(sent)
-            link.wait_for(len(sent))
-            assert link.payloads(OUT_PORT) == sent
-    finally:
-        lab.relay.ip("link", "del", "in0.7")
 
 
 def test_an_input_without_native_mode(lab: Lab) -> None:
