@@ -187,7 +187,14 @@ class FakeWorker:
             self.page.write(rules, self._counts, self._losses, self._kernel_dropped_frames)
 
 
+_KNOWN: dict[str, tuple[bytes, ...]] = {}
+
+
 def _keys(rule: dict[str, Any]) -> tuple[bytes, ...]:
-    """Those of a rule's outputs."""
-    keys = output_keys(json.dumps(rule).encode())
-    return tuple(keys[at : at + 8] for at in range(0, len(keys), 8))
+    """Those of a rule's outputs. They follow from its id, and many rules take long."""
+    known = _KNOWN.get(rule["id"])
+    if known is None:
+        keys = output_keys(json.dumps(rule).encode())
+        known = tuple(keys[at : at + 8] for at in range(0, len(keys), 8))
+        _KNOWN[rule["id"]] = known
+    return known
