@@ -355,10 +355,7 @@ class TestChildren:
             "ingress": "udp",
             "hosts": "first",
             "log_level": "info",
-            "flows": False,
-            "offload": "off",
-            "expect": None,
-        }
+        } | {"flows": False, "offload": "off", "expect": None}
 
     def test_the_supervisors_command(self) -> None:
         """It has all settings."""
