@@ -1,5 +1,6 @@
 """The limit on events: beyond it, those of one kind become a single one with their sums."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any
@@ -51,13 +52,16 @@ def _sum(notices: Sequence[Notice]) -> Notice:
     first = notices[0]
     fields: dict[str, Any] = {"what": first.event, "of": len(notices)}
     if first.kind == "loss":
-        fields["counts"] = counts = _added(each.fields["counts"] for each in notices)
+        counts = Counter[str]()
+        for each in notices:
+            counts.update(each.fields["counts"])
+        fields["counts"] = dict(counts)
         lost = ", ".join(f"{count} {reason}" for reason, count in counts.items())
         verb = "lose no more" if first.event == "ended" else _VERBS[first.event]
         text = f"{len(notices)} outputs or interfaces {verb}{f': {lost}' if lost else ''}"
     elif first.kind == "alarm":
-        codes = _added({each.fields["code"]: 1} for each in notices)
-        fields["counts"] = codes
+        codes = Counter(each.fields["code"] for each in notices)
+        fields["counts"] = dict(codes)
         kinds = ", ".join(f"{code} {count}" for code, count in codes.items())
         text = f"{len(notices)} rules {_VERBS[first.event]}: {kinds}"
     else:
@@ -69,11 +73,3 @@ def _sum(notices: Sequence[Notice]) -> Notice:
         fields,
         is_warning=first.is_warning,
     )
-
-
-def _added(counts: Iterable[dict[str, int]]) -> dict[str, int]:
-    total: dict[str, int] = {}
-    for each in counts:
-        for reason, count in each.items():
-            total[reason] = total.get(reason, 0) + count
-    return total

@@ -3,6 +3,7 @@
 The counts of the events of one loss add up to what the counters have risen by.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -38,8 +39,8 @@ class _Episode:
     since_s: float
     last_s: float
     reported_s: float
-    unreported: dict[str, int] = field(default_factory=dict)
-    total: dict[str, int] = field(default_factory=dict)
+    unreported: Counter[str] = field(default_factory=Counter)
+    total: Counter[str] = field(default_factory=Counter)
 
 
 class LossMonitor:
@@ -61,9 +62,8 @@ class LossMonitor:
                 self._episodes[key] = episode
             is_other = not episode.total.keys() >= loss.counts.keys()
             episode.last_s = now.s
-            for reason, count in loss.counts.items():
-                episode.total[reason] = episode.total.get(reason, 0) + count
-                episode.unreported[reason] = episode.unreported.get(reason, 0) + count
+            episode.total.update(loss.counts)
+            episode.unreported.update(loss.counts)
             if is_other:
                 notices.append(_notice(now, "began", episode))
         notices += self._due(now)
@@ -80,8 +80,9 @@ class LossMonitor:
 
 def _notice(now: Moment, event: str, episode: _Episode) -> Notice:
     """An event with what was not reported yet."""
-    counts, total = episode.unreported, dict(episode.total)
-    episode.unreported, episode.reported_s = {}, now.s
+    counts, total = dict(episode.unreported), dict(episode.total)
+    episode.unreported.clear()
+    episode.reported_s = now.s
     lasted_s = duration(episode.last_s - episode.since_s)
     fields = {
         **episode.fields,

@@ -1,11 +1,12 @@
 """What is to be published: an event without its number."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
 from ..rules import Rule
-from ..rules.spec import ResolvedRule
+from ..rules.active_rule import HostedRule
 
 NoticeKind = Literal["rule", "alarm", "loss"]
 
@@ -23,6 +24,11 @@ class Notice(NamedTuple):
     is_warning: bool
     """Whether it reports trouble, not the end of it."""
 
+    @property
+    def log_level(self) -> int:
+        """The level of its line in the log."""
+        return logging.WARNING if self.is_warning else logging.INFO
+
 
 @dataclass(frozen=True, slots=True)
 class Moment:
@@ -38,20 +44,8 @@ class Moment:
         return round(self.unix_s - (self.s - then_s), 2)
 
 
-class WatchedRule(Protocol):
-    """A rule in force."""
-
-    @property
-    def rule(self) -> Rule:
-        """As written."""
-
-    @property
-    def resolved(self) -> ResolvedRule:
-        """As resolved on this host."""
-
-    @property
-    def enabled(self) -> bool:
-        """Whether it relays."""
+class WatchedRule(HostedRule, Protocol):
+    """A rule whose counters are watched."""
 
     @property
     def keys(self) -> bytes:

@@ -16,7 +16,13 @@ from ..daemon.control.rules.entries import EnabledRule, read_entries
 from ..explain.capture_summary import CaptureSummary, discarded_as_dicts, summarize
 from ..explain.captures import read_capture
 from ..explain.explainer import explain_rules
-from ..explain.results import RELAYED, CopyExplanation, DatagramFacts, Explanation
+from ..explain.results import (
+    RELAYED,
+    CopyExplanation,
+    DatagramFacts,
+    Explanation,
+    endpoint_text,
+)
 from ..explain.sentences import frame_text
 from ..explain.words import parse_datagram
 from ..protocol.constants import EXPLAINED_DATAGRAMS
@@ -172,7 +178,7 @@ def _lines(answer: Explanation) -> Iterator[str]:
 
 
 def _copy(copy: CopyExplanation) -> str:
-    parts = [f"to {_endpoint(copy.destination, copy.port)}"]
+    parts = [f"to {endpoint_text(copy.destination, copy.port)}"]
     if copy.interface:
         parts[0] += f" by {copy.interface}"
     if copy.gateway:
@@ -191,10 +197,6 @@ def _copy(copy: CopyExplanation) -> str:
 
 def _label(rule_id: str, name: str | None) -> str:
     return f"{rule_id} ({name})" if name else rule_id
-
-
-def _endpoint(address: object, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in str(address) else f"{address}:{port}"
 
 
 def _frames(count: int) -> str:

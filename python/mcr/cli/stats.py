@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections import Counter
 from dataclasses import replace
 from typing import Annotated, NamedTuple, TypeVar
 
@@ -122,11 +123,7 @@ def _show_lines(found: DaemonStats) -> None:
 
 def _line(rule: RuleStats) -> tuple[str, ...]:
     rate = rule.rate_1s or Rate(0, 0, 0)
-    lost: dict[str, int] = {}
-    for output in rule.outputs:
-        for reason, count in output.dropped.items():
-            if count:
-                lost[reason] = lost.get(reason, 0) + count
+    lost = sum((Counter(output.dropped) for output in rule.outputs), Counter())
     reasons = ",".join(f"{reason}={count}" for reason, count in lost.items())
     return (
         rule.id,

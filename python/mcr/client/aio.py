@@ -184,7 +184,7 @@ class AsyncClient:
         """Return a stream of events; `async with` or the first `read` connects and subscribes.
 
         Args:
-            kinds: any of rule, worker, interface, log; None means all.
+            kinds: any of rule, worker, interface, log, alarm, loss; None means all.
             after: first replay the events after this number that the daemon still has; None
                 replays none.
         """

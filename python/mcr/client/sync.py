@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Concatenate, ParamSpec, Self, TypeVar
 
 from ..alarms.event import Event
+from ..alarms.event_iterator import EventIterator
 from ..errors import McrError
 from ..protocol.constants import default_socket
 from . import methods
@@ -182,7 +183,7 @@ class Client:
         """Subscribe to events on a separate connection; close the stream, or use `with`.
 
         Args:
-            kinds: any of rule, worker, interface, log; None means all.
+            kinds: any of rule, worker, interface, log, alarm, loss; None means all.
             after: first replay the events after this number that the daemon still has; None
                 replays none.
 
@@ -215,7 +216,7 @@ class Client:
         return f"<mcr.Client of {self.path}>"
 
 
-class EventStream:
+class EventStream(EventIterator):
     """The events of a daemon, as an endless iterator of `Event`.
 
     After a restart of the daemon's control process the stream continues where it was; an event
@@ -254,33 +255,9 @@ class EventStream:
         self._closed = True
         self._wire.end()
 
-    def __iter__(self) -> Self:
-        """The stream itself."""
-        return self
-
-    def __next__(self) -> Event:
-        """Wait for the next event without a time limit; ends when the stream is closed."""
-        try:
-            event = self.read()
-        except McrError:
-            if self._closed:
-                raise StopIteration from None
-            raise
-        assert event is not None  # without a time limit there always is one
-        return event
-
-    def __enter__(self) -> Self:
-        """Return the stream."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close."""
-        self.close()
+    @property
+    def _is_over(self) -> bool:
+        return self._closed
 
 
 def socket_path(path: str | PathLike[str] | None) -> Path:

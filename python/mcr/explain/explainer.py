@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import ip_address
-from typing import Any, Protocol
+from typing import Any
 
 from .. import _native
 from ..choices import Ingress
 from ..rules import Rule
+from ..rules.active_rule import HostedRule
 from ..rules.fields import Address
 from ..rules.local_host import LocalHost, listed
 from ..rules.ruleset import RuleSet
@@ -30,28 +31,12 @@ _UNSPECIFIED: dict[int, Address] = {4: ip_address("0.0.0.0"), 6: ip_address("::"
 _FRAGMENTED_ABOVE_BYTES = 40 + 8  # the headers of IPv6 and UDP
 
 
-class ExplainableRule(Protocol):
-    """A rule of a relay or daemon."""
-
-    @property
-    def rule(self) -> Rule:
-        """As written."""
-
-    @property
-    def resolved(self) -> ResolvedRule:
-        """As resolved on this host."""
-
-    @property
-    def enabled(self) -> bool:
-        """Whether it relays."""
-
-
 class RuleExplainer:
     """Rules of this host, compiled to explain datagrams."""
 
     def __init__(
         self,
-        rules: Iterable[ExplainableRule],
+        rules: Iterable[HostedRule],
         ingress: Ingress,
         obstacles: Callable[[str], Obstacles] | None = None,
     ) -> None:
@@ -143,7 +128,7 @@ class RuleExplainer:
         written = rule.rule
         return RuleExplanation(written.id, written.name, str(written), obstacle, tuple(outputs))
 
-    def _known(self, rule: ExplainableRule) -> Obstacles:
+    def _known(self, rule: HostedRule) -> Obstacles:
         if self._obstacles is not None:
             return self._obstacles(rule.resolved.id)
         device = rule.resolved.input.device

@@ -31,7 +31,7 @@ class DatagramFacts(JsonObject):
     def __str__(self) -> str:
         """As `mcr explain` reads it."""
         group = f"{self.group}%{self.interface}:{self.port}"
-        source = "" if self.source is None else f"{_endpoint(self.source, self.source_port)}@"
+        source = "" if self.source is None else f"{endpoint_text(self.source, self.source_port)}@"
         vlan = f" vlan={self.vlan}" if self.vlan else ""
         dscp = f" dscp={self.dscp}" if self.dscp else ""
         return f"{source}{group} ttl={self.ttl}{vlan}{dscp} size={self.size_bytes}"
@@ -113,7 +113,8 @@ class Explanation(JsonObject):
     """What else matters for this datagram, one sentence each."""
 
 
-def _endpoint(address: Address, port: int) -> str:
+def endpoint_text(address: Address, port: int) -> str:
+    """An address and port; without the port if that is 0."""
     if not port:
         return str(address)
     return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"  # noqa: PLR2004

@@ -6,6 +6,7 @@ a change makes of the rules is decided in `rules.ruleset`. Not thread-safe.
 
 from collections.abc import Container, Iterable
 from itertools import islice
+from operator import is_
 from typing import NamedTuple, Self
 
 from .._native import RelayCore, interfaces, output_keys
@@ -14,6 +15,7 @@ from ..alarms.timing import Timing
 from ..errors import McrError
 from ..explain.explainer import RuleExplainer
 from ..rules import Rule
+from ..rules.active_rule import ActiveRule
 from ..rules.expectation import EMPTY, Expectation
 from ..rules.hostnames import HostName, HostResolver, ResolvedHosts
 from ..rules.ruleset import RulePlan, RuleSet
@@ -64,6 +66,7 @@ class ActiveRules:
         self.monitor = CounterMonitor(expect, core.senders, core.ingress, TIMING)
         self._default = expect or EMPTY
         self._counted: dict[str, CountedRule] = {}
+        self._counted_of: tuple[ActiveRule, ...] = ()
         self._set = RuleSet(core.ingress, uncounted=uncounted)
         self._warnings: tuple[str, ...] = ()
         self._committed: RulePlan | None = None
@@ -157,10 +160,13 @@ class ActiveRules:
 
     @property
     def watched(self) -> dict[str, CountedRule]:
-        """All rules by id, for the monitor."""
+        """All rules by id, for the monitor; the same mapping while none of them changes."""
         self._catch_up()
-        known, self._counted = self._counted, {}
-        for each in self._set.active:
+        active = self._set.active
+        if len(active) == len(self._counted_of) and all(map(is_, active, self._counted_of)):
+            return self._counted
+        known, self._counted, self._counted_of = self._counted, {}, active
+        for each in active:
             before = known.get(each.id)
             same = before is not None and before.resolved is each.resolved
             keys = before.keys if before is not None and same else output_keys(each.spec)

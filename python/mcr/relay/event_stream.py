@@ -10,13 +10,14 @@ from types import TracebackType
 from typing import Self
 
 from ..alarms.event import Event
+from ..alarms.event_iterator import EventIterator
 from ..errors import McrError
 
 QUEUE_EVENTS = 1024
 """The most unread events of a stream, as many as a daemon keeps."""
 
 
-class RelayEventStream:
+class RelayEventStream(EventIterator):
     """The events of a relay, for `for` and `async for`; it ends when the relay stops.
 
     Unread events wait in a queue of 1024. Later ones are dropped: in their place comes an event
@@ -80,18 +81,9 @@ class RelayEventStream:
                 self._miss(event)
             self._wake()
 
-    def __iter__(self) -> Self:
-        """The stream itself."""
-        return self
-
-    def __next__(self) -> Event:
-        """Wait for the next event without a time limit."""
-        try:
-            event = self.read()
-        except McrError:
-            raise StopIteration from None
-        assert event is not None  # without a time limit there always is one
-        return event
+    @property
+    def _is_over(self) -> bool:
+        return self._is_ended
 
     def __aiter__(self) -> Self:
         """The stream itself."""
@@ -112,19 +104,6 @@ class RelayEventStream:
                 waiter = loop.create_future()
                 self._wakers.append(partial(loop.call_soon_threadsafe, _finish, waiter))
             await waiter
-
-    def __enter__(self) -> Self:
-        """Return the stream."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close."""
-        self.close()
 
     async def __aenter__(self) -> Self:
         """Return the stream."""

@@ -87,7 +87,7 @@ class EventWatch(Generic[T]):
         event = Event(self._sequence, at, notice.kind, notice.event, notice.text, notice.fields)
         for stream in self._streams:
             stream.offer(event)
-        _log.log(logging.WARNING if notice.is_warning else logging.INFO, "%s", notice.text)
+        _log.log(notice.log_level, "%s", notice.text)
 
     def _forget(self, stream: RelayEventStream) -> None:
         with self._lock:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Protocol, Self
 
 from .copy_key import copy_key
 from .local_host import LocalHost
@@ -16,6 +16,22 @@ DeviceResolver = Callable[[str], str]
 """Returns the kernel name of an interface for its name in a rule."""
 RuleTurn = Literal["enabled", "disabled", "replaced"]
 """The change of a rule that stays in the set."""
+
+
+class HostedRule(Protocol):
+    """A rule of a relay or daemon, however that keeps it."""
+
+    @property
+    def rule(self) -> Rule:
+        """As written."""
+
+    @property
+    def resolved(self) -> ResolvedRule:
+        """As resolved on this host."""
+
+    @property
+    def enabled(self) -> bool:
+        """Whether it relays."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -315,8 +315,7 @@ class ControlApp:
         fields = cast(EventFields, dict(notice.fields))
         self._events.publish(notice.kind, notice.event, notice.text, **fields)
         facility = "interfaces" if "interface" in notice.fields else "rules"
-        level = logging.WARNING if notice.is_warning else logging.INFO
-        logging.getLogger(f"mcr.{facility}").log(level, "%s", notice.text)
+        logging.getLogger(f"mcr.{facility}").log(notice.log_level, "%s", notice.text)
 
     def _publish_record(self, level: Level, facility: Facility, text: str) -> None:
         self._events.publish("log", "record", text, level=level, facility=facility)

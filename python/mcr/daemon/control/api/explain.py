@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable
 from ipaddress import ip_address
-from typing import get_args
 
 from ....choices import Ingress
 from ....errors import RuleError
@@ -17,7 +16,7 @@ from .params import DatagramObject
 
 def explanations(
     rules: Iterable[RuleRecord],
-    ingress: str,
+    ingress: Ingress,
     troubles: Callable[[str], Trouble],
     datagrams: Iterable[DatagramObject],
 ) -> tuple[Explanation, ...]:
@@ -26,13 +25,12 @@ def explanations(
     Raises:
         RpcError: a datagram is invalid.
     """
-    (kind,) = (each for each in get_args(Ingress) if each == ingress)
 
     def obstacles(rule_id: str) -> Obstacles:
         trouble, parked, _ = troubles(rule_id)
         return (None if trouble is None else trouble.reason), parked
 
-    explainer = RuleExplainer(rules, kind, obstacles)
+    explainer = RuleExplainer(rules, ingress, obstacles)
     found = []
     for number, given in enumerate(datagrams, 1):
         try:

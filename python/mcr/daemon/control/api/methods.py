@@ -6,7 +6,7 @@ Owns the table of methods, and the conversion of control's records to the protoc
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from importlib.metadata import version
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic import BaseModel
 
 from .... import _native
+from ....choices import Ingress
 from ....json_codec import JsonObject, encode_in_pieces, prepare
 from ....protocol.constants import PROTOCOL, ErrorCode
 from ....protocol.results import (
@@ -100,7 +101,7 @@ prepare(RuleInfo, RuleStats, *(shape.result for shape in SHAPES.values()))
 class Daemon(NamedTuple):
     """The parts that methods use."""
 
-    ingress: str
+    ingress: Ingress
     book: Rulebook
     pool: WorkerPool
     changes: Transactions
@@ -181,9 +182,9 @@ class Methods:
 
     async def _rules_list(self, _client: Connection, given: params.SelectionParams) -> Encoded:
         revision = self._daemon.book.revision
-        rules, aside = self._selected(given.rules)
         book = self._daemon.book
         ids = book.order if given.rules is None else book.find(given.rules, patterns=True)
+        rules, aside = self._split(None if given.rules is None else ids)
         reading = await self._daemon.counters.read(_STATE_AGE_S)
         stats = await self._daemon.counters.rule_stats(reading, rules)
 
@@ -315,10 +316,16 @@ class Methods:
         self, refs: Iterable[str] | None, *, patterns: bool = True
     ) -> tuple[Mapping[str, RuleRecord], Mapping[str, RuleSetAside]]:
         """The selected rules that workers have, and the selected ones that are set aside."""
+        book = self._daemon.book
+        return self._split(None if refs is None else book.find(refs, patterns=patterns))
+
+    def _split(
+        self, ids: Sequence[str] | None
+    ) -> tuple[Mapping[str, RuleRecord], Mapping[str, RuleSetAside]]:
+        """The rules with these ids, or all: those that workers have, and those set aside."""
         rules, aside = self._daemon.book.rules, self._daemon.book.aside
-        if refs is None:
+        if ids is None:
             return rules, aside
-        ids = self._daemon.book.find(refs, patterns=patterns)
         selected = {rule_id: rules[rule_id] for rule_id in ids if rule_id in rules}
         return selected, {rule_id: aside[rule_id] for rule_id in ids if rule_id in aside}
 
