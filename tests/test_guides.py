@@ -1,6 +1,5 @@
 """The commands, rules and programs of docs/daemon.md, docs/rules.md and docs/usage.md work."""
 
-import os
 import re
 import subprocess
 import sys
@@ -8,7 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.documents import Page, assert_printed, commands
+from tests.support.documents import (
+    MCR,
+    TIMEOUT_S,
+    Page,
+    assert_printed,
+    commands,
+    run_in_shell,
+)
 from tests.topology.daemons import serving
 
 import mcr
@@ -16,17 +22,6 @@ import mcr
 DAEMON = Page.read("docs/daemon.md")
 RULES = Page.read("docs/rules.md")
 USAGE = Page.read("docs/usage.md")
-MCR = Path(sys.executable).with_name("mcr")
-TIMEOUT_S = 30
-SHELL = """
-mcr() {
-    case $1 in
-        send) "$MCR" "$@" ;;
-        *) "$MCR" "$@" --socket "$SOCKET" ;;
-    esac
-}
-"""
-"""The command as a shell finds it, but for the place of the daemon."""
 
 
 @pytest.fixture
@@ -45,14 +40,7 @@ def test_the_tour(daemon_socket: Path) -> None:
     assert typed == {"rule", "stats", "events", "workers", "send"}
 
     def run(block: str) -> str:
-        done = subprocess.run(
-            ["/bin/sh", "-e", "-c", f"{SHELL}{block}"],
-            env={**os.environ, "MCR": str(MCR), "SOCKET": str(daemon_socket)},
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_S,
-            check=False,
-        )
+        done = run_in_shell(block, daemon_socket)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

@@ -1,24 +1,11 @@
 """The search of docs/observability.md for a lost datagram finds what the page shows."""
 
-import os
 import re
 import subprocess
-import sys
-from pathlib import Path
 
-from tests.support.documents import Page, assert_printed
+from tests.support.documents import Page, assert_printed, run_in_shell
 from tests.topology.daemons import serving
 
-MCR = Path(sys.executable).with_name("mcr")
-TIMEOUT_S = 30
-SHELL = """
-mcr() {
-    case $1 in
-        send) "$MCR" "$@" ;;
-        *) "$MCR" "$@" --socket "$SOCKET" ;;
-    esac
-}
-"""
 TIMED = re.compile(r"frames for \S+ seen( \d+ s ago)?, matched by the more specific rule feed-a")
 """What `mcr rule list` says depends on how long ago the datagrams came."""
 
@@ -30,15 +17,7 @@ def test_the_search_finds_the_cause_and_mends_it() -> None:
     page = Page.read("docs/observability.md").section("A lost datagram")
     with serving(None, "--ingress", "udp") as daemon:
         for command, shown in page.sessions():
-            done = subprocess.run(
-                ["/bin/sh", "-c", f"{SHELL}{command}"],
-                env={**os.environ, "MCR": str(MCR), "SOCKET": str(daemon.socket)},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                timeout=TIMEOUT_S,
-                check=False,
-            )
+            done = run_in_shell(command, daemon.socket, errors=subprocess.STDOUT)
             assert done.returncode == 0, done.stdout
             if any(TIMED.search(line) for line in shown):
                 assert TIMED.search(done.stdout), done.stdout

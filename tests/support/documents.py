@@ -1,7 +1,10 @@
 """Documents as data: their code blocks, commands, rules and links."""
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +14,17 @@ DOCUMENTS = [
     ROOT / "bench/README.md",
     *sorted((ROOT / "docs").glob("*.md")),
 ]
+MCR = Path(sys.executable).with_name("mcr")
+TIMEOUT_S = 30
+_SHELL = """
+mcr() {
+    case $1 in
+        send) "$MCR" "$@" ;;
+        *) "$MCR" "$@" --socket "$SOCKET" ;;
+    esac
+}
+"""
+"""The command as a shell finds it, but for the place of the daemon."""
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 
 
@@ -50,6 +64,24 @@ class Page:
         """Return the lines outside code blocks, headings and tables."""
         text = FENCE.sub("", self.text)
         return [line for line in text.splitlines() if not line.startswith(("#", "|", "    "))]
+
+
+def run_in_shell(
+    block: str, socket: Path, *, errors: int = subprocess.PIPE
+) -> "subprocess.CompletedProcess[str]":
+    """Run what a document has its reader type, against the daemon with this socket.
+
+    It ends with the first command that fails. `errors` is where standard error goes.
+    """
+    return subprocess.run(
+        ["/bin/sh", "-e", "-c", f"{_SHELL}{block}"],
+        env={**os.environ, "MCR": str(MCR), "SOCKET": str(socket)},
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
 
 
 def commands(program: str, texts: list[str]) -> list[list[str]]:
