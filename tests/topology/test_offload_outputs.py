@@ -120,6 +120,8 @@ def test_the_engine_relays_equal_sizes_to_many_outputs(lab: Lab) -> None:
             # At last so few that the engine is done before the next ones come, also if it is slow.
             sending.burst = 4 if "batches" in ways else 64
             wait_until(moves_to(wanted), WARM_S)
+            detail = relay.stats().rules[0].offload_detail or ""
+            assert ("equal sizes" in detail) == (wanted == "batches"), detail
             sending.advance()
         expect_in_order(link, sending, relay.stats)
     seen = [way for way, _ in groupby(ways) if way != "pause"]

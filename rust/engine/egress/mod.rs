@@ -1,12 +1,11 @@
 //! Sending: batches of a rule's datagrams to each of its outputs, in waves.
 //!
 //! A wave completes before the next begins. It holds one batch of each lane or, where few sends
-//! would fill it, a chain: several batches of a lane, of which the kernel begins none before the
-//! previous one has succeeded. So a refused batch can be split and repeated without reordering, as
-//! the kernel cancels what follows it. Outputs that preserve fields of the
-//! datagrams send with control messages or, where a UDP socket cannot express them, one by one
-//! behind headers of their own. Copies that form no batches may leave as complete frames instead
-//! ([`xdp`]). This module must not depend on where datagrams come from.
+//! would fill it, a chain: several batches of a lane, one behind the other at each output, linked or
+//! loose ([`chain`]). Outputs that preserve fields of the datagrams send with control messages or,
+//! where a UDP socket cannot express them, one by one behind headers of their own. Copies that form
+//! no batches may leave as complete frames instead ([`xdp`]). This module must not depend on where
+//! datagrams come from.
 
 mod batch;
 mod chain;

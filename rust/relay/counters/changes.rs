@@ -4,8 +4,8 @@
 use std::net::IpAddr;
 
 use super::pages::WorkerCounters;
-use super::report::{OutputReport, RuleReport, now_ms};
-use crate::stats::kernel::{KernelOutputCounts, KernelRuleCounts};
+use super::report::{RuleReport, now_ms};
+use crate::stats::kernel::KernelRuleCounts;
 use crate::stats::{Loss, SlotOwner};
 
 /// What happened to rules between two readings.
@@ -50,8 +50,8 @@ impl WorkerCounters {
             if !self.has_counted(owner) {
                 continue;
             }
-            let sources = (before.input(owner).last_source, self.input(owner).last_source);
-            if let (Some(before), Some(after)) = sources
+            let [then, now] = [before, self].map(|reading| reading.counted_input(owner));
+            if let (Some(before), Some(after)) = (then.last_source, now.last_source)
                 && before != after
             {
                 changes.sources.push(SourceChange { rule, before, after });
@@ -77,11 +77,15 @@ impl WorkerCounters {
     /// The report of a rule's input: counts, rates, and the last datagram. Its outputs are missing.
     #[must_use]
     pub fn input(&self, rule: SlotOwner) -> RuleReport {
+        self.counted_input(rule).with_rates(rule, &self.windows)
+    }
+
+    /// The same without rates.
+    fn counted_input(&self, rule: SlotOwner) -> RuleReport {
         let now_ms = now_ms();
         let report = RuleReport::new(&self.copies(rule), &[], Vec::new(), now_ms);
         let kernel = self.kernel(rule).map(KernelRuleCounts::from_words);
-        let report = kernel.fold(report, |report, kernel| report.with(&kernel, now_ms));
-        report.with_rates(rule, &self.windows)
+        kernel.fold(report, |report, kernel| report.with(&kernel, now_ms))
     }
 
     /// The copies that an output has lost, by reason.
@@ -89,10 +93,7 @@ impl WorkerCounters {
         if !self.has_counted(output) {
             return [0; Loss::COUNT];
         }
-        let report = OutputReport::new(None, None, &self.copies(output), 0);
-        let kernel = self.kernel(output).map(KernelOutputCounts::from_words);
-        let report = kernel.fold(report, |report, kernel| report.with(&kernel, 0));
-        report.dropped.map(|(_, count)| count)
+        self.output(output, None, None, 0).dropped.map(|(_, count)| count)
     }
 }
 

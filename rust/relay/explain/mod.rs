@@ -8,7 +8,7 @@ mod tests;
 use std::sync::Arc;
 
 use crate::packet::{Datagram, Discard};
-use crate::rules::{Table, Verdict};
+use crate::rules::{Compiler, Table, Verdict};
 use crate::spec::RuleSpec;
 pub use copies::{CopyHost, CopyPreview, MacState, PreviewLoss};
 
@@ -70,8 +70,7 @@ impl Explainer {
     pub fn new(rules: Vec<RuleSpec>) -> Self {
         let of =
             |enabled| rules.iter().enumerate().filter(move |(_, rule)| rule.enabled == enabled);
-        let (mut compiler, mut disabled) =
-            <(crate::rules::Compiler, crate::rules::Compiler)>::default();
+        let (mut compiler, mut disabled) = (Compiler::default(), Compiler::default());
         for (_, rule) in of(false) {
             disabled.add(rule.input.table_rule());
         }

@@ -157,13 +157,19 @@ impl KernelRelay {
         if let Some(way) = self.last_ways.get(id) {
             return *way;
         }
-        match (self.placed.get(id), self.reasons.get(id)) {
-            _ if !self.is_wanted() => RuleWay::OFF,
-            (Some(placed), _) if !placed.is_gated => RuleWay::Kernel,
-            (Some(_), _) if self.is_for_engine(id) => EngineReason::Batches.way(),
-            (Some(_), _) => EngineReason::Pause.way(),
-            (None, Some(reason)) => reason.way(),
-            (None, None) => EngineReason::Waiting.way(),
+        if !self.is_wanted() {
+            return RuleWay::OFF;
+        }
+        self.engine_reason(id).map_or(RuleWay::Kernel, EngineReason::way)
+    }
+
+    /// Why the engine relays a rule; `None` if the kernel does.
+    fn engine_reason(&self, id: &RuleId) -> Option<&EngineReason> {
+        match self.placed.get(id) {
+            Some(placed) if !placed.is_gated => None,
+            Some(_) if self.is_for_engine(id) => Some(&EngineReason::Batches),
+            Some(_) => Some(&EngineReason::Pause),
+            None => Some(self.reasons.get(id).unwrap_or(&EngineReason::Waiting)),
         }
     }
 
@@ -172,11 +178,9 @@ impl KernelRelay {
         if !self.is_wanted() {
             return None;
         }
-        let known =
-            self.placed.get(id).map(|placed| placed.is_gated.then_some(&EngineReason::Pause));
-        match known.unwrap_or_else(|| self.reasons.get(id)) {
-            None | Some(EngineReason::Disabled | EngineReason::Waiting) => None,
-            Some(reason) => Some(reason.to_string()),
+        match self.engine_reason(id)? {
+            EngineReason::Disabled | EngineReason::Waiting => None,
+            reason => Some(reason.to_string()),
         }
     }
 

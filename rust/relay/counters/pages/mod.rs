@@ -148,9 +148,7 @@ impl WorkerCounters {
         let (owner, now_ms) = (SlotOwner::rule(&id), now_ms());
         let outputs = keys.iter().zip(parked).map(|(key, parked)| {
             let owner = SlotOwner::output(*key);
-            let report = OutputReport::new(parked, self.way(owner), &self.copies(owner), now_ms);
-            let kernel = self.kernel(owner).map(KernelOutputCounts::from_words);
-            let report = kernel.fold(report, |report, kernel| report.with(&kernel, now_ms));
+            let report = self.output(owner, parked, self.way(owner), now_ms);
             report.with_rates(owner, &self.windows)
         });
         let outputs = outputs.collect();
@@ -163,6 +161,19 @@ impl WorkerCounters {
         let report = kernel.iter().fold(report, |report, kernel| report.with(kernel, now_ms));
         let report = report.with_rates(owner, &self.windows);
         RuleReport { id, enabled, trouble, offload, engine_sentence, ..report }
+    }
+
+    /// The report of an output, without rates: the sums over all workers and the kernel.
+    pub(super) fn output(
+        &self,
+        owner: SlotOwner,
+        parked: Option<String>,
+        way: Option<OutputWay>,
+        now_ms: u64,
+    ) -> OutputReport {
+        let report = OutputReport::new(parked, way, &self.copies(owner), now_ms);
+        let kernel = self.kernel(owner).map(KernelOutputCounts::from_words);
+        kernel.fold(report, |report, kernel| report.with(&kernel, now_ms))
     }
 
     /// Whether any worker, or the kernel, has counted something for the owner.
