@@ -17,7 +17,7 @@ from tests.support.fake_supervisor import FakeSupervisor
 from tests.support.screen import Screen
 
 import mcr
-from mcr.cli.selection import has_problem
+from mcr.protocol.selection import has_problem
 from mcr.stats import OutputLoss, OutputStats, RuleStats
 
 from .test_commands import MCR, Command, command, proxied_command

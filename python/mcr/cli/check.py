@@ -12,9 +12,9 @@ import typer
 from ..client import methods
 from ..errors import DaemonError, McrError
 from ..protocol.results import DaemonStats
+from ..protocol.selection import label
 from ..protocol.text import printable
 from ..stats import OutputStats, RuleStats
-from .live import label
 from .options import SocketOption
 from .remote import connect
 from .rule import known_rules

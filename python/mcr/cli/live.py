@@ -13,6 +13,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from ..protocol.selection import label
 from ..protocol.summary import bits_text, interface_line
 from ..protocol.text import printable
 from ..stats import RuleRate, RuleStats, Stats
@@ -66,11 +67,6 @@ class LiveView:
     def note(self, text: str) -> None:
         """Print lines that stay above the readings."""
         self._live.console.print(Text(printable(text)))
-
-
-def label(rule: RuleStats) -> str:
-    """Return the short name of a rule: its name, else its input."""
-    return rule.name or rule.rule.split(" to ", 1)[0]
 
 
 def live_lines(stats: Stats, rates: Mapping[str, RuleRate], window: WindowSize) -> list[Text]:

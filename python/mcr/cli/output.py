@@ -18,10 +18,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from ..protocol.selection import label
 from ..protocol.summary import bits_text
 from ..protocol.text import printable
 from ..stats import InterfaceStats, RuleRate, RuleStats, Stats
-from .live import Arrange, LiveView, WindowSize, label, live_lines
+from .live import Arrange, LiveView, WindowSize, live_lines
 from .writer import TextStream
 
 INTERVAL_S = 1.0

@@ -11,6 +11,7 @@ import typer
 from ..client import methods
 from ..client.methods import Call, NewRule
 from ..protocol.results import ChangeResult, RuleInfo, RuleList
+from ..protocol.selection import ListOrder, arranged
 from ..protocol.summary import relayer
 from ..protocol.text import printable
 from ..rules import Rule
@@ -22,7 +23,7 @@ from .pager import paged
 from .remote import ask, connect
 from .rule_file import read_rules
 from .sdp_rules import rules_of_sdp
-from .selection import ListOrder, NoPager, OnlyProblems, SomeRules, arranged
+from .selection import NoPager, OnlyProblems, SomeRules
 from .usage import usage_of
 
 NO_RULES = "no rules; add one with mcr rule add"

@@ -11,6 +11,7 @@ import typer
 
 from ..client import Client, methods
 from ..protocol.results import DaemonStats
+from ..protocol.selection import StatsOrder, arranged
 from ..protocol.summary import bits_text, daemon_report, sums_report
 from ..stats import Rate, RuleStats, Stats
 from .options import AnswerAsJson, SocketOption
@@ -18,7 +19,7 @@ from .output import INTERVAL_S, open_view, show_table
 from .pager import paged
 from .remote import connect
 from .rule import known_rules
-from .selection import NoPager, OnlyProblems, SomeRules, StatsOrder, arranged
+from .selection import NoPager, OnlyProblems, SomeRules
 from .signals import interrupt_held, until_interrupt
 
 S = TypeVar("S", bound=Stats)
