@@ -17,7 +17,7 @@ ROOT = typer.main.get_command(application())
 GROUPS = {
     "Relay and test": {"relay", "send", "receive"},
     "Daemon": {"serve", "ping", "log-level", "version", "shutdown"},
-    "Rules of the daemon": {"flows", "rule", "stats"},
+    "Rules of the daemon": {"flows", "rule", "stats", "top"},
     "Diagnose": {"web", "check", "doctor", "events", "explain", "streams", "workers", "interfaces"},
 }
 WITH_RULES = {"relay", "doctor", "rule add", "rule replace"}

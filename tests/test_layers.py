@@ -35,6 +35,7 @@ PYTHON_LAYERS = [
     "client",
     "daemon",
     "web",
+    "top",
     "cli",
 ]
 RUST_LAYERS = [
@@ -77,6 +78,7 @@ HEAVY = {
     "pydantic",
     "rich",
     "starlette",
+    "textual",
     "typer",
     "uvicorn",
 }  # never loaded by `import mcr`

@@ -96,6 +96,7 @@ COMMANDS: Mapping[str, CommandEntry] = {
             "mcr stats --only-problems --json",
         ),
     ),
+    "top": CommandEntry("top:top", _RULES, ("mcr top", "mcr top 'A0*' --sort rate")),
     "flows": CommandEntry("flows:flows", _RULES, ("mcr flows", "mcr flows feed-a --json")),
     "web": CommandEntry(
         "web:web",

@@ -7,7 +7,7 @@ import typer
 
 from ..client import methods
 from ..protocol.results import FlowList
-from ..protocol.summary import bits_text, bytes_text
+from ..protocol.summary import bits_text, bytes_text, endpoint_text
 from ..stats import FlowStats, Rate
 from .options import AnswerAsJson, SocketOption
 from .output import moment, show_table
@@ -50,8 +50,8 @@ def _row(flow: FlowStats) -> tuple[str, ...]:
     ttls = {str(ttl): None for ttl in (flow.ttl_min, flow.ttl_max)}
     return (
         flow.rule,
-        _endpoint(flow.source, flow.source_port),
-        _endpoint(flow.group, flow.port),
+        endpoint_text(flow.source, flow.source_port),
+        endpoint_text(flow.group, flow.port),
         str(flow.datagrams),
         bytes_text(flow.bytes),
         f"{rate.pps:.0f}",
@@ -60,7 +60,3 @@ def _row(flow: FlowStats) -> tuple[str, ...]:
         ",".join(map(str, flow.dscps)),
         moment(flow.last_seen),
     )
-
-
-def _endpoint(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

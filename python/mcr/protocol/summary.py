@@ -86,6 +86,11 @@ def bytes_text(count: int) -> str:
     return _scaled(count, "B")
 
 
+def endpoint_text(address: str, port: int) -> str:
+    """Return an address with a port, such as ``[2001:db8::7]:7000``."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
 def _sums(stats: DaemonStats) -> str:
     totals = stats.totals
     lost: dict[str, int] = {}

@@ -1,0 +1,190 @@
+"""The screen with the tables of all rules, outputs, flows and drops."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, get_args
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.widgets import Footer, Input, Static
+
+from ..protocol.selection import AnyRule, StatsOrder, arranged, mentions
+from .reader import DaemonReader
+from .row_table import RowTable
+from .tables import (
+    DropRow,
+    TableContent,
+    drop_counts,
+    drops_table,
+    flows_table,
+    outputs_table,
+    rules_table,
+)
+from .top_screen import TopScreen, flows_hint
+
+_ORDERS: tuple[StatsOrder | None, ...] = (None, *get_args(StatsOrder))
+_VIEWS = ("rules", "outputs", "flows", "drops")
+
+
+@dataclass
+class RuleChoice:
+    """Which rules are shown, and in which order; None is oldest first."""
+
+    order: StatsOrder | None = None
+    only_problems: bool = False
+    text: str = ""
+
+    def of(self, rules: Sequence[AnyRule], now: float) -> tuple[AnyRule, ...]:
+        """The rules to show at the Unix time `now`, in their order."""
+        found = [rule for rule in rules if mentions(rule, self.text)] if self.text else rules
+        return arranged(found, self.order, only_problems=self.only_problems, now=now)
+
+    def __str__(self) -> str:
+        """As the screen says it."""
+        order = "oldest first" if self.order is None else f"by {self.order}"
+        problems = ", only problems" if self.only_problems else ""
+        return f"{order}{problems}{f', with {self.text!r}' if self.text else ''}"
+
+
+class OverviewScreen(TopScreen):
+    """One of four tables."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("1", "view('rules')", "rules", show=False),
+        Binding("2", "view('outputs')", "outputs", show=False),
+        Binding("3", "view('flows')", "flows", show=False),
+        Binding("4", "view('drops')", "drops", show=False),
+        Binding("s", "sort", "sort"),
+        Binding("slash", "filter", "filter", key_display="/"),
+        Binding("p", "problems", "problems"),
+        Binding("escape", "clear", "without filter", show=False),
+    ]
+
+    def __init__(self, reader: DaemonReader, choice: RuleChoice) -> None:
+        """Show the rules of a reader.
+
+        Args:
+            reader: the daemon.
+            choice: which rules are shown at first.
+        """
+        super().__init__(reader)
+        self._choice = choice
+        self._view = "rules"
+        self._counts: tuple[float, Counter[tuple[str, str]]] = (0.0, Counter())
+        self._drops: list[DropRow] = []
+        self._title = Static(id="view")
+        self._table = RowTable(self._content())
+        self._filter = Input(placeholder="a name, id, part of a rule or state", id="filter")
+
+    def compose(self) -> ComposeResult:
+        """Head, table, and the line of the filter."""
+        yield self.head
+        yield self._title
+        yield self._table
+        yield self._filter
+        yield Footer(show_command_palette=False)
+
+    def on_mount(self) -> None:
+        """Begin with the table."""
+        self._table.focus()
+        self.show_reading()
+
+    def on_screen(self) -> Sequence[str]:
+        """The rules of the visible rows."""
+        return self._table.visible_rules()
+
+    def flows_of(self) -> Sequence[str] | None:
+        """Those of all rules, if flows are shown."""
+        return None if self._view == "flows" else []
+
+    def show_reading(self) -> None:
+        """Show what has been read."""
+        if self._view == "drops":
+            self._count_drops()
+        self.show_head()
+        self._show_table()
+
+    def action_view(self, view: str) -> None:
+        """Show another table."""
+        self._view = view
+        self.show_reading()
+        self.post_message(self.Changed())
+
+    def action_sort(self) -> None:
+        """Take the next order."""
+        self._choice.order = _ORDERS[(_ORDERS.index(self._choice.order) + 1) % len(_ORDERS)]
+        self._show_table()
+
+    def action_problems(self) -> None:
+        """Show only rules with a problem, or all."""
+        self._choice.only_problems = not self._choice.only_problems
+        self._show_table()
+
+    def action_filter(self) -> None:
+        """Ask for a text."""
+        self._filter.display = True
+        self._filter.focus()
+
+    def action_clear(self) -> None:
+        """Filter no longer."""
+        self._filter.value = ""
+        self._end_filter()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Filter while the text is typed."""
+        self._choice.text = event.value
+        self._show_table()
+
+    def on_input_submitted(self) -> None:
+        """Keep the filter."""
+        self._end_filter()
+
+    def _end_filter(self) -> None:
+        self._filter.display = False
+        self._table.focus()
+
+    def on_row_table_scrolled(self) -> None:
+        """Say which rows are visible."""
+        self._show_title()
+
+    def _show_table(self) -> None:
+        self._table.show(self._content())
+        self._show_title()
+
+    def _show_title(self) -> None:
+        views = "  ".join(
+            f"[{n} {each}]" if each == self._view else f" {n} {each} "
+            for n, each in enumerate(_VIEWS, start=1)
+        )
+        chosen = "" if self._view == "drops" else f", {self._choice}"
+        self._title.update(Text(f"{views}  {self._table.place}{chosen}"))
+
+    def _content(self) -> TableContent[Any]:
+        reader, choice = self.reader, self._choice
+        if self._view == "drops":
+            return drops_table(self._drops)
+        rules = choice.of(list(reader.rules.values()), reader.time)
+        if self._view == "outputs":
+            return outputs_table(rules)
+        if self._view == "flows":
+            ids = {rule.id for rule in rules}
+            known = reader.flows.flows if reader.flows else ()
+            flows = [each for each in known if each.rule in ids]
+            return flows_table(flows, reader.rules, flows_hint(reader, "no flows"))
+        empty = "no such rule" if reader.rules else "no rules; add one with mcr rule add"
+        return rules_table(rules, reader.time, reader.trend, empty)
+
+    def _count_drops(self) -> None:
+        """Compare what was dropped with the reading before."""
+        before_at, before = self._counts
+        counts = drop_counts(self.reader.interfaces.values(), self.reader.rules.values())
+        seconds = self.reader.time - before_at
+        if seconds <= 0:
+            return
+        self._drops = [
+            DropRow(*place, count, max(0, count - before[place]) / seconds if before_at else 0.0)
+            for place, count in counts.most_common()
+        ]
+        self._counts = (self.reader.time, counts)
