@@ -20,6 +20,7 @@ from tests.topology.daemons import serving
 import mcr
 
 DAEMON = Page.read("docs/daemon.md")
+CONFIGURATION = Page.read("docs/configuration.md")
 RULES = Page.read("docs/rules.md")
 USAGE = Page.read("docs/usage.md")
 
@@ -75,8 +76,8 @@ def test_every_command_of_the_table_exists() -> None:
 
 
 def test_the_configuration(tmp_path: Path) -> None:
-    """A daemon starts with the file of the page, on other interfaces."""
-    (text,) = DAEMON.blocks("toml")
+    """A daemon starts with the short file of the page, on other interfaces."""
+    text = CONFIGURATION.section("The file").blocks("toml")[1]
     config = tmp_path / "rules.toml"
     config.write_text(text.replace("%eth0", "%lo").replace("%eth1", "%lo"))
     with (

@@ -16,7 +16,10 @@ from mcr.rules.grammar import Noun, join_arguments, option_help
 ROOT = typer.main.get_command(application())
 GROUPS = {
     "Relay and test": {"relay", "send", "receive"},
-    "Daemon": {"serve", "ping", "log-level", "version", "shutdown"},
+    "Daemon": {
+        *("serve", "config", "plan", "apply", "reload"),
+        *("ping", "log-level", "version", "shutdown"),
+    },
     "Rules of the daemon": {"flows", "rule", "stats", "top"},
     "Diagnose": {"web", "check", "doctor", "events", "explain", "streams", "workers", "interfaces"},
 }
@@ -58,6 +61,7 @@ def pipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("COLUMNS", str(COLUMNS))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rules.toml").touch()
+    (tmp_path / "mcr.toml").touch()
 
 
 @pytest.mark.parametrize("option", ["-h", "--help"])

@@ -32,6 +32,7 @@ PYTHON_LAYERS = [
     "relay",
     "doctor",
     "protocol",
+    "config",
     "client",
     "daemon",
     "web",

@@ -195,20 +195,33 @@ def test_the_configuration_is_read_again_on_sighup(tmp_path: Path) -> None:
     config.write_text("[1]")
     with supervisor_process(tmp_path / "a", config=str(config)) as made:
         made.until_ready()
-        assert [message["content"] for message in made.messages("config")] == ["[1]"]
+        assert contents(made) == ["[1]"]
         config.write_text("[1,2]")
+        (tmp_path / "conf.d").mkdir()
+        (tmp_path / "conf.d" / "a.json").write_text("[7]")
         made.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: [m["content"] for m in made.messages("config")] == ["[1]", "[1,2]"])
+        wait_until(lambda: contents(made) == ["[1]", "[1,2]"])
+        made.order("load", "conf.d/*.json")
+        (include,) = wait_until(lambda: made.messages("config")[2:])
+        assert include["include"] == ["conf.d/*.json"]
+        assert contents(made)[2:] == ["[1,2][7]"]
         config.unlink()
         made.process.send_signal(signal.SIGHUP)
-        (note,) = wait_until(lambda: made.messages("note"))
+        last = wait_until(lambda: made.messages("config")[3:])[0]
         wanted = f"{config} cannot be read: No such file or directory; the rules stay as they are"
-        assert (note["level"], note["text"]) == ("warning", wanted)
+        assert (last["fault"], last["content"]) == (wanted, None)
         made.order("keep", "[5]")
         os.kill(made.pid("control"), signal.SIGKILL)
         wait_until(lambda: len(made.messages("begin")) == 2)
         assert made.messages("restore")[-1]["content"] == "[5]"
-        assert len(made.messages("config")) == 2
+        assert len(made.messages("config")) == 4
+        made.order("load", "../*.json")
+        wait_until(lambda: "requested an invalid configuration" in made.said())
+
+
+def contents(made: SupervisorProcess) -> list[str]:
+    """Those of the files of each configuration that control got."""
+    return [message["content"] for message in made.messages("config")]
 
 
 def test_without_a_configuration_sighup_resolves_host_names(running: SupervisorProcess) -> None:

@@ -52,6 +52,7 @@ from mcr.daemon.supervisor.watchdog import (
 )
 from mcr.errors import RightsError
 
+OFF = {"flows": False, "offload": "off", "expect": None}
 SETTINGS = DaemonSettings(
     socket=Path("/run/x.sock"), ingress="udp", workers=2, buffer_bytes=1 << 20
 )
@@ -351,11 +352,10 @@ class TestChildren:
             "observers": None,
             "socket_gid": 12,
             "state": None,
-            "workers": 2,
-            "ingress": "udp",
-            "hosts": "first",
-            "log_level": "info",
-        } | {"flows": False, "offload": "off", "expect": None}
+            "config": None,
+            "keep_going": False,
+            "options": {},
+        } | {"workers": 2, "ingress": "udp", "hosts": "first", "log_level": "info", **OFF}
 
     def test_the_supervisors_command(self) -> None:
         """It has all settings."""

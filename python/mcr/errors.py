@@ -111,3 +111,7 @@ class ConflictError(McrError):
         self.expected = expected
         self.actual = actual
         super().__init__(f"the rules are at revision {actual}, not {expected}: nothing has changed")
+
+
+class ConfigError(RuleError):
+    """A configuration file is invalid; each problem has its file and line."""

@@ -158,13 +158,13 @@ def test_a_configuration_is_one_transaction(directory: Path) -> None:
     ):
         rules = client.call("rules.list")["rules"]
         assert [rule["enabled"] for rule in rules] == [True, False, True]
-        supervisor.say({"kind": "config"}, b'rules = ["nonsense", {rule = "x", enabld = true}]')
+        supervisor.configure(b'rules = ["nonsense", {rule = "x", enabld = true}]')
         wait_until(lambda: "rules stay" in supervisor.said(), what="the log")
         said = supervisor.said()
-        assert "rule 1, outputs" in said
-        assert "rule 2, enabld: is not known; did you mean 'enabled'?" in said
+        assert "mcr.toml:1, rule 1, outputs" in said
+        assert "mcr.toml:1, rule 2, enabld: is not known; did you mean 'enabled'?" in said
         assert client.call("rules.list")["revision"] == 1
-        supervisor.say({"kind": "config"}, json.dumps({"rules": [TWO]}).encode())
+        supervisor.configure(json.dumps({"rules": [TWO]}).encode())
         wait_until(lambda: client.call("ping")["revision"] == 2, what="the new rules")
         (rule,) = client.call("rules.list")["rules"]
         assert (rule["rule"], rule["enabled"]) == (TWO, True)

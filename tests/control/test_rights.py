@@ -20,6 +20,7 @@ PARAMS: dict[str, dict[str, object]] = {
     "rules.add": {"rules": ["239.1.1.1%lo:5001,name=a to localhost:7001"]},
     "rules.get": {"rule": "a"},
     "rules.replace": {"rules": [{"input": {"address": "239.1.1.2"}, "outputs": []}]},
+    "rules.apply": {"rules": ["239.1.1.2%lo:5001 to localhost:7002"], "dry_run": True},
     "rules.remove": {"rules": ["a"]},
     "rules.enable": {"rules": ["a"]},
     "rules.disable": {"rules": ["a"]},
@@ -27,7 +28,7 @@ PARAMS: dict[str, dict[str, object]] = {
     "events.subscribe": {"after": 0},
     "explain": {"datagrams": [{"interface": "lo", "group": "239.1.1.1", "port": 5001}]},
 }
-WRONG = {"rules.replace"}
+WRONG = {"rules.replace", "config.reload"}
 
 
 @pytest.fixture(params=[None, NOBODY])
@@ -52,7 +53,7 @@ def test_every_method_works_without_rights(confined: FakeSupervisor) -> None:
         assert "error" in client.line()
         assert "error" in client.line()
     config = 'rules = [ { rule = "239.1.1.9%lo:5001,name=nine to localhost:7009" } ]'
-    confined.say({"kind": "config"}, config.encode())
+    confined.configure(config.encode())
     confined.say({"kind": "hosts"})
     with RawClient(confined.path) as client:
         wait_until(

@@ -15,7 +15,6 @@ from tests.support.strategies import INTERFACES, KERNEL_INTERFACES, rules
 from mcr.daemon.control.api.errors import RpcError
 from mcr.daemon.control.log import default_levels
 from mcr.daemon.control.rules import rulebook, snapshot
-from mcr.daemon.control.rules.config_file import read_config
 from mcr.daemon.control.rules.draft import RuleSetAside
 from mcr.daemon.control.rules.entries import EnabledRule, read_entries
 from mcr.daemon.control.rules.rulebook import Rulebook
@@ -118,13 +117,6 @@ def test_a_resolved_rule_must_match_its_text(before: str, after: str, message: s
     with pytest.raises(UnreadableError, match=f"^{message}"):
         snapshot.read(whole, in_use=True)
     assert snapshot.read(whole, in_use=False).entries == (EnabledRule(Rule.parse(ONE), True),)
-
-
-@given(st.binary(max_size=100) | st.text(max_size=100).map(str.encode))
-def test_any_configuration_is_read_or_refused(whole: bytes) -> None:
-    """As a whole, or by one kind of error."""
-    with pytest.raises(RuleError):
-        read_config(whole)
 
 
 def book_of(*texts: str) -> Rulebook:

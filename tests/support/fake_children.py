@@ -147,8 +147,12 @@ class FakeControl:
         found = None
         if message["kind"] in {"restore", "config"} and passed:
             found = os.read(passed[0], 1 << 20).decode()
-            self.rules = found.encode()
             os.close(passed[0])
+            if message["kind"] == "config":
+                contents = unpacked(found)
+                found, self.rules = "".join(contents), contents[0].encode()
+            else:
+                self.rules = found.encode()
         if message["kind"] == "worker":
             channel = socket.socket(fileno=passed[0])
             found = channel.recv(100).decode().strip()
@@ -177,6 +181,9 @@ class FakeControl:
             case "keep":
                 self.rules = words[0].encode()
                 socket.send_fds(self.supervisor_channel, [b"K"], [memory(self.rules)])
+            case "load":
+                patterns = "\n".join(words).encode()
+                socket.send_fds(self.supervisor_channel, [b"L"], [memory(patterns)])
             case "keep-unsealed":
                 socket.send_fds(self.supervisor_channel, [b"K"], [memory(b"[]", 0)])
             case "raw":
@@ -185,6 +192,16 @@ class FakeControl:
                 os._exit(int(words[0]))
             case "tell":
                 self.channels[int(words[0])].sendall(" ".join(words[1:]).encode() + b"\n")
+
+
+def unpacked(pack: str) -> list[str]:
+    """The contents of the files of a configuration."""
+    contents = []
+    while pack:
+        _name, size, pack = pack.split("\n", 2)
+        contents.append(pack[: int(size)])
+        pack = pack[int(size) :]
+    return contents
 
 
 def main() -> int:

@@ -46,6 +46,7 @@ class FakeSupervisor:
         self.state_fails = False
         self.keeps = 0
         self.config: bytes | None = None
+        self.keep_going = False
         self.restarts: list[int] = []
         self.heartbeats = 0
         self.ready = threading.Event()
@@ -67,7 +68,7 @@ class FakeSupervisor:
         for number in range(self.count):
             self.add_worker(number)
         if self.config is not None:
-            self.say({"kind": "config"}, self.config)
+            self.configure(self.config)
         self.say({"kind": "begin"})
         wait_until(
             lambda: self.ready.is_set() or self.process.poll() is not None, within_s, what="ready"
@@ -91,6 +92,8 @@ class FakeSupervisor:
             "workers": self.count,
             "ingress": "udp",
             "hosts": "first",
+            "config": None if self.config is None else "mcr.toml",
+            "keep_going": self.keep_going,
         }
         self.process = subprocess.Popen(
             [*self.enter, sys.executable, "-I", "-m", "mcr.daemon.control", json.dumps(arguments)],
@@ -177,6 +180,12 @@ class FakeSupervisor:
         for descriptor in descriptors:
             os.close(descriptor)
 
+    def configure(self, content: bytes, include: Sequence[str] = ()) -> None:
+        """Send a configuration of one file; the same again when control requests it."""
+        self.config = content
+        pack = b"mcr.toml\n%d\n%s" % (len(content), content)
+        self.say({"kind": "config", "include": include}, pack)
+
     def note(self) -> str:
         """Make control log a warning, which is an event too; return its unique text."""
         self._notes += 1
@@ -234,6 +243,10 @@ class FakeSupervisor:
                 self.kept, self.in_use = file.read(), True
             self.keeps += 1
             supervisor_channel.send(b"k\x01" if self.state_fails else b"k\x00")
+        elif kind == b"L":
+            with os.fdopen(descriptors[0], "rb") as file:
+                file.seek(0)
+                self.configure(self.config or b"", file.read().decode().splitlines())
         elif kind == b"R":
             number = int.from_bytes(message[1:], "little")
             self.restarts.append(number)

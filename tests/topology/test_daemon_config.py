@@ -11,6 +11,7 @@ import pytest
 from tests.support.deadline import wait_until
 
 import mcr
+from mcr.protocol.results import RuleForm
 
 from .checks import settle
 from .daemons import Daemon, serving
@@ -27,8 +28,8 @@ HOST = "239.1.74.4%in0:5001 to studio.example:7000"
 RATE_PPS = 5000
 
 
-def test_the_file_is_taken_at_the_start_and_again_on_sighup(lab: Lab, tmp_path: Path) -> None:
-    """A right one replaces the rules and touches none that stays; no wrong one changes any."""
+def test_a_configuration_changes_under_traffic(lab: Lab, tmp_path: Path) -> None:
+    """By SIGHUP, reload and apply: nothing is lost in what stays, no wrong file changes any."""
     file = tmp_path / "mcr.toml"
     file.write_text(toml(FLOW, OTHER))
     with (
@@ -46,11 +47,20 @@ def test_the_file_is_taken_at_the_start_and_again_on_sighup(lab: Lab, tmp_path: 
                 assert_refused(daemon, client, partial(file.write_text, content), told)
             assert_refused(daemon, client, file.unlink, "cannot be read")
             file.write_text(toml(THIRD, FLOW))
-            daemon.process.send_signal(signal.SIGHUP)
-            wait_until(lambda: texts(client) == [(THIRD, True), (FLOW, True)])
+            assert "0 added, 1 changed, 0 removed, 1 unchanged" in output(daemon, "reload")
+            assert texts(client) == [(THIRD, True), (FLOW, True)]
+            client.add_rule(OTHER)
+            file.write_text('rules = []\ninclude = "more/*.toml"\n')
+            (tmp_path / "more").mkdir()
+            (tmp_path / "more" / "a.toml").write_text(toml(FLOW))
+            assert f"- {THIRD}" in output(daemon, "plan", str(file))
+            assert "1 removed, 1 unchanged" in output(daemon, "apply", str(file), "--yes")
+            assert "0 removed, 1 unchanged" in output(daemon, "reload")
+            assert texts(client) == [(FLOW, True), (OTHER, True)]
+            assert f"- {OTHER}" in output(daemon, "apply", str(file), "--yes", "--prune")
             flow.advance(50)
         receiver.expect(flow.sent)
-        settle(client, lambda stats: stats.rules[1].matched == len(flow.sent))
+        settle(client, lambda stats: stats.rules[0].matched == len(flow.sent))
 
 
 WRONG = [
@@ -58,6 +68,7 @@ WRONG = [
     (f'rules = ["{FLOW}", "239.1.74.9%in0:5001 to 239.2.74.9%out0:6001,ttl=300"]', "300"),
     (f'rule = ["{FLOW}"]', "rule"),
     (f'rules = ["{FLOW}", "239.1.74.9%in0:5001 239.2.74.9%out0:6001"]', "rule 2"),
+    (f'rules = ["{FLOW}", "{FLOW}"]', "rule 2: is the same as rule 1; omit one"),
     ("rules = 7", "rules"),
 ]
 
@@ -75,28 +86,60 @@ def texts(client: mcr.Client) -> list[tuple[str, bool]]:
 def assert_refused(
     daemon: Daemon, client: mcr.Client, make: Callable[[], object], told: str
 ) -> None:
-    """After SIGHUP the log says why, and the rules are as they were."""
+    """The reload fails, it and the log say why, and the rules are as they were."""
     before, said = client.rules(), len(daemon.read_log())
     make()
-    daemon.process.send_signal(signal.SIGHUP)
+    done = run_to_end([MCR, "reload", "--socket", str(daemon.socket)])
+    assert done[0] != 0
+    assert told in done[1]
     wait_until(lambda: told in daemon.read_log()[said:])
     assert client.rules().revision == before.revision
     assert texts(client) == [(rule.rule, rule.enabled) for rule in before]
 
 
-def test_kept_rules_win_over_the_file(lab: Lab, tmp_path: Path) -> None:
-    """The file has initial rules only: a daemon with kept rules uses those."""
+def output(daemon: Daemon, *words: str) -> str:
+    """What a command prints that succeeds."""
+    command = [MCR, *words, "--socket", str(daemon.socket)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+    return done.stdout
+
+
+def test_the_file_is_wanted_and_the_state_has_what_clients_changed(
+    lab: Lab, tmp_path: Path
+) -> None:
+    """Also at the next start; a refused file ends it, or with --keep-going the state counts."""
     file, state = tmp_path / "mcr.toml", tmp_path / "state"
-    file.write_text(toml(FLOW))
-    options = ("--config", str(file), "--state", str(state))
+    file.write_text(f'daemon.state = "{state}"\ndaemon.workers = 2\n{toml(FLOW, OTHER)}')
+    options = ("--config", str(file), "--workers", "1")
     with serving(lab.relay, *options) as daemon:
         with daemon.client() as client:
-            client.add_rule(OTHER)
-        assert daemon.end() == 0
+            client.add_rule(THIRD)
+            client.disable_rule(client.rules().rules[1])
+            assert origins(client) == ["file", "run time", "client"]
+            settings = {"socket": str(daemon.socket), "state": str(state), "workers": 1}
+            assert client.configuration().settings == settings
+        daemon.process.kill()
+        daemon.process.wait()
+    file.write_text(f'daemon.state = "{state}"\n{toml(OTHER)}')
     with serving(lab.relay, *options) as daemon, daemon.client() as client:
-        assert texts(client) == [(FLOW, True), (OTHER, True)]
-        daemon.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: texts(client) == [(FLOW, True)])
+        assert texts(client) == [(OTHER, False), (THIRD, True)]
+        assert "1 unchanged; 1 rule enabled or disabled at run time stays so; 1 rule" in daemon.log
+        assert client.reload(prune=True).changed[0].after == RuleForm(OTHER, True)
+        assert texts(client) == [(OTHER, True)]
+        assert daemon.end() == 0
+    file.write_text("rules = [")
+    command = lab.relay.command(MCR, "serve", "--socket", str(tmp_path / "s"), *options)
+    code, said = run_to_end(command)
+    assert (code, f"{file}:1: is neither TOML nor JSON" in said) == (2, True)
+    kept = ("--keep-going", "--state", str(state))
+    with serving(lab.relay, *options, *kept) as daemon, daemon.client() as client:
+        assert texts(client) == [(OTHER, True)]
+        assert "THE CONFIGURATION IS REFUSED" in daemon.log
+
+
+def origins(client: mcr.Client) -> list[str]:
+    """Where its rules come from."""
+    return [rule.origin for rule in client.rules()]
 
 
 @pytest.mark.parametrize(("content", "told"), [*WRONG, (None, "does not exist")])

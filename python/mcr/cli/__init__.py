@@ -70,9 +70,15 @@ COMMANDS: Mapping[str, CommandEntry] = {
         _DAEMON,
         (
             "mcr serve --socket mcr.sock",
-            "mcr serve --user nobody --config rules.toml --state rules.json --workers 2",
+            "mcr serve --user nobody --config mcr.toml --state rules.json --workers 2",
         ),
     ),
+    "config": CommandEntry("config:app", _DAEMON),
+    "plan": CommandEntry("config:plan", _DAEMON, ("mcr plan mcr.toml",)),
+    "apply": CommandEntry(
+        "config:apply", _DAEMON, ("mcr apply mcr.toml", "mcr apply mcr.toml --prune --yes")
+    ),
+    "reload": CommandEntry("config:reload", _DAEMON, ("mcr reload", "mcr reload --prune")),
     "ping": CommandEntry("observe:ping", _DAEMON, ("mcr ping",)),
     "log-level": CommandEntry(
         "observe:log_level",
@@ -136,7 +142,7 @@ COMMANDS: Mapping[str, CommandEntry] = {
     "check": CommandEntry(
         "check:check",
         _DIAGNOSE,
-        ("mcr check", "mcr check feed-a feed-b --loss-critical 0.1"),
+        ("mcr check", "mcr check feed-a feed-b --loss-critical 0.1", "mcr check mcr.toml"),
         usage_code=3,  # UNKNOWN by the conventions for plugins of monitoring systems
     ),
     "events": CommandEntry(

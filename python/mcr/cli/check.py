@@ -15,6 +15,8 @@ from ..protocol.results import DaemonStats
 from ..protocol.selection import label
 from ..protocol.text import printable
 from ..stats import OutputStats, RuleStats
+from .config import check as check_file
+from .config_file import is_configuration
 from .options import SocketOption
 from .remote import connect
 from .rule import known_rules
@@ -45,7 +47,11 @@ class _Limits(NamedTuple):
 def check(
     rules: Annotated[
         list[str] | None,
-        typer.Argument(metavar="RULE", help="Only these rules, by id, name or text."),
+        typer.Argument(
+            metavar="RULE",
+            help="Only these rules, by id, name or text. A configuration file is checked as by mcr"
+            " config check.",
+        ),
     ] = None,
     loss_warning: Annotated[
         float,
@@ -67,6 +73,9 @@ def check(
     receive, an output that cannot send, a worker that does not run. WARNING: more sources than
     expected. Rules that expect nothing may be silent. UNKNOWN: no such rule, wrong usage.
     """
+    if rules and len(rules) == 1 and is_configuration(rules[0]):
+        check_file(rules[0])
+        return OK
     try:
         with connect(socket) as client:
             pong = client.ping()

@@ -1,7 +1,4 @@
-"""The file of `mcr rule replace --file`.
-
-It holds an array ``rules`` with elements as the protocol accepts them; the daemon checks these.
-"""
+"""Files of rules: a configuration, or the output of `mcr rule list --json`."""
 
 import sys
 from pathlib import Path
@@ -9,10 +6,11 @@ from pathlib import Path
 from ..client.methods import NewRule
 from ..protocol.constants import LINE_BYTES
 from ..rules.file_format import parse_file
+from .config_file import parse_configuration, wanted_forms
 
 _DERIVED = {
     *("id", "name", "object", "state", "state_code", "facts", "outputs"),
-    *("alarms", "offload", "offload_reason", "offload_detail"),
+    *("alarms", "offload", "offload_reason", "offload_detail", "origin"),
 }
 """Members of a rule in `mcr rule list --json` that do not define it."""
 
@@ -33,7 +31,9 @@ def read_rules(file: str) -> list[NewRule]:
     rules = parsed.get("rules") if isinstance(parsed, dict) else None
     if not isinstance(rules, list):
         raise ValueError(f'{file} has no array of rules; write rules = ["A to B", "C to D"]')
-    return [_item(f"{file}: rule {number}", rule) for number, rule in enumerate(rules, 1)]
+    if any(isinstance(rule, dict) and "id" in rule for rule in rules):
+        return [_item(f"{file}: rule {number}", rule) for number, rule in enumerate(rules, 1)]
+    return [*wanted_forms(parse_configuration(file, content))]
 
 
 def _content(file: str) -> bytes:

@@ -4,19 +4,22 @@ import grp
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
 from ..affinity import chosen_cpus
 from ..choices import Ingress, IngressChoice, Offload
+from ..config.keys import DAEMON
 from ..daemon.account import Account, target_account
+from ..daemon.settings_reader import read_settings
 from ..daemon.supervisor import (
     DaemonSettings,
     become_supervisor,
     choose_ingress,
     choose_offload,
 )
+from ..errors import McrError
 from ..protocol.constants import Level, default_socket
 from ..relay.settings import BUFFER_BYTES, default_expectation
 from .options import (
@@ -83,14 +86,48 @@ _ObserversSocket = Annotated[
         " /run/mcr/mcr-observers.sock.",
     ),
 ]
+
+
+class _FileOptions(NamedTuple):
+    """What the configuration file gives the options."""
+
+    include: tuple[str, ...] = ()
+    error: McrError | None = None
+    """Why the file is refused."""
+
+
+def _take_settings(context: typer.Context, path: Path | None) -> Path | None:
+    """Make the settings of a configuration file the defaults of the other options."""
+    if path is None or context.resilient_parsing:
+        return path
+    try:
+        found = read_settings(path.absolute())
+    except McrError as error:
+        context.obj = _FileOptions(error=error)
+    else:
+        context.default_map = dict(found.settings)
+        context.obj = _FileOptions(found.include)
+    return path
+
+
 _ConfigFile = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
         exists=True,
         dir_okay=False,
-        help='Rules to start with if none were kept, as TOML: rules = ["A to B", "C to D"].'
-        " Read again on SIGHUP.",
+        is_eager=True,
+        callback=_take_settings,
+        help="The configuration, in TOML or JSON: settings, which the other options here win"
+        " over, and rules. Read again by mcr reload and on SIGHUP.",
+    ),
+]
+_KeepGoing = Annotated[
+    bool,
+    typer.Option(
+        "--keep-going",
+        help="If the configuration is refused, start all the same: with the options given here and"
+        " the rules that --state kept.",
     ),
 ]
 _StateFile = Annotated[
@@ -98,13 +135,15 @@ _StateFile = Annotated[
     typer.Option(
         metavar="FILE",
         parser=_state_file,
-        help="Keep the rules in this file, and start with those that it holds.",
+        help="Keep rules in this file, and start with those of them that were added or changed at"
+        " run time beside those of --config; without that with all.",
     ),
 ]
 _LogLevel = Annotated[Level, typer.Option(help="Log messages of this level and above.")]
 
 
 def serve(
+    context: typer.Context,
     socket: _SocketPath = None,
     workers: WorkersOption = 1,
     cpus: CpusOption = None,
@@ -112,6 +151,7 @@ def serve(
     observers: _Observers = None,
     observers_socket: _ObserversSocket = None,
     config: _ConfigFile = None,
+    keep_going: _KeepGoing = False,
     state: _StateFile = None,
     ingress: IngressOption = "auto",
     egress: EgressOption = "auto",
@@ -128,10 +168,9 @@ def serve(
     once, without the final report. A process of it that dies is restarted. Control and workers run
     without rights; the supervisor, which keeps them, reads nothing from clients or the network.
     """
-    with usage_of("--cpus"):
-        places = _places(cpus, workers)
-    with usage_of("--offload"):
-        _check_workers(offload, workers)
+    file = _file_options(context, keep_going)
+    places = _places(cpus, workers)
+    _check_workers(offload, workers)
     with usage_of("--user"):
         account = target_account(user)
     path = socket or default_socket()
@@ -158,8 +197,38 @@ def serve(
         verify_checksums=not accept_bad_checksums,
         flows=flows,
         expect=None if expectation is None else str(expectation),
+        include=file.include,
+        keep_going=keep_going,
+        options=_chosen_options(context),
     )
     become_supervisor(settings)
+
+
+def _file_options(context: typer.Context, keep_going: bool) -> _FileOptions:
+    """What the configuration file gives, if it is not refused or the user wants to go on."""
+    file: _FileOptions = context.obj or _FileOptions()
+    if file.error is not None and not keep_going:
+        raise file.error
+    if file.error is not None:
+        for line in str(file.error).splitlines():
+            print(f"warning: {line}", file=sys.stderr)
+        text = "THE CONFIGURATION IS REFUSED: starting without it, with the rules that were kept"
+        print(f"warning: {text}", file=sys.stderr, flush=True)
+    return file
+
+
+def _chosen_options(context: typer.Context) -> dict[str, Any]:
+    """The options that differ from their defaults, as a configuration file has them."""
+    return {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in context.params.items()
+        if name in DAEMON and _is_given(context, name)
+    }
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"
 
 
 def _observers_end(
@@ -205,8 +274,9 @@ def _check_workers(offload: Offload, workers: int) -> None:
     """Several workers share the datagrams of an input by flow, which the kernel cannot follow."""
     if offload == "off" or workers == 1:
         return
-    if offload == "require":
-        raise ValueError("require needs --workers 1; the kernel relays without a worker's core")
+    with usage_of("--offload"):
+        if offload == "require":
+            raise ValueError("require needs --workers 1; the kernel relays without a worker's core")
     text = f"with --workers {workers} the engine relays every rule: offload needs --workers 1"
     print(f"warning: {text}", file=sys.stderr, flush=True)
 
@@ -214,7 +284,8 @@ def _check_workers(offload: Offload, workers: int) -> None:
 def _places(cpus: str | None, workers: int) -> tuple[int, ...]:
     """The requested CPUs; by default one for each of several workers, if there are enough."""
     if cpus is not None:
-        return chosen_cpus(cpus, workers)
+        with usage_of("--cpus"):
+            return chosen_cpus(cpus, workers)
     allowed = sorted(os.sched_getaffinity(0))
     return tuple(allowed[:workers]) if 1 < workers <= len(allowed) else ()
 

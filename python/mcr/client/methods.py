@@ -14,6 +14,8 @@ from ..json_codec import JsonObject
 from ..protocol.constants import PROTOCOL
 from ..protocol.results import (
     ChangeResult,
+    ConfigurationResult,
+    DaemonConfiguration,
     DaemonStats,
     EventPosition,
     ExplanationList,
@@ -192,6 +194,52 @@ def replace_rules(
     """
     given = _given(rules=_new(rules), expected_revision=expected_revision, dry_run=dry_run)
     return _change("rules.replace", given)
+
+
+def apply_rules(
+    rules: Iterable[NewRule],
+    *,
+    prune: bool = False,
+    expected_revision: int | None = None,
+    dry_run: bool = False,
+) -> Call[ConfigurationResult]:
+    """Make these the rules that are wanted, as those of a configuration file, all or none.
+
+    Rules that are there already stay untouched, also where clients have disabled them. Rules that
+    came from a configuration and are not among these are removed; those that clients have added
+    stay. The errors are those of `add_rules`.
+
+    Args:
+        rules: the rules, each with its number in errors.
+        prune: also remove the rules that clients have added, and enable what they have disabled.
+        expected_revision: change nothing if the rules are at another revision.
+        dry_run: check the change and return its effect, without making it.
+    """
+    given = _given(
+        rules=_new(rules),
+        prune=prune or None,
+        expected_revision=expected_revision,
+        dry_run=dry_run,
+    )
+    return _call("rules.apply", given, ConfigurationResult, "" if dry_run else _DOUBT)
+
+
+def configuration() -> Call[DaemonConfiguration]:
+    """Return the settings that the daemon runs with, and the path of its configuration file."""
+    return _call("config.get", {}, DaemonConfiguration)
+
+
+def reload(*, prune: bool = False) -> Call[ConfigurationResult]:
+    """Have the daemon read its configuration again; returns once the change is made.
+
+    Args:
+        prune: as for `apply_rules`.
+
+    Raises:
+        RuleError: the configuration is refused, with all problems; nothing has changed.
+        McrError: the files cannot be read, or a worker failed; nothing has changed.
+    """
+    return _call("config.reload", _given(prune=prune or None), ConfigurationResult, _DOUBT)
 
 
 def stats(rules: Iterable[KnownRule] | None = None) -> Call[DaemonStats]:

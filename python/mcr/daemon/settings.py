@@ -1,7 +1,8 @@
 """The settings of the daemon, as `mcr serve` accepts them."""
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -42,6 +43,12 @@ class DaemonSettings:
     """Whether workers count the flows of each rule."""
     expect: str | None = None
     """What rules expect that say nothing, as text."""
+    include: tuple[str, ...] = ()
+    """The patterns of the files that the configuration includes, as `mcr.config.include` has."""
+    keep_going: bool = False
+    """Whether a configuration that is refused at the start leaves the kept rules in force."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """The options that differ from their defaults, as the table `daemon` of a configuration."""
 
     def to_text(self) -> str:
         """Serialize the settings into one command-line argument."""
@@ -55,6 +62,6 @@ class DaemonSettings:
             values[name] = None if values[name] is None else Path(values[name])
         account = values.pop("account")
         return cls(
-            **{**values, "cpus": tuple(values["cpus"])},
+            **{**values, "cpus": tuple(values["cpus"]), "include": tuple(values["include"])},
             account=None if account is None else Account(**account),
         )

@@ -5,7 +5,7 @@ The daemon encodes these values, clients decode them, and the JSON Schema is gen
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from ..choices import Relayer, Way
 from ..explain.results import Explanation
@@ -80,6 +80,11 @@ def _is_none(value: object) -> bool:
     return value is None
 
 
+RuleOrigin = Literal["file", "run time", "client"]
+"""Where a rule comes from: the configuration file has it; the file has it, but it was changed at
+run time; or a client added it."""
+
+
 @dataclass(frozen=True, slots=True)
 class RuleInfo(JsonObject):
     """One rule of the daemon."""
@@ -105,6 +110,8 @@ class RuleInfo(JsonObject):
     """Why not the kernel, in a word; None if it does."""
     offload_detail: str | None = None
     """The same in a sentence, for people; None if there is nothing to say."""
+    origin: RuleOrigin = "client"
+    """Where it comes from."""
     object: Mapping[str, Any] | None = field(
         default=None, hash=False, metadata={"exclude_if": _is_none}
     )
@@ -160,6 +167,64 @@ class ChangeResult(JsonObject):
     """The ids of the rules that were enabled or disabled."""
     warnings: tuple[str, ...]
     added: tuple[RuleInfo, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RuleForm(JsonObject):
+    """A rule as it is before or after a change."""
+
+    rule: str
+    """The canonical text."""
+    enabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RuleDifference(JsonObject):
+    """What a configuration changes of one rule."""
+
+    id: str
+    """That of the rule after it, or of the removed one."""
+    name: str | None
+    before: RuleForm | None
+    """None if it is added."""
+    after: RuleForm | None
+    """None if it is removed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigurationResult(JsonObject):
+    """What a configuration changed, or with `dry_run` would change."""
+
+    revision: Count
+    """The revision after the change; with `dry_run` the current one."""
+    dry_run: bool
+    added: tuple[RuleDifference, ...]
+    changed: tuple[RuleDifference, ...]
+    """With the same name or the same text as before, and something else about them."""
+    removed: tuple[RuleDifference, ...]
+    unchanged: Count
+    """The rules of the configuration that are as they were."""
+    beside: tuple[str, ...]
+    """The ids of rules that the configuration does not have, and that stay: clients added them."""
+    overruled: tuple[str, ...]
+    """The ids of rules that stay enabled or disabled as at run time, against the configuration."""
+    warnings: tuple[str, ...]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing changes."""
+        return not (self.added or self.changed or self.removed)
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonConfiguration(JsonObject):
+    """The settings that a daemon runs with."""
+
+    path: str | None
+    """Its configuration file; None without one."""
+    settings: Mapping[str, Any]
+    """The options that differ from their defaults, as the table `daemon` of a file."""
+    revision: Count
 
 
 @dataclass(frozen=True, slots=True)

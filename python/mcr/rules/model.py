@@ -200,6 +200,7 @@ class Rule:
     expect: Expectation | None
     """What an alarm follows from; None uses the default of the relay. Not part of the identity."""
     _id: str | None = field(init=False, repr=False, compare=False)
+    _canonical: str | None = field(init=False, repr=False, compare=False)
 
     def __init__(
         self,
@@ -223,7 +224,7 @@ class Rule:
             "expect": check.optional("expect", Expectation.parse, expect),
         }
         check.raise_if_any()
-        _fill(self, values | {"_id": None})
+        _fill(self, values | {"_id": None, "_canonical": None})
         _check_sizes(self, check)
         _check_kept_sources(self, check)
         check.raise_if_any()
@@ -259,7 +260,9 @@ class Rule:
 
         Only an interface name that contains a character of the grammar cannot be read back.
         """
-        return self._text(self.name, self.expect)
+        if self._canonical is None:  # once, as a configuration is compared with all rules by it
+            object.__setattr__(self, "_canonical", self._text(self.name, self.expect))
+        return str(self._canonical)
 
     def _text(self, name: str | None, expect: Expectation | None) -> str:
         outputs = " ".join(str(output) for output in self.outputs)

@@ -50,9 +50,9 @@ def rule_from_object(members: Mapping[str, Any]) -> Rule:
         RuleError: with everything that is wrong, under the members of the object.
     """
     problems: list[Problem] = []
-    source = _collect(_input_from_object, members["input"], ("input",), problems)
+    source = _collect(input_from_object, members["input"], ("input",), problems)
     outputs = [
-        _collect(_output_from_object, output, ("output", number), problems)
+        _collect(output_from_object, output, ("output", number), problems)
         for number, output in enumerate(members["outputs"], 1)
     ]
     if problems or source is None:
@@ -77,7 +77,12 @@ def _object_from_output(output: Output) -> dict[str, Any]:
     )
 
 
-def _input_from_object(members: Mapping[str, Any]) -> Input:
+def input_from_object(members: Mapping[str, Any]) -> Input:
+    """The input that an object describes; its members are known.
+
+    Raises:
+        RuleError: with everything that is wrong, under the members of the object.
+    """
     options = dict(members)
     try:
         return Input(options.pop("address"), _ports(options.pop("port")), **options)
@@ -89,7 +94,8 @@ def _input_from_object(members: Mapping[str, Any]) -> Input:
         ) from None
 
 
-def _output_from_object(members: Mapping[str, Any]) -> Output:
+def output_from_object(members: Mapping[str, Any]) -> Output:
+    """The output that an object describes, as `input_from_object`."""
     options = dict(members)
     return Output(options.pop("address"), _ports(options.pop("port")), **options)
 

@@ -14,7 +14,8 @@ from typing import Any, cast
 
 from ..._native import CounterPages
 from ...alarms.notice import Notice
-from ...errors import EngineError, McrError, RuleError
+from ...config.reader import Configuration
+from ...errors import ConfigError, EngineError, McrError, RuleError
 from ...protocol.constants import REFUSED_START, Facility, Level
 from ...protocol.results import LogLevels
 from ...protocol.summary import final_report
@@ -29,6 +30,7 @@ from .arguments import ControlArguments
 from .event_sequence import EventSequence
 from .events import EventBus, EventFields
 from .log import ControlLog, default_levels
+from .rules.configurator import Configurator, unreadable
 from .rules.rulebook import Rulebook
 from .rules.snapshot import read_all
 from .rules.transactions import Transactions
@@ -53,7 +55,7 @@ _COLLECT_INTERVAL_S = 0.5
 _COLLECT_PAUSE_FACTOR = 20  # the least interval, in multiples of the time that a collection takes
 _RETRY_INTERVAL_S = 2.0
 _FINISH_S = 5.0
-_DESCRIPTORS = {Restore: (0, 1), Config: (1, 1), WorkerStarted: (1, 1)}
+_DESCRIPTORS = {Restore: (0, 1), Config: (0, 1), WorkerStarted: (1, 1)}
 """The least and most descriptors of each message; other messages have none."""
 _SWITCH_S = 0.001
 """The interval after which a thread that checks rules yields to the event loop."""
@@ -87,7 +89,7 @@ class ControlApp:
         )
         self._snapshot: int | None = None
         self._snapshot_in_use = False
-        self._config: int | None = None
+        self._config: tuple[Config, int] | None = None
         self._has_begun = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._create_parts(arguments)
@@ -128,6 +130,9 @@ class ControlApp:
             lookups=self._lookups,
             hosts=arguments.hosts,
         )
+        self._configurator = Configurator(
+            self._changes, self._supervisor, arguments.config, arguments.options
+        )
         self._servers = self._create_servers()
 
     async def run(self) -> int:
@@ -157,6 +162,7 @@ class ControlApp:
                 executor=self._side,
                 set_levels=self._set_levels,
                 shut_down=self._supervisor.request_shutdown,
+                configurator=self._configurator,
             )
         )
         starter_uid, observers = arguments.starter_uid, arguments.observers
@@ -203,20 +209,23 @@ class ControlApp:
         if isinstance(message, Restore):
             self._snapshot = descriptors[0] if descriptors else None
             self._snapshot_in_use = message.in_use
+        elif not descriptors:
+            self._configurator.fail(unreadable(message.fault))
         elif self._has_begun:
-            self._spawn(self._reconfigure(descriptors[0]))
+            self._spawn(self._configurator.reload(message.include, descriptors[0]))
         else:
-            self._config = descriptors[0]
+            self._config = message, descriptors[0]
 
     async def _begin(self) -> None:
         """Restore the rules, give them to the workers, and serve clients."""
         try:
+            configuration = await self._read_configuration()
             if self._snapshot is not None:
-                await self._restore(self._snapshot)
+                await self._restore(self._snapshot, configuration)
             self._events.resume_after(0)
             await self._pool.start()
-            if self._config is not None:
-                await self._configure(self._config)
+            if configuration is not None:
+                await self._configure(configuration)
         except (McrError, RpcError) as error:
             _log_lines(error)
             self._exit(1 if isinstance(error, EngineError) else REFUSED_START)
@@ -230,10 +239,39 @@ class ControlApp:
         self._spawn(self._collect_counters())
         self._spawn(self._retry_set_aside())
 
-    async def _restore(self, descriptor: int) -> None:
+    async def _read_configuration(self) -> Configuration | None:
+        """The configuration, if there is one and it is not refused."""
+        if self._config is None:
+            return None
+        message, descriptor = self._config
+        try:
+            return await self._configurator.read(message.include, descriptor)
+        except ConfigError as error:
+            self._keep_going(error)
+        return None
+
+    async def _configure(self, configuration: Configuration) -> None:
+        try:
+            await self._configurator.apply(configuration)
+        except RuleError as error:
+            self._keep_going(error)
+
+    def _keep_going(self, error: RuleError) -> None:
+        """Start without the configuration if the user wants that; else raise the error."""
+        if not self._arguments.keep_going:
+            raise error
+        self._configurator.fail(error)
+        _log.error("THE CONFIGURATION IS REFUSED: starting with the rules that were kept")
+
+    async def _restore(self, descriptor: int, configuration: Configuration | None) -> None:
         try:
             content = read_all(descriptor)
-            snapshot = await self._changes.restore(content, in_use=self._snapshot_in_use)
+            in_use = self._snapshot_in_use
+            snapshot = await self._changes.restore(
+                content, in_use=in_use, configuration=configuration
+            )
+        except ConfigError:
+            raise
         except McrError as error:
             state = self._arguments.state
             if state is None:
@@ -241,18 +279,6 @@ class ControlApp:
             fix = "repair or move away the file"
             raise McrError(f"the state file {state} cannot be used: {error}; {fix}") from None
         _log.info("restored revision %d: %s", snapshot.revision, counted(len(snapshot.entries)))
-
-    async def _configure(self, descriptor: int) -> None:
-        draft = await self._changes.load(read_all(descriptor))
-        for warning in draft.warnings:
-            _log.warning("%s", warning)
-
-    async def _reconfigure(self, descriptor: int) -> None:
-        try:
-            await self._configure(descriptor)
-        except (McrError, RpcError) as error:
-            _log_lines(error)
-            _log.error("the configuration is refused; the rules stay as they were")
 
     async def _resolve_hosts(self) -> None:
         try:

@@ -1,6 +1,6 @@
 """The arguments of control: one JSON object, the only argument of its command line."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -50,6 +50,12 @@ class ControlArguments(BaseModel):
     """The group whose members may use the daemon too."""
     state: str | None = None
     """The path of the state file, for messages; null if rules are kept in memory only."""
+    config: str | None = None
+    """The path of the configuration file, for messages; null without one."""
+    keep_going: bool = False
+    """Whether a configuration that is refused at the start leaves the kept rules in force."""
+    options: dict[str, Any] = {}
+    """The options that differ from their defaults, as the table `daemon` of a configuration."""
     workers: Annotated[int, Field(ge=1, le=256)]
     ingress: Ingress
     hosts: Hosts = "first"

@@ -37,9 +37,13 @@ class Restore(_Message):
 
 
 class Config(_Message):
-    """The content of the configuration file, in the message's descriptor."""
+    """The files of the configuration, in the message's descriptor (`mcr.daemon.file_pack`)."""
 
     kind: Literal["config"]
+    include: list[str] = []
+    """The patterns by which included files were read."""
+    fault: str | None = None
+    """Why they could not be read; then there is no descriptor."""
 
 
 class ResolveHosts(_Message):
@@ -146,6 +150,10 @@ class SupervisorChannel:
     def request_shutdown(self) -> None:
         """Request the shutdown of the daemon on behalf of a client."""
         self._send(b"S")
+
+    def request_configuration(self, memory: int) -> None:
+        """Request the configuration anew, with these include patterns; closes the descriptor."""
+        self._send(b"L", memory)
 
     def request_restart(self, number: int) -> None:
         """Request that the worker with this number is killed and restarted."""

@@ -26,6 +26,8 @@ KEEP: Final = b"K"
 STOP: Final = b"S"
 RESTART: Final = b"R"
 DRAINED: Final = b"D"
+LOAD: Final = b"L"
+"""Read the configuration again, with the include patterns in the memory, one a line."""
 KEPT: Final = b"k\x00"
 """The supervisor has the snapshot, and has written it to the state file if there is one."""
 KEPT_NOT_SAVED: Final = b"k\x01"
@@ -47,7 +49,8 @@ class Message:
     number: int | None = None
     """RESTART: the worker's number. READY: the number of rules."""
     descriptor: int | None = None
-    """KEEP: the memory with the snapshot; the receiver of the message owns it."""
+    """KEEP: the memory with the snapshot. LOAD: that with the patterns. The receiver of the message
+    owns it."""
 
 
 class Watcher(Protocol):
@@ -67,7 +70,7 @@ def parse(content: bytes, descriptors: list[int]) -> Message:
         ChannelError: the message is unknown or malformed; the caller still owns the descriptors.
     """
     kind, rest = content[:1], content[1:]
-    if kind == KEEP and not rest and len(descriptors) == 1:
+    if kind in (KEEP, LOAD) and not rest and len(descriptors) == 1:
         return Message(kind, descriptor=descriptors[0])
     if descriptors:
         raise ChannelError("sent unexpected descriptors")

@@ -1,30 +1,41 @@
-"""The configuration file: its bytes, which control parses.
+"""The configuration: the bytes of its files, which control parses.
 
-Reads the file at the start, and again when the user requests it. Does not parse it.
+Reads them at the start, and again when the user or control requests it. Which files the main one
+includes is known from control, which has parsed it.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from ..sealed_memfd import read_bounded, sealed_memfd
+from ...config.include import PATTERNS_LIMIT, is_permitted
+from ..file_pack import read_pack
+from ..sealed_memfd import SealedMemfdError, check_sealed, sealed_memfd
 from .disk_thread import DiskThread
 
 _NAME = "mcr-config"
+_PATTERNS_BYTES = 8 << 10
 
 
 class ConfigSource:
-    """The content of the file when it was last read."""
+    """The content of the files when they were last read."""
 
-    def __init__(self, disk: DiskThread, path: Path) -> None:
-        """Read the file.
+    def __init__(self, disk: DiskThread, path: Path, include: Iterable[str] = ()) -> None:
+        """Read the files.
+
+        Args:
+            disk: the thread that reads them later.
+            path: the main file.
+            include: the patterns of the files that it includes.
 
         Raises:
-            OSError: the file cannot be read, or is larger than 64 MiB.
+            OSError: a file cannot be read, or they are larger than 64 MiB.
         """
         self._disk = disk
         self._path = path
-        self._memory = sealed_memfd(read_bounded(path), _NAME)
+        self.include = tuple(filter(is_permitted, include))
+        """The patterns by which the content was read."""
+        self._memory = sealed_memfd(read_pack(path, self.include), _NAME)
         self._is_reading = False
         self._reload_requested = False
 
@@ -33,8 +44,24 @@ class ConfigSource:
         os.lseek(self._memory, 0, os.SEEK_SET)
         return os.dup(self._memory)
 
+    def follow(self, patterns: int) -> None:
+        """Use the include patterns in this memory from now on, one a line; closes the descriptor.
+
+        Raises:
+            SealedMemfdError: it has something else.
+        """
+        try:
+            size = check_sealed(patterns)
+            lines = os.pread(patterns, _PATTERNS_BYTES + 1, 0).decode(errors="replace").splitlines()
+        finally:
+            os.close(patterns)
+        acceptable = size <= _PATTERNS_BYTES and len(lines) <= PATTERNS_LIMIT
+        if not acceptable or not all(map(is_permitted, lines)):
+            raise SealedMemfdError("not a list of include patterns")
+        self.include = tuple(lines)
+
     def reload(self, done: Callable[[str | None], None]) -> None:
-        """Read the file again in the disk thread.
+        """Read the files again in the disk thread.
 
         Requests during a reload are combined into one further reload.
 
@@ -46,28 +73,33 @@ class ConfigSource:
             self._reload_requested = True
             return
         self._is_reading = True
+        include = self.include
 
         def job() -> Callable[[], None]:
-            result = self._read()
+            result = self._read(include)
             return lambda: self._finish_reload(result, done)
 
         self._disk.run(job)
 
-    def _read(self) -> int | str:
+    def _read(self, include: tuple[str, ...]) -> int | str:
         """The memory with the new content, or an error message."""
         try:
-            return sealed_memfd(read_bounded(self._path), _NAME)
+            return sealed_memfd(read_pack(self._path, include), _NAME)
         except OSError as error:
-            return f"{self._path} cannot be read: {error.strerror}; the rules stay as they are"
+            name = error.filename or self._path
+            return f"{name} cannot be read: {error.strerror}; the rules stay as they are"
 
     def _finish_reload(self, result: int | str, done: Callable[[str | None], None]) -> None:
         self._is_reading = False
-        if isinstance(result, str):
+        if self._reload_requested:
+            # The files or the patterns may have changed since; only the newest content counts.
+            self._reload_requested = False
+            if not isinstance(result, str):
+                os.close(result)
+            self.reload(done)
+        elif isinstance(result, str):
             done(result)
         else:
             os.close(self._memory)
             self._memory = result
             done(None)
-        if self._reload_requested:
-            self._reload_requested = False
-            self.reload(done)

@@ -22,6 +22,7 @@ from .child_channel import (
     KEEP,
     KEPT,
     KEPT_NOT_SAVED,
+    LOAD,
     READY,
     RESTART,
     STOP,
@@ -55,6 +56,9 @@ class DaemonLifecycle(Protocol):
 
     def control_drained(self) -> None:
         """Control has stopped the workers' engines and reported."""
+
+    def load_configuration(self, patterns: int) -> None:
+        """Control requests the configuration anew, with the include patterns in this memory."""
 
     def abort_start(self, reason: str) -> None:
         """A child cannot be started at all."""
@@ -141,10 +145,10 @@ class ProcessManager:
         else:
             self._log.log(level, text)
 
-    def send_to_control(self, kind: str, descriptor: int | None = None) -> None:
+    def send_to_control(self, kind: str, descriptor: int | None = None, **fields: object) -> None:
         """Send control a message, if it runs; the descriptor is closed in any case."""
         if self.control.channel is not None:
-            self.control.channel.send_json(kind, descriptor)
+            self.control.channel.send_json(kind, descriptor, **fields)
         elif descriptor is not None:
             os.close(descriptor)
 
@@ -244,8 +248,9 @@ class ProcessManager:
                 self._connect_to_control(worker, channel)
             elif worker.last_death is not None:
                 self._report_death(worker, worker.last_death)
-        if self._configuration is not None and self._snapshots.is_empty:
-            channel.send_json("config", self._configuration.duplicate())
+        if self._configuration is not None and not self._snapshots.in_use:
+            include = self._configuration.include
+            channel.send_json("config", self._configuration.duplicate(), include=include)
         if self.control.last_death is not None:
             cause = self.control.last_death.cause
             channel.send_json("note", level="warning", text=f"control was restarted: {cause}")
@@ -286,6 +291,8 @@ class ProcessManager:
     def _handle_control(self, message: Message) -> None:
         if message.kind == KEEP and message.descriptor is not None:
             self._keep_snapshot(message.descriptor)
+        elif message.kind == LOAD and message.descriptor is not None:
+            self._load_configuration(message.descriptor)
         elif message.kind == READY and message.number is not None:
             self._lifecycle.control_ready(message.number)
             self.was_ready = True
@@ -298,6 +305,12 @@ class ProcessManager:
                 self._kill(self.workers[message.number], "did not answer control")
             else:
                 self._kill(self.control, "named a worker that does not exist")
+
+    def _load_configuration(self, patterns: int) -> None:
+        try:
+            self._lifecycle.load_configuration(patterns)
+        except SealedMemfdError as error:
+            self._kill(self.control, f"requested an invalid configuration: {error}")
 
     def _keep_snapshot(self, memory: int) -> None:
         channel = self.control.channel

@@ -41,11 +41,6 @@ class SnapshotStore:
         if path is not None and path.exists():
             self._memory = sealed_memfd(read_bounded(path), _NAME)
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is no snapshot yet."""
-        return self._memory is None
-
     def duplicate(self) -> int | None:
         """Return a new descriptor of the snapshot, at offset 0; the caller owns it."""
         if self._memory is None:

@@ -122,6 +122,18 @@ class Supervisor:
         if self._processes.shutting_down:
             self._drained = True
 
+    def load_configuration(self, patterns: int) -> None:
+        """Read the configuration again, for control; takes ownership of the patterns.
+
+        Raises:
+            SealedMemfdError: the patterns are invalid.
+        """
+        if self._configuration is None:
+            os.close(patterns)
+            return
+        self._configuration.follow(patterns)
+        self._configuration.reload(self._send_configuration)
+
     def abort_start(self, reason: str) -> None:
         """Shut down, because a child cannot be started at all."""
         self._start_failure = reason
@@ -232,15 +244,14 @@ class Supervisor:
             self._configuration.reload(self._send_configuration)
 
     def _send_configuration(self, fault: str | None) -> None:
-        if fault is not None:
-            self._processes.log("warning", fault)
-        elif self._configuration is not None:
-            try:
-                self._processes.send_to_control("config", self._configuration.duplicate())
-            except OSError as error:
-                self._processes.log(
-                    "warning", f"the configuration was not reloaded: {error.strerror}"
-                )
+        if self._configuration is None:
+            return
+        try:
+            descriptor = None if fault else self._configuration.duplicate()
+        except OSError as error:
+            descriptor, fault = None, f"the configuration was not reloaded: {error.strerror}"
+        include = self._configuration.include
+        self._processes.send_to_control("config", descriptor, include=include, fault=fault)
 
 
 def _on_signal(_number: int, _frame: FrameType | None) -> None:
@@ -260,9 +271,10 @@ def _read_files(
     if config is None:
         return snapshots, None
     try:
-        return snapshots, ConfigSource(disk, config)
+        return snapshots, ConfigSource(disk, config, settings.include)
     except OSError as error:
-        raise StartError(f"--config: {config} cannot be read: {error.strerror}") from error
+        name = error.filename or config
+        raise StartError(f"--config: {name} cannot be read: {error.strerror}") from error
 
 
 def _count(number: int, noun: str) -> str:

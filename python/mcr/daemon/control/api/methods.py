@@ -20,6 +20,8 @@ from ....json_codec import JsonObject, encode_in_pieces, prepare
 from ....protocol.constants import PROTOCOL, ErrorCode
 from ....protocol.results import (
     ChangeResult,
+    ConfigurationResult,
+    DaemonConfiguration,
     DaemonStats,
     EventPosition,
     ExplanationList,
@@ -40,6 +42,7 @@ from ....protocol.results import (
 from ....stats import RuleStats
 from ..events import EventBus
 from ..log import ControlLog
+from ..rules.configurator import Configurator
 from ..rules.draft import Draft, RuleRecord, RuleSetAside
 from ..rules.rulebook import Rulebook
 from ..rules.transactions import Transactions
@@ -81,6 +84,9 @@ SHAPES: Mapping[str, MethodSchema] = {
     "rules.enable": MethodSchema(params.RefsParams, ChangeResult),
     "rules.disable": MethodSchema(params.RefsParams, ChangeResult),
     "rules.replace": MethodSchema(params.ReplaceParams, ChangeResult),
+    "rules.apply": MethodSchema(params.ApplyParams, ConfigurationResult),
+    "config.get": MethodSchema(params.NoParams, DaemonConfiguration, observes=True),
+    "config.reload": MethodSchema(params.ReloadParams, ConfigurationResult),
     "stats": MethodSchema(params.SelectionParams, DaemonStats, observes=True),
     "flows": MethodSchema(params.FlowsParams, FlowList, observes=True),
     "explain": MethodSchema(params.ExplainParams, ExplanationList, observes=True),
@@ -113,6 +119,7 @@ class Daemon(NamedTuple):
     """Runs work that may take a while."""
     set_levels: Callable[[LogLevels], Awaitable[None]]
     shut_down: Callable[[], None]
+    configurator: Configurator
 
 
 class Methods:
@@ -143,6 +150,9 @@ class Methods:
             "rules.enable": self._rules_enable,
             "rules.disable": self._rules_disable,
             "rules.replace": self._rules_replace,
+            "rules.apply": self._rules_apply,
+            "config.get": self._config_get,
+            "config.reload": self._config_reload,
             "stats": self._stats,
             "flows": self._flows,
             "explain": self._explain,
@@ -225,6 +235,28 @@ class Methods:
         expected = given.expected_revision
         draft = await changes.replace(entries, expected, dry_run=given.dry_run)
         return await self._change_result(draft, given.dry_run)
+
+    async def _rules_apply(
+        self, _client: Connection, given: params.ApplyParams
+    ) -> ConfigurationResult:
+        changes = self._daemon.changes
+        entries = await changes.read_known(given.rules)
+        expected, prune = given.expected_revision, given.prune
+        return await changes.apply(entries, expected, prune=prune, dry_run=given.dry_run)
+
+    async def _config_get(
+        self, _client: Connection, _given: params.NoParams
+    ) -> DaemonConfiguration:
+        own, revision = self._daemon.configurator, self._daemon.book.revision
+        return DaemonConfiguration(own.path, own.options, revision)
+
+    async def _config_reload(
+        self, _client: Connection, given: params.ReloadParams
+    ) -> ConfigurationResult:
+        if self._daemon.configurator.path is None:
+            message = "the daemon has no configuration file; start it with --config FILE"
+            raise RpcError(ErrorCode.RULE_REFUSED, message)
+        return await self._daemon.configurator.request(prune=given.prune)
 
     async def _rules_remove(self, _client: Connection, given: params.RefsParams) -> Encoded:
         remove, expected = self._daemon.changes.remove, given.expected_revision

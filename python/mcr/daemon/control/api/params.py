@@ -189,6 +189,23 @@ class ReplaceParams(ChangeParams):
     rules: Entries
 
 
+class PruneParams(Params):
+    """Whether what was changed at run time is forgotten."""
+
+    prune: bool = False
+    """Remove rules that clients have added, and undo their enabling and disabling."""
+
+
+class ApplyParams(ChangeParams, PruneParams):
+    """The rules of a configuration, in their order."""
+
+    rules: Entries
+
+
+class ReloadParams(PruneParams):
+    """The daemon reads its configuration again."""
+
+
 class RefsParams(ChangeParams):
     """Rules to change, by their ids or names."""
 

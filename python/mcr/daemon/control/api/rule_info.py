@@ -27,6 +27,7 @@ def info_aside(aside: RuleSetAside) -> RuleInfo:
         ),
         state_code="unresolved",
         facts=RuleFacts(obstacle=aside.why),
+        origin=aside.origin,
         object=_object(aside.rule),
     )
 
@@ -74,6 +75,7 @@ def _rule_info(record: RuleRecord, stats: RuleStats, outputs: Iterable[RuleOutpu
         offload=stats.offload,
         offload_reason=stats.offload_reason,
         offload_detail=stats.offload_detail,
+        origin=record.origin,
         object=_object(record.rule),
     )
 

@@ -9,7 +9,6 @@ from pydantic.json_schema import JsonSchemaMode
 from ....alarms.event import Event
 from ....protocol.constants import PROTOCOL, ErrorCode
 from ..events import EventFields
-from ..rules.config_file import ConfigFile
 from .methods import SHAPES
 from .params import Request
 
@@ -22,12 +21,11 @@ _HEAD = {
 
 
 def schema() -> dict[str, Any]:
-    """The schema of all methods' parameters and results, events and configuration files."""
+    """The schema of all methods' parameters and results and of events."""
     parts: list[tuple[str, JsonSchemaMode, TypeAdapter[Any]]] = [
         ("request", "validation", TypeAdapter(Request)),
         ("event", "serialization", TypeAdapter(Event)),
         ("event fields", "serialization", TypeAdapter(EventFields)),
-        ("config_file", "validation", TypeAdapter(ConfigFile)),
     ]
     for name, shape in SHAPES.items():
         parts.append((f"{name} params", "validation", TypeAdapter(shape.params)))
@@ -43,7 +41,6 @@ def schema() -> dict[str, Any]:
         "methods": methods,
         "request": by_name["request"],
         "event": by_name["event"],
-        "config_file": by_name["config_file"],
         "errors": {code.name.lower(): int(code) for code in ErrorCode},
         "$defs": _with_flat_events(shared["$defs"]),
     }

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from ...._native import output_keys
+from ....protocol.results import RuleOrigin
 from ....rules import Rule
 from ....rules.active_rule import ActiveRule, RuleStep, RuleTurn
 from ....rules.ruleset import RulePlan
@@ -26,28 +27,36 @@ class RuleRecord:
     enabled: bool
     members: bytes
     """The members of its specification for workers."""
+    origin: RuleOrigin
     line: bytes
     """Its line in the state file."""
     keys: bytes
     """Those of its outputs, by which their counters are found."""
 
     @classmethod
-    def of(cls, active: ActiveRule, members: bytes | None = None) -> Self:
+    def of(
+        cls, active: ActiveRule, origin: RuleOrigin = "client", members: bytes | None = None
+    ) -> Self:
         """Encode a rule.
 
         Args:
             active: the rule.
+            origin: where it comes from.
             members: those of its specification, if they are encoded already.
         """
         rule, resolved, enabled = active.rule, active.resolved, active.enabled
-        line = line_of(EnabledRule(rule, enabled, resolved), active.specs)
+        line = line_of(EnabledRule(rule, enabled, resolved, origin), active.specs)
         keys = output_keys(active.spec)
         members = members or active.members
-        return cls(rule, resolved, enabled, members, line, keys)
+        return cls(rule, resolved, enabled, members, origin, line, keys)
 
-    def after(self, step: RuleStep) -> Self:
+    def after(self, step: RuleStep, origin: RuleOrigin) -> Self:
         """The record after a change of the rule."""
-        return self.of(step.after, self.members if step.keeps_spec else None)
+        return self.of(step.after, origin, self.members if step.keeps_spec else None)
+
+    def with_origin(self, origin: RuleOrigin, active: ActiveRule) -> Self:
+        """The record of the same rule, from elsewhere."""
+        return self.of(active, origin, self.members)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +69,14 @@ class RuleSetAside:
     rule: Rule
     enabled: bool
     why: str
+    origin: RuleOrigin
     line: bytes
     """Its line in the state file."""
 
     @classmethod
     def of(cls, entry: EnabledRule, why: str) -> Self:
         """Encode a rule that does not fit."""
-        return cls(entry.rule, entry.enabled, why, line_of(entry))
+        return cls(entry.rule, entry.enabled, why, entry.origin, line_of(entry))
 
 
 @dataclass(frozen=True, slots=True)

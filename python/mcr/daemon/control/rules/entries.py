@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
+from ....config.reader import WantedRule
 from ....errors import Problem, RuleError
+from ....protocol.results import RuleOrigin
 from ....rules import Output, Rule
 from ....rules.objects import rule_from_object
 from ....rules.spec import ResolvedRule
@@ -19,6 +21,7 @@ from ..api.pydantic_problems import problems_of
 
 _ENTRY: TypeAdapter[str | RuleObject | RuleEntry] = TypeAdapter(AnyEntry)
 _SLICE = 100
+_NOTHING: Mapping[str, Rule] = MappingProxyType({})
 
 
 class EnabledRule(NamedTuple):
@@ -28,10 +31,11 @@ class EnabledRule(NamedTuple):
     enabled: bool
     resolved: ResolvedRule | None = None
     """The rule as workers have it from an earlier process; never from a client."""
+    origin: RuleOrigin = "client"
 
 
 class EntryReader:
-    """Converts decoded JSON or TOML: text, objects, or either with `enabled` beside it.
+    """Converts decoded JSON: text, objects, or either with `enabled` beside it; and wanted rules.
 
     It works in slices, so that thousands of rules from one client do not delay other clients.
     """
@@ -40,8 +44,9 @@ class EntryReader:
         self,
         values: Sequence[object],
         *,
-        enabled: bool,
+        enabled: bool = True,
         known: Callable[[], Mapping[str, Output]] = dict,
+        rules: Mapping[str, Rule] = _NOTHING,
     ) -> None:
         """Convert nothing yet.
 
@@ -49,7 +54,9 @@ class EntryReader:
             values: the decoded rules.
             enabled: whether rules without `enabled` are enabled.
             known: returns outputs by their text, for rules that have them too.
+            rules: rules by their text, which are not read again.
         """
+        self._rules = rules
         self._list_known = known
         self._known: Mapping[str, Output] | None = None
         self._values = values
@@ -65,10 +72,20 @@ class EntryReader:
         for value in self._values[self._read : self._read + _SLICE]:
             self._read += 1
             try:
-                self._entries.append(read_entry(value, enabled=self._enabled, known=self._known))
+                self._entries.append(self._entry(value, self._known))
             except RuleError as error:
                 self._problems += [problem.under("rule", self._read) for problem in error.problems]
         return self._read < len(self._values) and len(self._problems) <= limits.PROBLEMS
+
+    def _entry(self, value: object, known: Mapping[str, Output]) -> EnabledRule:
+        if isinstance(value, WantedRule):
+            rule = value.rule
+            if isinstance(rule, str):
+                rule = self._rules.get(rule) or Rule.parse(rule, known)
+            return EnabledRule(rule, value.enabled)
+        if isinstance(value, str) and value in self._rules:
+            return EnabledRule(self._rules[value], self._enabled)
+        return read_entry(value, enabled=self._enabled, known=known)
 
     def entries(self) -> list[EnabledRule]:
         """The converted rules.

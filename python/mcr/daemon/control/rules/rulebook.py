@@ -5,7 +5,7 @@ makes of the rules that workers have is decided in `rules.ruleset`. Resolves no 
 """
 
 import re
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import TypeVar
@@ -14,6 +14,7 @@ from ...._native import interfaces
 from ....choices import Ingress
 from ....errors import ConflictError, Problem, RuleError
 from ....protocol.constants import ErrorCode
+from ....protocol.results import RuleOrigin
 from ....rules import Output, Rule
 from ....rules.active_rule import ActiveRule, RuleStep, RuleTurn
 from ....rules.grammar import GRAMMAR_CHARACTERS
@@ -23,10 +24,13 @@ from ....rules.spec import ResolvedInput
 from ..api.errors import RpcError, cut
 from .draft import Draft, RuleRecord, RuleSetAside
 from .entries import EnabledRule
+from .existing import check_names, differences
+from .merge import Merge, merge
 
 _MANY_OUTPUTS = 16
 T = TypeVar("T")
 _PATTERN = re.compile(r"[*?[]")
+_AS_BEFORE: Mapping[str, RuleOrigin] = {}
 
 
 class Rulebook:
@@ -65,6 +69,13 @@ class Rulebook:
     def answers(self) -> ResolvedHosts:
         """The addresses of the host names in use."""
         return self._set.answers
+
+    @property
+    def by_text(self) -> dict[str, Rule]:
+        """All rules by their canonical texts."""
+        rules = [own.rule for own in self._records.values()]
+        rules += [own.rule for own in self._aside.values()]
+        return {str(rule): rule for rule in rules}
 
     @property
     def unfinished(self) -> tuple[ActiveRule, ...]:
@@ -133,7 +144,7 @@ class Rulebook:
             str(Problem(("rule", number), warning))
             for number, entry in enumerate(entries, 1)
             if entry.rule.id in existing
-            for warning in _differences(entry, existing[entry.rule.id])
+            for warning in differences(entry, existing[entry.rule.id])
         ]
         return replace(draft, warnings=(*warnings, *draft.warnings))
 
@@ -159,6 +170,44 @@ class Rulebook:
         plan = self._plan(entries, names, {}, remove=self._records)
         return self._draft(plan, {}, [entry.rule.id for entry in entries])
 
+    def apply(
+        self, wanted: Sequence[EnabledRule], names: HostResolver, *, prune: bool
+    ) -> tuple[Draft, Merge]:
+        """Make the rules those of a configuration, as `merge` decides.
+
+        Raises:
+            RuleError: with all problems; ``rule N`` counts the wanted ones from 1.
+        """
+        found = merge({**self._records, **self._aside}, wanted, prune=prune)
+        gone = {*found.removed, *found.changed}
+        aside = {each: own for each, own in self._aside.items() if each not in gone}
+        if found.is_empty:
+            plan = self._set.plan(interfaces(), names=HostResolver())
+        else:
+            remove = [each for each in self._records if each in gone]
+            keep = found.unchanged
+            plan = self._plan(found.entries, names, aside, remove=remove, keep=keep)
+        origins = {entry.rule.id: entry.origin for entry in found.entries}
+        draft = self._draft(plan, aside, [*origins, *found.beside], origins)
+        return self._adopted(draft, found.adopted, origins), found
+
+    def _adopted(
+        self, draft: Draft, rule_ids: Sequence[str], origins: Mapping[str, RuleOrigin]
+    ) -> Draft:
+        """The change with another origin for rules that are otherwise as they were."""
+        if not rule_ids:
+            return draft
+        active = {each.id: each for each in self._set.active}
+        rules, aside = dict(draft.rules), dict(draft.aside)
+        for each in rule_ids:
+            if each in rules:
+                rules[each] = rules[each].with_origin(origins[each], active[each])
+            else:
+                own = aside[each]
+                entry = EnabledRule(own.rule, own.enabled, origin=origins[each])
+                aside[each] = RuleSetAside.of(entry, own.why)
+        return replace(draft, rules=rules, aside=aside, revision=self.revision + 1, moves=True)
+
     def enable(self, refs: Iterable[str], *, enabled: bool) -> Draft:
         """Enable or disable rules.
 
@@ -167,7 +216,9 @@ class Rulebook:
         """
         ids = self.find(refs)
         turned = {
-            each: RuleSetAside.of(EnabledRule(own.rule, enabled), own.why)
+            each: RuleSetAside.of(
+                EnabledRule(own.rule, enabled, origin=_turned(own.origin)), own.why
+            )
             for each in ids
             if (own := self._aside.get(each)) is not None and own.enabled != enabled
         }
@@ -227,7 +278,8 @@ class Rulebook:
             if entry.resolved is None
         }
         plan = self._set.restore(active, answers)
-        draft = self._draft(plan, aside, [entry.rule.id for entry in entries])
+        origins = {entry.rule.id: entry.origin for entry in entries}
+        draft = self._draft(plan, aside, list(origins), origins)
         return replace(draft, revision=revision)
 
     def retry(self, rule_ids: Iterable[str], names: HostResolver) -> Draft:
@@ -237,7 +289,7 @@ class Rulebook:
             RuleError: a problem that concerns no single rule.
         """
         waiting = [self._aside[each] for each in rule_ids if each in self._aside]
-        entries = [EnabledRule(own.rule, own.enabled) for own in waiting]
+        entries = [EnabledRule(own.rule, own.enabled, origin=own.origin) for own in waiting]
         plan, refused = _plan_fitting(
             entries, lambda fitting: self._plan(fitting, names, self._aside)
         )
@@ -271,7 +323,7 @@ class Rulebook:
         keep: Container[str] = (),
     ) -> RulePlan:
         rules = [entry.rule for entry in entries]
-        _check_names(rules, aside, keep)
+        check_names(rules, aside, keep)
         enabled = {entry.rule.id: entry.enabled for entry in entries}
         return self._set.plan(
             interfaces(), remove=remove, add=rules, keep=keep, enabled=enabled, names=names
@@ -282,6 +334,7 @@ class Rulebook:
         plan: RulePlan,
         aside: Mapping[str, RuleSetAside],
         order: Sequence[str] | None = None,
+        origins: Mapping[str, RuleOrigin] = _AS_BEFORE,
     ) -> Draft:
         """All rules after a change.
 
@@ -290,9 +343,10 @@ class Rulebook:
             aside: the rules set aside, without those that the change removes.
             order: the ids of rules in their new order; the others follow. By default rules keep
                 their places, and new ones follow.
+            origins: where rules come from, by id; others keep theirs, and new ones are a client's.
         """
         added, changed = plan.added, plan.changed
-        fresh = {step.after.id: self._record(step) for step in plan.fresh}
+        fresh = {step.after.id: self._record(step, origins) for step in plan.fresh}
         rules = {**self._records, **fresh}
         for rule_id in plan.removed:
             del rules[rule_id]
@@ -322,9 +376,21 @@ class Rulebook:
             moves=moves,
         )
 
-    def _record(self, step: RuleStep) -> RuleRecord:
-        before = self._records.get(step.after.id)
-        return RuleRecord.of(step.after) if before is None else before.after(step)
+    def _record(self, step: RuleStep, origins: Mapping[str, RuleOrigin]) -> RuleRecord:
+        rule_id = step.after.id
+        before = self._records.get(rule_id)
+        if before is None:
+            waiting = self._aside.get(rule_id)
+            own = "client" if waiting is None else waiting.origin
+            return RuleRecord.of(step.after, origins.get(rule_id, own))
+        is_turned = before.enabled != step.after.enabled
+        own = _turned(before.origin) if is_turned else before.origin
+        return before.after(step, origins.get(rule_id, own))
+
+
+def _turned(origin: RuleOrigin) -> RuleOrigin:
+    """The origin of a rule that a client has enabled or disabled."""
+    return "client" if origin == "client" else "run time"
 
 
 def _has_text(output: Output) -> bool:
@@ -363,42 +429,3 @@ def _first_problems(error: RuleError) -> dict[int, str]:
             case ("rule", int(number), *rest):
                 found.setdefault(number - 1, str(Problem(tuple(rest), problem.message)))
     return found
-
-
-def _differences(entry: EnabledRule, kept: RuleRecord | RuleSetAside) -> Iterator[str]:
-    """Sentences about the differences between an added rule and the kept one."""
-    if entry.rule.name is not None and entry.rule.name != kept.rule.name:
-        name = (
-            "stays without a name"
-            if kept.rule.name is None
-            else f"keeps its name {kept.rule.name!r}"
-        )
-        yield f"already exists and {name}"
-    if entry.rule.expect is not None and entry.rule.expect != kept.rule.expect:
-        yield f"already exists and keeps expect={kept.rule.expect or 'the default'}"
-    if entry.enabled != kept.enabled:
-        yield f"already exists and stays {'enabled' if kept.enabled else 'disabled'}"
-
-
-def _check_names(
-    rules: Sequence[Rule], aside: Mapping[str, RuleSetAside], keep: Container[str]
-) -> None:
-    """Refuse a name or an id by which a rule that is set aside is found."""
-    added = {rule.id for rule in rules if rule.id not in keep}
-    waiting = {each: own for each, own in aside.items() if each not in added}
-    names: dict[str | None, str] = {
-        own.rule.name: each for each, own in waiting.items() if own.rule.name is not None
-    }
-    problems = []
-    for number, rule in enumerate(rules, 1):
-        if names.get(rule.name, rule.id) != rule.id:
-            text = f"{rule.name!r} is the name of a rule that does not fit this host now"
-            problems.append(Problem(("rule", number, "name"), f"{text}; choose another"))
-        elif rule.name in waiting and rule.name != rule.id:
-            text = f"{rule.name!r} is the id of a rule that does not fit this host now"
-            problems.append(Problem(("rule", number, "name"), f"{text}; choose another"))
-        if names.get(rule.id, rule.id) != rule.id:
-            text = f"has the id {rule.id!r}, which is the name of a rule that waits"
-            problems.append(Problem(("rule", number), f"{text}; give that one another name"))
-    if problems:
-        raise RuleError(problems)

@@ -4,7 +4,7 @@ Owns the format, also that of the state file. The supervisor keeps a snapshot wi
 
     {"mcr":"rules","version":1,"revision":3,"sequence":1000,"log_levels":{...},"hosts":[...],"count":2}
     {"rule":"239.1.1.1%eth0:5001 to 239.2.0.1%eth1:6001","enabled":true,"resolved":{...}}
-    {"rule":"239.1.1.2%eth0:5001 to 239.2.0.2%eth1:6001","enabled":false}
+    {"rule":"239.1.1.2%eth0:5001 to 239.2.0.2%eth1:6001","enabled":false,"origin":"file"}
 
 `resolved` is the rule as workers have it. The next control process of the same daemon uses it
 unchanged; another start of the daemon ignores it, since the host may have changed.
@@ -15,14 +15,14 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from ....errors import McrError, RuleError
 from ....protocol.constants import FACILITIES, Facility, Level
-from ....protocol.results import LogLevels
+from ....protocol.results import LogLevels, RuleOrigin
 from ....rules import Rule
 from ....rules.hostnames import HostName, ResolvedHosts
 from ....rules.objects import text_or_object
@@ -87,7 +87,8 @@ def line_of(entry: EnabledRule, specs: Iterable[bytes] = ()) -> bytes:
         entry: the rule.
         specs: if it is resolved, the `output_spec` of each output.
     """
-    line = encode({"rule": text_or_object(entry.rule), "enabled": entry.enabled})
+    members = {"rule": text_or_object(entry.rule), "enabled": entry.enabled}
+    line = encode(members if entry.origin == "client" else members | {"origin": entry.origin})
     if entry.resolved is None:
         return line + b"\n"
     taken = _INPUT.dump_json(entry.resolved.input, exclude_defaults=True)
@@ -205,8 +206,11 @@ def _head(line: bytes) -> _Head:
 def _entry(number: int, line: bytes, in_use: bool) -> EnabledRule:
     try:
         value = from_json(line, allow_inf_nan=False)
-        resolved = value.pop("resolved", None) if isinstance(value, dict) else None
-        entry = read_entry(value, enabled=True)
+        own = value if isinstance(value, dict) else {}
+        resolved, origin = own.pop("resolved", None), own.pop("origin", "client")
+        if origin not in get_args(RuleOrigin):
+            raise RuleError([("origin", f"must be one of {', '.join(get_args(RuleOrigin))}")])
+        entry = read_entry(value, enabled=True)._replace(origin=origin)
         if resolved is None or not in_use:
             return entry
         return entry._replace(resolved=_resolved(entry.rule, resolved))

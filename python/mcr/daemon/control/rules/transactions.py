@@ -14,8 +14,11 @@ from functools import partial
 from typing import TypeVar
 
 from ....choices import Hosts
+from ....config.document import FileContent
+from ....config.reader import Configuration, read_files
 from ....errors import McrError
 from ....protocol.constants import ErrorCode
+from ....protocol.results import ConfigurationResult
 from ....rules import Rule
 from ....rules.hostnames import (
     HostChange,
@@ -25,6 +28,7 @@ from ....rules.hostnames import (
     resolve_again,
 )
 from ....rules.model import counted
+from ...file_pack import unpack
 from .. import limits
 from ..api.errors import RpcError
 from ..events import EventBus
@@ -34,9 +38,9 @@ from ..workers.messages import prepare_body
 from ..workers.pool import WorkerPool
 from ..workers.status import RuleStatusTracker
 from . import snapshot
-from .config_file import read_config
 from .draft import Change, Draft, RuleRecord, RuleSetAside
 from .entries import EnabledRule, EntryReader
+from .merge import Merge
 from .rulebook import Rulebook
 
 _SEQUENCE_AHEAD = 1000
@@ -95,7 +99,22 @@ class Transactions:
         Raises:
             RuleError: with all problems.
         """
-        reader = EntryReader(values, enabled=enabled, known=self._book.outputs_by_text)
+        known = self._book.outputs_by_text
+        return await self._read(EntryReader(values, enabled=enabled, known=known))
+
+    async def read_known(self, values: Sequence[object]) -> list[EnabledRule]:
+        """Convert the rules of a configuration, most of which there are already.
+
+        Raises:
+            RuleError: with all problems.
+        """
+        known, rules = self._book.outputs_by_text, await self._in(self._checks, self._texts)
+        return await self._read(EntryReader(values, known=known, rules=rules))
+
+    def _texts(self) -> dict[str, Rule]:
+        return self._book.by_text
+
+    async def _read(self, reader: EntryReader) -> list[EnabledRule]:
         while await self._in(self._checks, reader.read_slice):
             pass
         return reader.entries()
@@ -143,27 +162,69 @@ class Transactions:
             _log.log(logging.WARNING if each.error else logging.INFO, "%s", each)
         return changes
 
-    async def load(self, whole: bytes) -> Draft:
-        """Make the rules of a configuration file all rules.
+    async def read_files(self, pack: bytes) -> Configuration:
+        """Parse the files of the configuration.
+
+        Raises:
+            ConfigError: with all problems of the files themselves.
+        """
+        files = [FileContent(*each) for each in unpack(pack)]
+        return await self._in(self._checks, lambda: read_files(files))
+
+    async def configure(
+        self, configuration: Configuration, *, prune: bool = False
+    ) -> ConfigurationResult:
+        """Make the rules those of the configuration, as `merge` decides.
 
         Raises:
             McrError, RpcError: nothing has changed.
         """
-        entries = await self._in(self._checks, lambda: read_config(whole))
-        return await self.replace(entries)
+        with configuration.placed():
+            entries = await self.read_known(configuration.rules)
+            return await self.apply(entries, prune=prune)
 
-    async def restore(self, whole: bytes, *, in_use: bool) -> snapshot.RuleSnapshot:
+    async def apply(
+        self,
+        wanted: Sequence[EnabledRule],
+        expected: int | None = None,
+        *,
+        prune: bool = False,
+        dry_run: bool = False,
+    ) -> ConfigurationResult:
+        """The same with rules that a client has read from a configuration."""
+        known = self._book.rules
+        names = await self._names_for(each.rule for each in wanted if each.rule.id not in known)
+        found: list[Merge] = []
+
+        def change() -> Draft:
+            draft, merge = self._book.apply(wanted, names, prune=prune)
+            found[:] = [merge]
+            return draft
+
+        draft = await self._change(change, expected, dry_run)
+        revision = self._book.revision if dry_run else draft.revision
+        return await self._in(
+            self._checks, lambda: found[0].result(draft, revision, dry_run=dry_run)
+        )
+
+    async def restore(
+        self, whole: bytes, *, in_use: bool, configuration: Configuration | None = None
+    ) -> snapshot.RuleSnapshot:
         """Use the rules of an earlier process, without a change in the workers.
 
         Args:
             whole: the snapshot.
             in_use: whether workers have its rules. In that case they stay as they were resolved,
                 even if the host has changed.
+            configuration: what the files want; rules of the snapshot that came from files, and
+                that these have no more, are left out.
 
         Raises:
             McrError: it cannot be read as a whole; nothing has changed.
         """
         found = await self._in(self._checks, lambda: snapshot.read(whole, in_use=in_use))
+        if configuration is not None:
+            found = await self._without_unwanted(found, configuration)
         async with self._pool.lock:
             await self._in(self._checks, lambda: self._restore(found))
         for rule_id, aside in self._book.aside.items():
@@ -172,6 +233,21 @@ class Transactions:
         self._log.set_levels(found.log_levels)
         self._pool.log_level = self._log.level_of("workers", "interfaces")
         return found
+
+    async def _without_unwanted(
+        self, found: snapshot.RuleSnapshot, configuration: Configuration
+    ) -> snapshot.RuleSnapshot:
+        rules = {str(entry.rule): entry.rule for entry in found.entries}
+        with configuration.placed():
+            wanted = await self._read(EntryReader(configuration.rules, rules=rules))
+        ids = {entry.rule.id for entry in wanted}
+        entries = tuple(
+            entry for entry in found.entries if entry.origin == "client" or entry.rule.id in ids
+        )
+        gone = len(found.entries) - len(entries)
+        if gone:
+            _log.info("%s that the configuration no longer has: removed", counted(gone))
+        return replace(found, entries=entries, revision=found.revision + bool(gone))
 
     def _restore(self, found: snapshot.RuleSnapshot) -> None:
         self._book.commit(self._book.restore(found.revision, found.entries, found.answers))

@@ -1,0 +1,86 @@
+"""Configuration files that a command reads itself, with the rights of whoever runs it."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from .. import _native
+from ..choices import Ingress
+from ..config.document import FileContent
+from ..config.include import included_files
+from ..config.reader import Configuration, read_files
+from ..daemon.sealed_memfd import read_bounded
+from ..errors import McrError, RuleError
+from ..rules.hostnames import HostResolver
+from ..rules.objects import text_or_object
+from ..rules.ruleset import RuleSet
+
+SUFFIXES = (".toml", ".json")
+
+
+def read_configuration(file: str) -> Configuration:
+    """Read a configuration with the files that it includes; ``-`` is standard input.
+
+    Raises:
+        ConfigError: a file is refused; with all problems.
+        McrError: a file cannot be read.
+    """
+    if file == "-":
+        return parse_configuration("standard input", sys.stdin.buffer.read())
+    try:
+        content = read_bounded(Path(file))
+    except OSError as error:
+        raise McrError(f"{file} cannot be read: {error.strerror}") from None
+    return parse_configuration(file, content)
+
+
+def parse_configuration(name: str, content: bytes) -> Configuration:
+    """The same for a main file that has been read already."""
+    main = FileContent(name, content)
+    files = [main]
+    for path in included_files(Path(name), _include_of(main)):
+        try:
+            files.append(FileContent(str(path), read_bounded(path)))
+        except OSError as error:
+            raise McrError(f"{path} cannot be read: {error.strerror}") from None
+    return read_files(files)
+
+
+def is_configuration(argument: str) -> bool:
+    """Whether an argument names a file rather than a rule."""
+    return argument.endswith(SUFFIXES) and os.path.isfile(argument)
+
+
+def wanted_forms(configuration: Configuration) -> list[str | dict[str, Any]]:
+    """The rules of a configuration as the protocol has them."""
+    forms = []
+    for wanted in configuration.rules:
+        rule = wanted.rule if isinstance(wanted.rule, str) else text_or_object(wanted.rule)
+        forms.append(rule if wanted.enabled else {"rule": rule, "enabled": False})
+    return forms
+
+
+def check_configuration(configuration: Configuration) -> tuple[str, ...]:
+    """Check rules beside each other and on this host, without a daemon; return the warnings.
+
+    What this host lacks now, such as an interface, may come later, and is no mistake. Host names
+    are not resolved.
+
+    Raises:
+        ConfigError: with all problems.
+    """
+    ingress: Ingress = "udp" if configuration.settings.get("ingress") == "udp" else "packet"
+    rules, host = configuration.parsed, _native.interfaces()
+    with configuration.placed():
+        return RuleSet(ingress).plan(host, add=rules, names=HostResolver()).warnings
+
+
+def _include_of(main: FileContent) -> tuple[str, ...]:
+    """The patterns of a file; whatever else is wrong with it is told with the included files."""
+    if b"include" not in main.content:
+        return ()
+    try:
+        return read_files([main]).include
+    except RuleError:
+        return ()

@@ -1,0 +1,260 @@
+"""Configuration files: what they say, every mistake in them, and that what is written is read."""
+
+import json
+import random
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import fastjsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.support.documents import Page
+from tests.support.strategies import rules as any_rules
+
+from mcr.config import schema
+from mcr.config.document import FileContent
+from mcr.config.lines import lines_of
+from mcr.config.reader import Configuration, read_files
+from mcr.config.writer import WrittenRule, write_toml
+from mcr.errors import ConfigError, Problem
+
+ROOT = Path(__file__).parents[1]
+RULE = "239.1.1.1%eth0:5001 to 239.2.0.1%eth1:6001"
+SETTINGS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {},
+    optional={
+        "socket": st.just("/run/mcr/mcr.sock"),
+        "workers": st.integers(1, 256),
+        "cpus": st.sampled_from(["0", "0,2-3"]),
+        "ingress": st.sampled_from(["auto", "packet", "udp"]),
+        "flows": st.booleans(),
+        "expect": st.just("2s"),
+    },
+)
+
+
+def read(*texts: str) -> Configuration:
+    """The configuration of a main file and included ones."""
+    return read_files([FileContent(f"{at}.toml", text.encode()) for at, text in enumerate(texts)])
+
+
+def rules_of(*texts: str) -> list[tuple[str, bool]]:
+    """The canonical texts of its rules, and which are enabled."""
+    configuration = read(*texts)
+    enabled = [wanted.enabled for wanted in configuration.rules]
+    return list(zip(map(str, configuration.parsed), enabled, strict=True))
+
+
+def problems(*texts: str) -> list[str]:
+    """What is wrong with it."""
+    with pytest.raises(ConfigError) as caught:
+        assert read(*texts).parsed
+    return [str(problem) for problem in caught.value.problems]
+
+
+@given(SETTINGS, st.lists(st.tuples(any_rules(), st.booleans()), max_size=5))
+def test_what_is_written_is_read(settings: dict[str, Any], rules: list[tuple[Any, bool]]) -> None:
+    """Settings, rules of every kind, and which of them are enabled."""
+    comments = ["a \x00 b\n#"]
+    text = write_toml(settings, (WrittenRule(*each, comments) for each in rules), comments)
+    configuration = read(text)
+    assert configuration.settings == settings
+    assert configuration.parsed == tuple(rule for rule, _ in rules)
+    assert [wanted.enabled for wanted in configuration.rules] == [each for _, each in rules]
+    lines = lines_of(text, is_json=False)
+    written = text.splitlines()
+    for position in range(len(rules)):
+        assert written[lines["rules", position] - 1].startswith('  "') or "{" in text
+
+
+@given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
+def test_any_file_is_read_or_refused(content: bytes) -> None:
+    """In words, whatever it contains."""
+    assert_read_or_refused(content)
+
+
+def assert_read_or_refused(content: bytes) -> None:
+    """Each problem has a place."""
+    told: tuple[Problem, ...] = ()
+    try:
+        assert read_files([FileContent("mcr.toml", content)]).parsed is not None
+    except ConfigError as error:
+        told = error.problems
+    assert all(str(problem).startswith("mcr.toml:") for problem in told)
+
+
+def test_a_damaged_file_is_read_or_refused() -> None:
+    """Each time with the place of what is wrong."""
+    whole = FULL.encode()
+    draw = random.Random(1)
+    for _ in range(300):
+        at = draw.randrange(len(whole))
+        byte = bytes([draw.choice(b'"[]{}=,.\n\\#x1\xff')])
+        assert_read_or_refused(whole[:at] + byte + whole[at + 1 :])
+
+
+FULL = """
+include = ["conf.d/*.toml"]
+daemon = { workers = 2, ingress = "udp" }
+
+[defaults]
+enabled = false
+expect = "2s"
+input = { interface = "eth0" }
+output.interface = "eth1"
+output.ttl = 8
+
+[[rules]]
+rule = "239.1.1.1:5001,name=a to 239.2.0.1:6001 192.0.2.7:7000,ttl=9"
+enabled = true
+
+[[rules]]
+for = { n = "8-10", where = ["x", "y", "z"] }
+rule = "239.1.1.{n}:5001,name={where}-{n:2} to 239.2.0.{n}:{n+6000}"
+
+[[rules]]
+name = "b"
+expect = "none"
+input = { address = "239.1.2.1", port = 1, sources = ["10.0.0.1"] }
+outputs = ["239.2.2.1:1", { address = "192.0.2.7", port = 7, dscp = 46 }]
+"""
+
+
+def test_defaults_fill_in_what_rules_leave_out() -> None:
+    """Copies to hosts stay routed, what a rule says wins, and included files have their own."""
+    assert rules_of(FULL, f'rules = ["{RULE}"]') == [
+        (
+            "239.1.1.1%eth0:5001,name=a,expect=2s to 239.2.0.1%eth1:6001,ttl=8"
+            " 192.0.2.7:7000,ttl=9",
+            True,
+        ),
+        *(
+            (
+                f"239.1.1.{n}%eth0:5001,name={where}-{n:02},expect=2s to"
+                f" 239.2.0.{n}%eth1:{n + 6000},ttl=8",
+                False,
+            )
+            for n, where in zip((8, 9, 10), "xyz", strict=True)
+        ),
+        (
+            "10.0.0.1@239.1.2.1%eth0:1,name=b,expect=none to 239.2.2.1%eth1:1,ttl=8"
+            " 192.0.2.7:7,ttl=8,dscp=46",
+            False,
+        ),
+        (RULE, True),
+    ]
+    assert read(FULL).settings == {"workers": 2, "ingress": "udp"}
+
+
+def test_every_mistake_is_told_with_its_place() -> None:
+    """File, line, key, the name of the rule, and a suggestion."""
+    assert problems(
+        f"""
+include = ["../secret.toml"]
+daemon.worker = 2
+daemon.ingress = "raw"
+daemon.socket = "mcr.sock"
+rules = [
+  "239.1.1.1%eth0:5001,name=feed-a to 239.2.0.1%eth1:6001,ttl=300",
+  {{ rule = "{RULE}", enabld = false }},
+  {{ name = "x", input = {{ address = "239.1.1.1", prot = 1 }}, outputs = [] }},
+  {{ for = {{ n = "1-3" }}, rule = "239.1.1.{{m}}%eth0:1 to 192.0.2.7:7" }},
+  7,
+]
+defaults.output.tll = 8
+""",
+        "daemon.workers = 1\nrules = [",
+        "daemon.workers = 1",
+    ) == [
+        "1.toml:2: is neither TOML nor JSON: Invalid value (at end of document); write rules ="
+        ' ["A to B", "C to D"]',
+        "0.toml:13, defaults, output, tll: is not known; did you mean 'ttl'?",
+        "0.toml:8, rule 2, enabld: is not known; did you mean 'enabled'?",
+        "0.toml:9, rule 3 (x), input, prot: is not known; did you mean 'port'?",
+        "0.toml:9, rule 3 (x), input, port: is missing",
+        "0.toml:10, rule 4: '{m}' is no name of for, which has n",
+        '0.toml:11, rule 5: must be a string or a table, not 7; write "INPUT to OUTPUT", or a'
+        " table with input and outputs",
+        "0.toml:3, daemon, worker: is not known; did you mean 'workers'?",
+        "0.toml:4, daemon, ingress: must be 'auto' or 'packet' or 'udp', not 'raw'",
+        "0.toml:5, daemon, socket: 'mcr.sock' must be the absolute path of a file, such as"
+        " /run/mcr/mcr.sock",
+        "0.toml:2, include 1: '../secret.toml' is no pattern of .toml or .json files below the"
+        ' directory of this file; write such as include = "conf.d/*.toml"',
+        "2.toml:1, daemon: belongs to the main file; move it there",
+        "0.toml:7, rule 1 (feed-a), output 1, ttl: 300 is out of range: 1 to 255",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ('for = {}, rule = "x"', "for: must be a table that gives names their values"),
+        ('for = { n = "9-1" }, rule = "x"', "for: n: '9-1' is in reverse order; write 1-9"),
+        ('for = { n = "1-99999" }, rule = "x"', "for: n: '1-99999' has more than 50000 values"),
+        ('for = { n = [] }, rule = "x"', "for: n: must be a range or an array"),
+        ('for = { n = "1-2", m = [1] }, rule = "x"', "needs as many values for each name"),
+        ('for = { n = ["a"] }, rule = "{n+1}"', "'{n+1}' needs a number, and n is 'a'"),
+        ('for = { "1" = [1] }, rule = "x"', "'1' is no name"),
+        ('rule = "x", outputs = []', "rule: cannot stand beside input and outputs"),
+        ("enabled = true", "has neither rule nor both input and outputs"),
+        (f'rule = "{RULE}", enabled = 1', "enabled: must be true or false, not 1"),
+        ("rule = 1", "rule: must be a string or a table, not 1"),
+        ('input = "239.1.1.1%a:1", outputs = 1', "outputs: must be an array"),
+        ("input = 1, outputs = [1]", "output 1: must be a string or a table, not 1"),
+    ],
+)
+def test_a_wrong_rule_is_refused(given: str, told: str) -> None:
+    """In one sentence that names the fix."""
+    found = problems(f"rules = [{{ {given} }}]")
+    assert any(told in each for each in found), found
+
+
+def test_lines_of_toml_are_found() -> None:
+    """Of tables in arrays, dotted keys, and values over several lines."""
+    text = '''
+[[a]]
+x = """1
+2"""
+[a.b]
+"c.d" = [
+  1, # one
+  { e = 2 },
+]
+[[a]]
+[[a.f]]
+g.h = 1
+'''
+    lines = lines_of(text, is_json=False)
+    assert {path: line for path, line in lines.items() if path[-1:] != ("a",) and path} == {
+        ("a", 0): 2,
+        ("a", 0, "x"): 3,
+        ("a", 0, "b"): 5,
+        ("a", 0, "b", "c.d"): 6,
+        ("a", 0, "b", "c.d", 0): 7,
+        ("a", 0, "b", "c.d", 1): 8,
+        ("a", 0, "b", "c.d", 1, "e"): 8,
+        ("a", 1): 10,
+        ("a", 1, "f"): 11,
+        ("a", 1, "f", 0): 11,
+        ("a", 1, "f", 0, "g", "h"): 12,
+    }
+    assert lines_of('{"a": [1,\n{"b": "x"}]}', is_json=True)["a", 1, "b"] == 2
+
+
+def test_the_schema_accepts_what_is_read() -> None:
+    """It is the file in docs/, and refuses what the reader refuses by the form alone."""
+    assert (ROOT / "docs/configuration.schema.json").read_text() == schema.text()
+    validate = fastjsonschema.compile(schema.schema())
+    texts = [FULL, *Page.read("docs/configuration.md").blocks("toml")]
+    texts += [path.read_text() for path in (ROOT / "examples").glob("*.toml")]
+    for text in texts:
+        assert read(text).parsed
+        validate(tomllib.loads(text))
+    validate(json.loads(json.dumps({"rules": [RULE]})))
+    wrongs: list[object] = [{"rule": []}, {"daemon": {"workers": "2"}}]
+    for wrong in (*wrongs, {"rules": [{"enabled": True}]}):
+        with pytest.raises(fastjsonschema.JsonSchemaValueException):
+            validate(wrong)
