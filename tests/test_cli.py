@@ -374,7 +374,7 @@ def test_threads_forbid_dropping() -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["rely"], "Did you mean 'relay'?"),
+        (["strems"], "Did you mean 'streams'?"),
         (["--verison"], "--version"),
         ([], "Missing command"),
     ],

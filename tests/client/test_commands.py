@@ -83,7 +83,7 @@ def test_changes_of_rules(command: Command, control: FakeSupervisor, revision: i
     assert listed[1].split()[1:] == [
         "feed-a",
         *A.split(),
-        *["socket", "engine", "yes", "joined,", "no", "frame", "seen", "on", "lo"],
+        *["socket", "engine", "client", "yes", "joined,", "no", "frame", "seen", "on", "lo"],
     ]
     assert command("rule", "disable", "feed-a") == f"changed {ID_A}\nrevision {revision + 3}\n"
     assert "no       disabled" in command("rule", "list", "feed-a")
@@ -166,7 +166,7 @@ def test_warnings_go_to_standard_error(proxied_command: Command, proxy: LineProx
         (b"\xff", "is not UTF-8 at byte 1"),
         (b'{"rules": ' + b"[" * 100_000, "is nested too deeply"),
         (b"", 'has no array of rules; write rules = ["A to B", "C to D"]'),
-        (b"rules = [7]", ": rule 1 is neither a string nor a table"),
+        (b"rules = [7]", ":1, rule 1: must be a string or a table, not 7"),
         (None, "cannot be read: No such file or directory"),
     ],
 )

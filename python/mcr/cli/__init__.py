@@ -78,6 +78,7 @@ COMMANDS: Mapping[str, CommandEntry] = {
     "apply": CommandEntry(
         "config:apply", _DAEMON, ("mcr apply mcr.toml", "mcr apply mcr.toml --prune --yes")
     ),
+    "import": CommandEntry("import_:import_", _DAEMON, ("mcr import smcroute /etc/smcroute.conf",)),
     "reload": CommandEntry("config:reload", _DAEMON, ("mcr reload", "mcr reload --prune")),
     "ping": CommandEntry("observe:ping", _DAEMON, ("mcr ping",)),
     "log-level": CommandEntry(

@@ -10,7 +10,7 @@ from ..choices import Ingress
 from ..config.document import FileContent
 from ..config.include import included_files
 from ..config.reader import Configuration, read_files
-from ..daemon.sealed_memfd import read_bounded
+from ..daemon.sealed_memfd import LIMIT_BYTES, read_bounded
 from ..errors import McrError, RuleError
 from ..rules.hostnames import HostResolver
 from ..rules.objects import text_or_object
@@ -26,13 +26,21 @@ def read_configuration(file: str) -> Configuration:
         ConfigError: a file is refused; with all problems.
         McrError: a file cannot be read.
     """
+    return parse_configuration(*read_content(file))
+
+
+def read_content(file: str) -> tuple[str, bytes]:
+    """The name of a file, as problems show it, and its content; ``-`` is standard input.
+
+    Raises:
+        McrError: it cannot be read, or is larger than 64 MiB.
+    """
     if file == "-":
-        return parse_configuration("standard input", sys.stdin.buffer.read())
+        return "standard input", sys.stdin.buffer.read(LIMIT_BYTES)
     try:
-        content = read_bounded(Path(file))
+        return file, read_bounded(Path(file))
     except OSError as error:
         raise McrError(f"{file} cannot be read: {error.strerror}") from None
-    return parse_configuration(file, content)
 
 
 def parse_configuration(name: str, content: bytes) -> Configuration:

@@ -223,15 +223,15 @@ def _show_rules(listed: RuleList, without: str) -> None:
         print(without)
         return
     show_table(
-        ("id", "name", "rule", "from", "egress", "relayed by", "enabled", "state"),
+        ("id", "name", "rule", "egress", "relayed by", "from", "enabled", "state"),
         (
             (
                 rule.id,
                 rule.name or "-",
                 rule.rule,
-                rule.origin,
                 _ways(rule),
                 relayer(rule),
+                rule.origin,
                 "yes" if rule.enabled else "no",
                 rule.state,
             )
