@@ -10,7 +10,7 @@ from functools import cached_property
 from itertools import islice
 from typing import Any, NamedTuple
 
-from ..errors import ConfigError, Problem, RuleError
+from ..errors import ConfigError, FieldPath, Problem, RuleError
 from ..rules import Rule
 from ..rules.fields import Invalid
 from . import keys
@@ -87,7 +87,7 @@ class Configuration:
             raise self.error(error) from None
 
     def _placed(self, problem: Problem) -> Problem:
-        match problem.path:
+        match _parts(problem.field):
             case ("rule", int(number), *rest) if number <= len(self.rules):
                 place = self.rules[number - 1].place
                 label = name_of(place.value)
@@ -120,6 +120,15 @@ def read_files(files: Sequence[FileContent]) -> Configuration:
     if problems:
         raise ConfigError((*problems, *_text_problems(configuration))[:_PROBLEMS_LIMIT])
     return configuration
+
+
+def _parts(field: str) -> FieldPath:
+    """The path of a field that a daemon has told as text, such as ``rule 2, output 1, ttl``."""
+    parts: list[str | int] = []
+    for text in field.split(", ") if field else ():
+        noun, _, number = text.rpartition(" ")
+        parts += [noun, int(number)] if noun and number.isdecimal() else [text]
+    return tuple(parts)
 
 
 def _text_problems(configuration: Configuration) -> tuple[Problem, ...]:
