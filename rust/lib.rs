@@ -3,7 +3,7 @@
 //! Dependencies point to the right and downwards only:
 //!
 //! ```text
-//! python -> worker -> relay -> engine  -> rules, packet, stats -> addr
+//! python -> worker -> relay -> engine  -> rules, packet, tap -> stats -> addr
 //!                           -> sockets -> sys
 //!                  -> broker -> offload, sockets
 //!                  -> sandbox -> sys
@@ -30,5 +30,6 @@ pub mod sockets;
 pub mod spec;
 pub mod stats;
 pub mod sys;
+pub mod tap;
 pub mod traffic;
 pub mod worker;

@@ -47,6 +47,7 @@ RUST_LAYERS = [
     "packet",
     "rules",
     "stats",
+    "tap",
     "spec",
     "sockets",
     "offload",

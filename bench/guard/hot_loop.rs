@@ -176,6 +176,7 @@ fn plan(sources: Vec<Source>, groups: &[[u8; 4]], outputs: Vec<PlanOutput>) -> P
         released: Vec::new(),
         outputs: [outputs.into()].into(),
         links: Box::default(),
+        taps: None,
     }
 }
 

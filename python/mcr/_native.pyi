@@ -19,6 +19,8 @@ __all__ = [
     "RelayCore",
     "RuleExplainer",
     "SenderCore",
+    "TapReader",
+    "TapRecord",
     "XdpDevice",
     "confine_control",
     "drop_privileges",
@@ -416,6 +418,17 @@ class RelayCore:
     def reading(self) -> CounterReading:
         """Read the counters, for what `CounterReading` finds in two readings."""
 
+    def add_tap(self, number: int, filter: bytes, rings: Sequence[int]) -> None:
+        """Record in these rings, one for each engine, what a filter takes.
+
+        `filter` is a JSON object, as workers get it. The descriptors remain the caller's. A tap
+        with the same number ends. Raises RuleError for an invalid filter or too many taps,
+        InterfaceError for a ring that cannot be mapped.
+        """
+
+    def remove_tap(self, number: int) -> None:
+        """End a tap; harmless if there is none with this number."""
+
     def senders(self, rules: Sequence[str], window_ms: int) -> list[int] | None:
         """Return for each of these rules how many senders it heard in the last `window_ms`.
 
@@ -552,6 +565,77 @@ def output_keys(spec: bytes) -> bytes:
     An output has the same key in all rules with the same input. `spec` is the rule's specification
     as JSON; raises RuleError if it is not one.
     """
+
+@final
+class TapRecord:
+    """What a tap has recorded of a datagram."""
+
+    @property
+    def step(self) -> Literal["matched", "discarded", "sent", "lost"]:
+        """`matched`, `discarded`, `sent` or `lost`."""
+
+    @property
+    def reason(self) -> str | None:
+        """Why it was dropped, as the counters name it; None if it was not."""
+
+    @property
+    def error(self) -> str | None:
+        """The kernel's error for a lost copy, such as EMSGSIZE; None if there was none."""
+
+    @property
+    def time_ns(self) -> int:
+        """When it was recorded, in nanoseconds since 1970."""
+
+    @property
+    def arrived_ns(self) -> int | None:
+        """When the kernel received the datagram, in the same unit; None if that is not known."""
+
+    @property
+    def datagram(self) -> int:
+        """The number of the datagram at its worker, from 1, which its copies have too."""
+
+    @property
+    def rule(self) -> str | None:
+        """The id of the rule; None for none."""
+
+    @property
+    def rules(self) -> int:
+        """The number of rules that have matched; 0 if none has."""
+
+    @property
+    def output(self) -> int | None:
+        """The position of the output in its rule, from 0; None for what was received."""
+
+    @property
+    def ifindex(self) -> int | None:
+        """The index of the interface on which it was received; None for copies."""
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of the whole frame."""
+
+    @property
+    def frame(self) -> bytes:
+        """Its first bytes, from the Ethernet header on."""
+
+@final
+class TapReader:
+    """Reads the ring of a tap, mapped read-only.
+
+    The descriptor may be read-only, and remains the caller's. Raises InterfaceError if the ring
+    cannot be mapped.
+    """
+
+    MIN_BYTES: Final[int]
+    """The fewest bytes of a ring."""
+
+    def __new__(cls, descriptor: int) -> TapReader: ...
+    def read(self, most: int) -> list[TapRecord]:
+        """Return the next records, at most `most`; none if all were read."""
+
+    @property
+    def lost(self) -> int:
+        """The number of records that were overwritten before they were read."""
 
 @final
 class SenderCore:

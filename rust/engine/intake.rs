@@ -206,6 +206,12 @@ impl Intake {
         Some((arrival, rules))
     }
 
+    /// The source with this token.
+    pub(super) fn source(&self, token: u32) -> Option<&Source> {
+        let listener = self.listeners.get(token as usize).and_then(Option::as_ref);
+        listener.map(|listener| &listener.source)
+    }
+
     /// Whether the buffer that was read last may have to be finished; resets the state.
     pub(super) fn awaits_finish(&mut self) -> bool {
         std::mem::take(&mut self.awaits_finish)
@@ -221,8 +227,7 @@ impl Intake {
         plan: &'a Plan,
         counters: &mut Writer,
     ) -> Option<(Buffer, Arrival, &'a [u32])> {
-        let listener = self.listeners.get(token as usize).and_then(Option::as_ref);
-        let Some(InputListener { source, .. }) = listener else {
+        let Some(source) = self.source(token) else {
             ring.give_back(buffer);
             return None;
         };

@@ -14,6 +14,7 @@ mod listener;
 mod packet_rings;
 pub mod plan;
 pub mod rewrite;
+pub mod tap;
 pub(crate) mod window;
 
 use std::io;
@@ -92,6 +93,8 @@ struct Engine {
     counters: Writer,
     /// The answer to the last [`EngineCommand::Drain`].
     drained: Option<Sender<()>>,
+    /// Whether flows are counted, or there is a tap.
+    observes: bool,
     channels: EngineChannels,
 }
 
@@ -115,6 +118,7 @@ impl Engine {
             egress,
             counters,
             drained: None,
+            observes: channels.flows,
             channels,
         };
         engine.adopt(first)?;
@@ -209,14 +213,23 @@ impl Engine {
 
     #[inline]
     fn handle_received(&mut self, token: u32, buffer: Buffer, armed: bool) -> io::Result<()> {
-        let Self { ring, plan, intake, window, egress, counters, channels, .. } = self;
+        let Self { ring, plan, intake, window, egress, counters, observes, .. } = self;
         let read = intake.read(token, ring.bytes(&buffer), plan, counters);
         if !armed {
             intake.disarmed(token);
         }
         let Some((arrival, rules)) = read else { return self.handle_unmatched(token, buffer) };
-        if channels.flows {
+        if *observes {
             counts::count_flows(counters, plan, rules, arrival.datagram);
+            if let Some(taps) = &mut egress.taps {
+                taps.note_received(
+                    intake.source(token),
+                    ring.bytes(&buffer),
+                    arrival,
+                    rules,
+                    window.len(),
+                );
+            }
         }
         Lanes { ring, plan, window, egress, counters }.enter(buffer, &arrival, rules)
     }
@@ -225,6 +238,12 @@ impl Engine {
     #[inline(never)]
     fn handle_unmatched(&mut self, token: u32, buffer: Buffer) -> io::Result<()> {
         let Self { ring, plan, intake, window, egress, counters, .. } = self;
+        if let Some(taps) = &mut egress.taps
+            && let Some(source) = intake.source(token)
+        {
+            let verify = self.channels.verify_checksums;
+            taps.note_discarded(ring.bytes(&buffer), source, plan, verify);
+        }
         if !intake.awaits_finish() {
             ring.give_back(buffer);
             return Ok(());
@@ -236,6 +255,15 @@ impl Engine {
         let finished = intake.finish(token, buffer, ring, plan, counters);
         let Some((buffer, arrival, rules)) = finished else { return Ok(()) };
         counts::count_flows(counters, plan, rules, arrival.datagram);
+        if let Some(taps) = &mut egress.taps {
+            taps.note_finished(
+                intake.source(token),
+                ring.bytes(&buffer),
+                arrival,
+                rules,
+                window.len(),
+            );
+        }
         Lanes { ring, plan, window, egress, counters }.enter(buffer, &arrival, rules)
     }
 
@@ -278,6 +306,8 @@ impl Engine {
         self.intake.adopt(&plan.sources, &mut self.ring)?;
         self.window.resize(self.intake.most_datagrams(), plan.rules.len());
         self.egress.adopt(&plan, &self.plan);
+        self.egress.set_taps(plan.taps.as_ref(), self.intake.most_datagrams());
+        self.observes = self.channels.flows || plan.taps.is_some();
         self.counters.publish();
         self.retire_at_once();
         self.replaced = Some(std::mem::replace(&mut self.plan, plan));

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use crate::engine::buffers::SizeClass;
 use crate::engine::ingress::{Delivery, OrderCheck};
 use crate::engine::rewrite::{Preserved, Rewrite};
+use crate::engine::tap::PlanTaps;
 use crate::packet::{EthernetHeader, FrameTemplate, Headers};
 use crate::rules::Table;
 use crate::sockets::provider::Socket;
@@ -34,6 +35,8 @@ pub struct Plan {
     pub links: Box<[XdpLink]>,
     /// The counter slot of each group number of the table.
     pub groups: Arc<[u32]>,
+    /// What records datagrams for programs that watch; `None` if none does.
+    pub taps: Option<Arc<PlanTaps>>,
     /// Slots with a new owner since the previous plan.
     pub grants: Vec<Grant>,
     /// Slots that have lost their owner since the previous plan.
@@ -161,6 +164,7 @@ impl Plan {
             outputs: Box::default(),
             links: Box::default(),
             groups: Arc::default(),
+            taps: None,
             grants: Vec::new(),
             released: Vec::new(),
         }

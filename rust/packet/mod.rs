@@ -164,6 +164,25 @@ fn parse_other(
     }
 }
 
+/// The destination address of a frame whose network header starts at `network`, or whose Ethernet
+/// header says where; `None` if there is none. Nothing else in the frame has to be valid.
+#[must_use]
+pub fn destination(frame: &[u8], network: Option<usize>) -> Option<Addr> {
+    let start = match network {
+        Some(start) => start,
+        None => {
+            let link = ethernet::read(frame, None).ok()?;
+            ethernet::skip_tags(frame, link.ethertype, link.vlan).ok()?.len as usize
+        }
+    };
+    let packet = frame.get(start..)?;
+    match packet.first()? >> 4 {
+        4 => Some(Addr::v4(*packet.get(16..)?.first_chunk()?)),
+        6 => Some(Addr::v6(*packet.get(24..)?.first_chunk()?)),
+        _ => None,
+    }
+}
+
 /// The protocol of a packet according to its version field, which both IP versions have at the same
 /// position.
 fn ethertype_at(frame: &[u8], network: u16) -> Result<u16, Discard> {

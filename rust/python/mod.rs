@@ -11,6 +11,7 @@ mod relay;
 mod reports;
 mod sandbox;
 mod specs;
+mod tap;
 mod traffic;
 mod wait;
 mod worker;
@@ -65,6 +66,8 @@ mod _native {
     use super::relay::{RelayCore, try_io_uring};
     #[pymodule_export]
     use super::sandbox::{confine_control, drop_privileges, shrink_supervisor};
+    #[pymodule_export]
+    use super::tap::{PyTapRecord, TapReader};
     #[pymodule_export]
     use super::traffic::{ReceiverCore, SenderCore};
     #[pymodule_export]

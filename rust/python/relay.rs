@@ -1,6 +1,7 @@
 //! The relay for Python: it takes resolved rules and returns counters as dictionaries. `mcr.relay`
 //! wraps it.
 
+use std::os::fd::RawFd;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,9 +10,10 @@ use pyo3::types::PyDict;
 
 use super::counter_pages::CounterReading;
 use super::reports::{flow_dict, report_dict};
-use super::specs::read_rules;
+use super::specs::{self, read_rules};
 use crate::error::Error;
 use crate::relay::{EgressMode, Ingress, OffloadMode, Relay, RuleChange, Settings, Share, senders};
+use crate::sys::scm_rights;
 
 /// The longest time until Ctrl-C is noticed in a wait.
 const SLICE: Duration = Duration::from_millis(50);
@@ -182,6 +184,29 @@ impl RelayCore {
     /// Read the counters, for what `CounterReading` finds in two readings.
     fn reading(&self, py: Python<'_>) -> CounterReading {
         CounterReading { counters: py.detach(|| self.relay.counters()) }
+    }
+
+    /// Record in these rings, one for each engine, what a filter takes.
+    ///
+    /// `filter` is a JSON object, as workers get it. The descriptors remain the caller's. A tap with
+    /// the same number ends. Raises RuleError for an invalid filter or too many taps,
+    /// InterfaceError for a ring that cannot be mapped.
+    fn add_tap(
+        &self,
+        py: Python<'_>,
+        number: u64,
+        filter: &[u8],
+        rings: Vec<RawFd>,
+    ) -> PyResult<()> {
+        let filter = specs::read(filter)?;
+        let rings = rings.into_iter().map(scm_rights::duplicate).collect::<std::io::Result<_>>();
+        let rings = rings.map_err(|error| Error::os("mapping", "the ring of a tap", error))?;
+        Ok(py.detach(|| self.relay.add_tap(number, filter, rings))?)
+    }
+
+    /// End a tap; harmless if there is none with this number.
+    fn remove_tap(&self, py: Python<'_>, number: u64) -> PyResult<()> {
+        Ok(py.detach(|| self.relay.remove_tap(number))?)
     }
 
     /// Return for each of these rules how many senders it heard in the last `window_ms`.

@@ -10,6 +10,7 @@
 //! network       links, routes, and how open sockets follow them
 //! engines       plans, rings and threads              counters   slots and reports
 //! egress        how copies leave: sockets or XDP links
+//! taps          what engines record for programs that watch
 //! offload       the rules that the kernel relays      explain    what it would do, and why
 //! ```
 
@@ -27,6 +28,7 @@ mod offload;
 mod rule_change;
 mod settings;
 mod state;
+mod taps;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -20,6 +20,7 @@ use super::offload::RuleWay;
 #[cfg(feature = "offload")]
 use super::offload::kernel_relay::KernelRelay;
 use super::rule_change::Difference;
+use super::taps::LiveTaps;
 use super::{ChangeError, EgressMode, Ingress, Settings, warn_once};
 use crate::engine::ingress::OrderCheck;
 use crate::error::Result;
@@ -56,6 +57,8 @@ pub(super) struct State {
     /// Slots of groups that were granted or released since the last plans.
     slot_changes: SlotChanges,
     descriptors: Descriptors,
+    /// What engines record for programs that watch.
+    pub(super) taps: LiveTaps,
 }
 
 /// The rules that a change has opened and their slots; no engine uses them yet.
@@ -95,6 +98,7 @@ impl State {
             groups: GroupSlots::default(),
             slot_changes: SlotChanges::default(),
             descriptors: Descriptors::default(),
+            taps: LiveTaps::default(),
         })
     }
 

@@ -2,7 +2,7 @@
 
 use std::alloc::{Layout, handle_alloc_error};
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek, SeekFrom};
 use std::marker::PhantomData;
 use std::num::NonZeroUsize;
 use std::ops::{Deref, DerefMut};
@@ -145,7 +145,9 @@ fn sealed_words(file: &File) -> io::Result<usize> {
     if !seals.contains(SealFlag::F_SEAL_SHRINK) {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "the page is not sealed"));
     }
-    Ok(usize::try_from(file.metadata()?.len() / 8).unwrap_or(0))
+    // Its metadata are a system call that a worker may not make.
+    let bytes = (&*file).seek(SeekFrom::End(0))?;
+    Ok(usize::try_from(bytes / 8).unwrap_or(0))
 }
 
 /// 64-bit words in a sealed memfd, for one writing thread and readers in any process.

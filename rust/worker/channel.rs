@@ -2,16 +2,18 @@
 //! closes the connection and has no other effect. This module must not depend on the content of
 //! messages.
 
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::PollFlags;
-use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
+use nix::sys::socket::{MsgFlags, Shutdown, send, shutdown};
 use nix::unistd::dup3;
 use serde::Serialize;
 
 use super::framing::{Decoder, Outbox, TooLong};
+use crate::sys::scm_rights::{self, Received};
 
 /// Bytes received with one call.
 const PIECE_BYTES: usize = 64 << 10;
@@ -21,6 +23,8 @@ pub(super) struct Channel {
     /// Never closed, only replaced, so that its number never becomes free.
     fd: OwnedFd,
     is_open: bool,
+    /// The last descriptor that came with a message.
+    descriptor: Option<OwnedFd>,
     input: Decoder,
     output: Outbox,
 }
@@ -28,7 +32,8 @@ pub(super) struct Channel {
 impl Channel {
     /// A closed connection. Every later connection gets the number of `fd`.
     pub(super) fn new(fd: OwnedFd) -> Self {
-        Self { fd, is_open: false, input: Decoder::default(), output: Outbox::default() }
+        let (input, output) = (Decoder::default(), Outbox::default());
+        Self { fd, is_open: false, descriptor: None, input, output }
     }
 
     /// Replaces the connection.
@@ -52,7 +57,7 @@ impl Channel {
             // The peer may have closed it already.
             shutdown(self.fd.as_raw_fd(), Shutdown::Both).ok();
         }
-        self.is_open = false;
+        (self.is_open, self.descriptor) = (false, None);
         (self.input, self.output) = (Decoder::default(), Outbox::default());
     }
 
@@ -100,13 +105,22 @@ impl Channel {
         self.input.next()
     }
 
+    /// The descriptor that came with the message that was received last, if one did.
+    pub(super) fn take_descriptor(&mut self) -> Option<OwnedFd> {
+        self.descriptor.take()
+    }
+
     /// Receives bytes; closes the connection if the peer has closed it.
     pub(super) fn receive(&mut self) {
         let mut piece = vec![0; PIECE_BYTES];
-        match recv(self.fd.as_raw_fd(), &mut piece, MsgFlags::MSG_DONTWAIT) {
-            Ok(0) => self.close(),
-            Ok(len) => self.input.push(&piece[..len]),
-            Err(Errno::EAGAIN | Errno::EINTR) => {}
+        match scm_rights::receive(self.fd.as_fd(), &mut piece, MsgFlags::MSG_DONTWAIT) {
+            Ok(Received { len: 0, .. }) => self.close(),
+            Ok(Received { len, fd, .. }) => {
+                self.descriptor = fd.or_else(|| self.descriptor.take());
+                self.input.push(&piece[..len]);
+            }
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             Err(_) => self.close(),
         }
     }

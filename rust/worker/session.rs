@@ -1,7 +1,7 @@
 //! The session with control: waits for requests and sends responses and events. This module must not
 //! depend on what a request does.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -86,6 +86,11 @@ impl ControlSession {
 
     pub(super) fn is_open(&self) -> bool {
         self.channel.is_open()
+    }
+
+    /// The descriptor that came with the last request, if one did.
+    pub(super) fn take_descriptor(&mut self) -> Option<OwnedFd> {
+        self.channel.take_descriptor()
     }
 
     pub(super) fn respond(&mut self, id: u64, result: impl Serialize) {

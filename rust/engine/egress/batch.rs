@@ -4,6 +4,8 @@
 //! empty unless it is alone: this is what the kernel can segment (udp(7), UDP_SEGMENT). The fields
 //! that outputs preserve are the same for all of them.
 
+use std::ops::Range;
+
 use super::limits::{MAX_SEGMENTS, MAX_SEND_BYTES};
 use crate::engine::rewrite::{Origin, Preserved};
 use crate::engine::window::{Window, WindowEntry};
@@ -164,6 +166,24 @@ impl Batches {
             batch.whole = Some((message, self.wave));
         }
         Some(message)
+    }
+
+    /// One datagram of a batch: its window entry, its number in that, and the range of its payload
+    /// in the buffer.
+    pub(super) fn find(
+        &mut self,
+        window: &Window,
+        number: u32,
+        datagram: u32,
+    ) -> Option<(u16, u32, Range<u32>)> {
+        let batch = &self.batches[number as usize];
+        let members = &self.members[batch.first as usize..batch.end as usize];
+        self.pieces.clear();
+        append_pieces(members, window, datagram, 1, &mut self.pieces);
+        let &(entry, start, len) = self.pieces.first()?;
+        let behind = start - window.entry(entry).start;
+        let number = behind.checked_div(window.entry(entry).segment).unwrap_or(0);
+        Some((entry, number, start..start + len))
     }
 
     /// Builds the message of one datagram of a batch behind headers of its own; `None` if the wave

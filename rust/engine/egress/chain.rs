@@ -12,9 +12,10 @@ use std::ops::Range;
 use super::Egress;
 use super::batch::Batches;
 use super::cursor::Cursor;
+use super::tapped::CopyOutcome;
 use crate::engine::plan::PlanOutput;
 use crate::engine::window::Window;
-use crate::stats::Writer;
+use crate::stats::{Loss, Writer};
 
 /// The number of sends that linked chains fill a wave to: enough that the system call of the wave
 /// costs each of them little.
@@ -110,7 +111,7 @@ impl Egress {
     /// later ones have overtaken are lost. All that remains is sent in sequence.
     #[cold]
     pub(super) fn settle_chains(&mut self, counters: &mut Writer) {
-        let Self { batches, cursors, limits, .. } = self;
+        let Self { batches, cursors, limits, outcomes, taps, .. } = self;
         let now_ms = counters.now_ms();
         let mut overtaken = None;
         for cursor in cursors.iter_mut().rev() {
@@ -120,7 +121,12 @@ impl Egress {
             }
             if cursor.refusal != 0 && overtaken == Some(cursor.place()) {
                 limits[cursor.slot as usize].distrust();
+                let done = cursor.done;
                 cursor.count_overtaken(batches, counters.slot(cursor.slot), now_ms);
+                if taps.is_some() {
+                    let loss = Some((Loss::SendError, cursor.refusal));
+                    outcomes.push(CopyOutcome::since(done, cursor, loss));
+                }
             }
             (cursor.is_loose, cursor.refusal) = (false, 0);
         }

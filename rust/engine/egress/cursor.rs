@@ -7,7 +7,7 @@ use super::limits::SendLimits;
 use super::outcome::{self, Attempt, SendOutcome};
 use crate::engine::plan::PlanOutput;
 use crate::engine::rewrite::Rewrite;
-use crate::stats::{self, SlotWords, output};
+use crate::stats::{self, Loss, SlotWords, output};
 
 /// The progress of one batch to one output.
 #[derive(Clone, Copy)]
@@ -112,7 +112,7 @@ impl Cursor {
     }
 
     /// Handles a failed send: learns from it, and counts its datagrams unless they will be sent
-    /// again.
+    /// again; returns why they are lost.
     #[cold]
     pub(super) fn count_refused(
         &mut self,
@@ -121,7 +121,7 @@ impl Cursor {
         limit: &mut SendLimits,
         words: &mut SlotWords,
         now_ms: u64,
-    ) {
+    ) -> Option<Loss> {
         let mut datagrams = self.sent_at_once();
         let attempt = Attempt {
             datagrams,
@@ -131,7 +131,7 @@ impl Cursor {
             has_control: self.has_control,
             refused: self.refused,
         };
-        match outcome::classify(errno, attempt, limit) {
+        let loss = match outcome::classify(errno, attempt, limit) {
             SendOutcome::Retry { repeated } => {
                 self.repeated = repeated;
                 return self.defer(errno);
@@ -141,24 +141,30 @@ impl Cursor {
                 return self.defer(errno);
             }
             SendOutcome::Unconnected if self.retry_unconnected() => return self.defer(errno),
-            SendOutcome::Lost(loss) => stats::count_loss(words, loss, u64::from(datagrams), now_ms),
-            SendOutcome::Failed | SendOutcome::Unconnected => {
-                stats::count_send_error(words, u64::from(errno), u64::from(datagrams), now_ms);
-            }
+            SendOutcome::Lost(loss) => loss,
+            SendOutcome::Failed | SendOutcome::Unconnected => Loss::SendError,
             SendOutcome::BatchFailed => {
                 datagrams = batches.left(self.batch, self.done);
+                Loss::SendError
+            }
+        };
+        match loss {
+            Loss::SendError => {
                 stats::count_send_error(words, u64::from(errno), u64::from(datagrams), now_ms);
             }
+            loss => stats::count_loss(words, loss, u64::from(datagrams), now_ms),
         }
         self.advance(datagrams);
+        Some(loss)
     }
 
     /// Sends again, unless it belongs to a loose chain and was overtaken.
-    fn defer(&mut self, errno: u32) {
+    fn defer(&mut self, errno: u32) -> Option<Loss> {
         if self.is_loose {
             self.refusal = errno;
         }
         self.send_again();
+        None
     }
 
     /// Counts the datagrams of a refused send that was overtaken.

@@ -13,6 +13,7 @@ mod cursor;
 mod limits;
 mod outcome;
 mod send;
+mod tapped;
 mod xdp;
 
 use std::io;
@@ -23,9 +24,11 @@ use chain::{CHAIN_SENDS, Chain, FULL_WAVE, LOOSE_SENDS};
 use cursor::Cursor;
 pub(crate) use limits::SendLimits;
 use send::OutputSend;
+use tapped::CopyOutcome;
 use xdp::XdpEgress;
 
 use crate::engine::plan::{Plan, PlanRule};
+use crate::engine::tap::{PlanTaps, Taps};
 use crate::engine::window::{MAX_FLOWS, Window};
 use crate::stats::{self, Loss, Writer, output};
 use crate::sys::messages::MAX_MESSAGES;
@@ -38,13 +41,20 @@ pub(crate) struct Egress {
     /// The learned limits of each output, by its slot.
     limits: Box<[SendLimits]>,
     xdp: XdpEgress,
+    /// What records copies; `None` without a tap.
+    pub(super) taps: Option<Box<Taps>>,
+    /// What has become of copies in this wave, for the taps.
+    outcomes: Vec<CopyOutcome>,
+    /// Whether copies leave through sockets alone, and nothing records them.
+    is_plain: bool,
 }
 
 impl Egress {
     pub(crate) fn new(slots: usize) -> Self {
         let limits = vec![SendLimits::default(); slots].into();
         let (batches, xdp) = (Batches::new(), XdpEgress::default());
-        Self { batches, cursors: Vec::new(), limits, xdp }
+        let (taps, outcomes) = (None, Vec::new());
+        Self { batches, cursors: Vec::new(), limits, xdp, taps, outcomes, is_plain: true }
     }
 
     /// Reserves memory, so that nothing is allocated while datagrams flow, and resets the limits of
@@ -64,6 +74,17 @@ impl Egress {
             }
         }
         self.xdp.adopt(plan, before);
+        self.is_plain = self.taps.is_none() && !self.xdp.is_active();
+    }
+
+    /// Sets what records the copies of windows of `entries` buffers.
+    pub(crate) fn set_taps(&mut self, taps: Option<&Arc<PlanTaps>>, entries: usize) {
+        let before = self.taps.take();
+        self.taps = taps.map(|taps| Taps::new(taps.clone(), entries, before));
+        // Each send of a wave has one result, and each cursor may be overtaken once.
+        let most = if self.taps.is_some() { MAX_MESSAGES + self.cursors.capacity() } else { 0 };
+        self.outcomes = Vec::with_capacity(most);
+        self.is_plain = self.taps.is_none() && !self.xdp.is_active();
     }
 
     /// Completes what the current plan has begun, before `next` replaces it.
@@ -92,19 +113,41 @@ impl Egress {
         plan: &Plan,
         counters: &mut Writer,
     ) -> io::Result<()> {
-        if self.xdp.is_active() {
-            self.xdp.send_window(ring, window, plan, counters);
+        if self.is_plain {
+            return self.send_lanes::<true>(ring, window, plan, counters);
         }
+        self.send_special(ring, window, plan, counters)
+    }
+
+    /// The same where outputs may take datagrams as frames, or copies are recorded.
+    #[inline(never)]
+    fn send_special(
+        &mut self,
+        ring: &mut Ring,
+        window: &mut Window,
+        plan: &Plan,
+        counters: &mut Writer,
+    ) -> io::Result<()> {
+        if self.xdp.is_active() {
+            self.xdp.send_window(ring, window, plan, counters, self.taps.as_deref_mut());
+        }
+        self.send_lanes::<false>(ring, window, plan, counters)
+    }
+
+    #[inline(always)]
+    fn send_lanes<const IS_PLAIN: bool>(
+        &mut self,
+        ring: &mut Ring,
+        window: &mut Window,
+        plan: &Plan,
+        counters: &mut Writer,
+    ) -> io::Result<()> {
         while !window.active().is_empty() {
-            if self.xdp.is_active() {
-                self.gather_others(window, plan, counters);
-            } else {
-                self.gather::<false>(window, plan, counters);
-            }
+            self.gather::<IS_PLAIN>(ring, window, plan, counters);
             let mut has_chains = true;
             while !self.cursors.is_empty() {
                 self.queue(ring, window, plan, has_chains)?;
-                self.await_sends(ring, counters)?;
+                self.await_sends::<IS_PLAIN>(ring, window, plan, counters)?;
                 // What was cancelled is sent one by one, since the next refusal is likely.
                 has_chains = false;
             }
@@ -118,8 +161,9 @@ impl Egress {
     /// that has a carrier. Without a carrier the kernel would lose the copies although sends
     /// succeed.
     #[inline(always)]
-    fn gather<const HAS_LINKS: bool>(
+    fn gather<const IS_PLAIN: bool>(
         &mut self,
+        ring: &Ring,
         window: &mut Window,
         plan: &Plan,
         counters: &mut Writer,
@@ -146,7 +190,7 @@ impl Egress {
             let datagrams = chain.datagrams;
             let origin = kept.and_then(|_| self.batches.origin(window, first));
             let now_ms = counters.now_ms();
-            let is_mixed = HAS_LINKS && self.xdp.takes_rule(rule);
+            let is_mixed = !IS_PLAIN && self.xdp.is_active() && self.xdp.takes_rule(rule);
             for (place, target) in (outputs.start..).zip(targets) {
                 if is_mixed && self.xdp.takes(target.slot.index) {
                     continue;
@@ -155,12 +199,20 @@ impl Egress {
                 words[output::WANTED] += u64::from(datagrams);
                 if !target.has_carrier() {
                     stats::count_loss(words, Loss::NoCarrier, u64::from(datagrams), now_ms);
+                    if !IS_PLAIN {
+                        let (batches, loss) = (chain.batches.clone(), (Loss::NoCarrier, 0));
+                        self.record_unsent((ring, window), plan, (rule, place), batches, loss);
+                    }
                     continue;
                 }
                 let rewrite = origin.as_ref().zip(target.rewrite.as_deref());
                 if let Some(errno) = rewrite.and_then(|(origin, rewrite)| rewrite.refusal(origin)) {
-                    let errno = u64::from(errno.unsigned_abs());
-                    stats::count_send_error(words, errno, u64::from(datagrams), now_ms);
+                    let errno = errno.unsigned_abs();
+                    stats::count_send_error(words, errno.into(), u64::from(datagrams), now_ms);
+                    if !IS_PLAIN {
+                        let (batches, loss) = (chain.batches.clone(), (Loss::SendError, errno));
+                        self.record_unsent((ring, window), plan, (rule, place), batches, loss);
+                    }
                     continue;
                 }
                 self.cursors.push(Cursor::new(rule, place, target, first));
@@ -173,12 +225,6 @@ impl Egress {
             }
         }
         window.retire_finished();
-    }
-
-    /// The same where outputs may take datagrams as frames.
-    #[inline(never)]
-    fn gather_others(&mut self, window: &mut Window, plan: &Plan, counters: &mut Writer) {
-        self.gather::<true>(window, plan, counters);
     }
 
     /// Queues the next send of each cursor, up to the capacity of the ring; those of a chain only
@@ -217,14 +263,22 @@ impl Egress {
     }
 
     /// Waits for the pending sends and counts each; cursors with remaining datagrams stay.
-    fn await_sends(&mut self, ring: &mut Ring, counters: &mut Writer) -> io::Result<()> {
-        let Self { batches, cursors, limits, .. } = self;
+    fn await_sends<const IS_PLAIN: bool>(
+        &mut self,
+        ring: &mut Ring,
+        window: &Window,
+        plan: &Plan,
+        counters: &mut Writer,
+    ) -> io::Result<()> {
+        let Self { batches, cursors, limits, outcomes, taps, .. } = self;
+        let records = !IS_PLAIN && taps.is_some();
         let now_ms = counters.now_ms();
         let mut are_refused = false;
         ring.finish_wave(|token, result| {
             let cursor = &mut cursors[token as usize];
             let limit = &mut limits[cursor.slot as usize];
             let words = counters.slot(cursor.slot);
+            let (done, mut loss) = (cursor.done, None);
             match u32::try_from(result) {
                 Ok(bytes) => {
                     limit.accept(cursor.refused, cursor.chunk);
@@ -233,13 +287,20 @@ impl Egress {
                 Err(_) if result == -libc::ECANCELED => cursor.send_again(),
                 Err(_) => {
                     let errno = result.unsigned_abs();
-                    cursor.count_refused(errno, batches, limit, words, now_ms);
+                    loss = cursor.count_refused(errno, batches, limit, words, now_ms);
                     are_refused |= cursor.refusal != 0;
                 }
+            }
+            if records && cursor.done > done {
+                let loss = loss.map(|loss| (loss, result.unsigned_abs()));
+                outcomes.push(CopyOutcome::since(done, cursor, loss));
             }
         })?;
         if are_refused {
             self.settle_chains(counters);
+        }
+        if !IS_PLAIN {
+            self.record_outcomes((ring, window), plan);
         }
         chain::retain_unfinished(&mut self.cursors, &self.batches);
         Ok(())

@@ -2,7 +2,7 @@
 //! header and frame (packet(7)).
 
 use super::offload::{self, VNET_HEADER, VnetHeader};
-use super::{Arrival, OUT_HEADER, is_truncated, read_u16};
+use super::{Arrival, OUT_HEADER, RawFrame, is_truncated, read_u16};
 use crate::packet::{self, ChecksumState, Discard, FrameMeta, LinkType, VlanTag};
 use crate::sys::ring::ReceiveLayout;
 
@@ -130,6 +130,26 @@ pub(super) fn finish_slot(
     offload::finish(slot, start, room, |frame, meta| {
         packet::parse_of(link, frame, FrameMeta { vlan, ..meta }, || auxiliary.network)
     })
+}
+
+/// The frame in a buffer of a multishot receive.
+pub(super) fn raw(buffer: &[u8], vnet_hdr: bool, link: LinkType) -> Option<RawFrame<'_>> {
+    let head: &[u8; HEAD] = buffer.first_chunk()?;
+    let auxiliary = auxiliary(head);
+    let bytes = buffer.get(HEAD + if vnet_hdr { VNET_HEADER } else { 0 }..)?;
+    let network = auxiliary.map_or(0, |auxiliary| auxiliary.network);
+    let network = (link == LinkType::Other).then_some(network.into());
+    Some(RawFrame { bytes, network, vlan: auxiliary.and_then(vlan_tag), arrived_ns: 0 })
+}
+
+/// The frame in a slot, whose header also has `tp_sec` and `tp_nsec`.
+pub(super) fn raw_slot(slot: &[u8], link: LinkType) -> Option<RawFrame<'_>> {
+    let head: &[u8; SLOT_HEAD] = slot.first_chunk()?;
+    let auxiliary = auxiliary_of_slot(head);
+    let bytes = slot.get(usize::from(read_u16(head, 12))..)?;
+    let network = (link == LinkType::Other).then_some(auxiliary.network.into());
+    let arrived_ns = u64::from(word(head, 16)) * 1_000_000_000 + u64::from(word(head, 20));
+    Some(RawFrame { bytes, network, vlan: vlan_tag(auxiliary), arrived_ns })
 }
 
 /// The start of the frame behind a virtio header, and the header's content: the checksum state, and

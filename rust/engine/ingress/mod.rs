@@ -3,6 +3,7 @@
 mod frame;
 mod gro_order;
 mod offload;
+mod raw;
 mod socket;
 #[cfg(test)]
 mod tests;
@@ -11,6 +12,7 @@ use crate::addr::Addr;
 use crate::packet::{Datagram, Discard, LinkType};
 use crate::sys::ring::ReceiveLayout;
 pub use gro_order::OrderCheck;
+pub use raw::RawFrame;
 
 /// The form in which a socket delivers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +86,17 @@ impl Delivery {
             Self::Frame { vnet_hdr: false, .. } => Err(Discard::BadHeader),
             Self::Slot { link } => frame::finish_slot(buffer, link, room),
             Self::Datagram { group, port } => socket::finish(buffer, group, port, room),
+        }
+    }
+
+    /// The frame in a buffer as it arrived; `None` if the socket delivers none, or not all of it.
+    #[cold]
+    #[must_use]
+    pub fn raw(self, buffer: &[u8]) -> Option<RawFrame<'_>> {
+        match self {
+            Self::Frame { vnet_hdr, link } => frame::raw(buffer, vnet_hdr, link),
+            Self::Slot { link } => frame::raw_slot(buffer, link),
+            Self::Datagram { .. } => None,
         }
     }
 

@@ -155,6 +155,7 @@ impl Plans {
             outputs: outputs.as_slice().into(),
             links: state.xdp_links.of_worker(worker),
             groups: groups.clone(),
+            taps: state.taps.plan(worker, &self.ids, &state.rules),
             grants: owners.granted.clone(),
             released: owners.released.clone(),
         };

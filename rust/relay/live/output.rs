@@ -101,6 +101,11 @@ impl LiveOutput {
         Ok(output)
     }
 
+    /// As specified.
+    pub(in crate::relay) fn spec(&self) -> &OutputSpec {
+        &self.spec
+    }
+
     /// Whether it is the output with this key and specification.
     pub(in crate::relay) fn is_for(&self, key: u64, spec: &OutputSpec) -> bool {
         self.key == key && self.spec.is_same(spec)

@@ -9,6 +9,7 @@ use super::reason::EngineReason;
 use crate::addr::Addr;
 use crate::offload::{KernelRule, Obstacle};
 use crate::relay::live::{LiveRule, NetworkContext, RuleId};
+use crate::relay::taps::LiveTaps;
 use crate::spec::{InputSpec, RuleSpec};
 
 /// For each rule its form in the kernel, or why the engine relays it.
@@ -32,13 +33,14 @@ pub(super) fn decide(
     rules: &[Candidate<'_>],
     context: &NetworkContext<'_>,
     (drivers, users): (&Drivers<'_>, &InputUsers<'_>),
+    taps: &LiveTaps,
 ) -> Decisions {
     let uppers = uppers(rules, context);
     let each = rules.iter().map(|candidate| {
         let upper = uppers.iter().find(|upper| takes_from(upper, &candidate.rule.input, context));
         let decision = match upper {
             Some(upper) => Err(upper_reason(upper, &candidate.rule.input)),
-            None => kernel_rule(candidate, context, (drivers, users)),
+            None => kernel_rule(candidate, context, (drivers, users), taps),
         };
         (candidate.rule.id.clone(), decision)
     });
@@ -70,6 +72,7 @@ fn kernel_rule(
     candidate: &Candidate<'_>,
     context: &NetworkContext<'_>,
     (drivers, users): (&Drivers<'_>, &InputUsers<'_>),
+    taps: &LiveTaps,
 ) -> Result<KernelRule, EngineReason> {
     let Candidate { rule, enabled } = *candidate;
     if !enabled {
@@ -89,6 +92,9 @@ fn kernel_rule(
     }
     if rule.waiting.is_some() {
         return Err(EngineReason::Waiting);
+    }
+    if taps.take(&rule.id) {
+        return Err(EngineReason::Tap);
     }
     users.check(&rule.input, context)?;
     let mut refused = None;

@@ -21,6 +21,7 @@ use crate::offload::{
 };
 use crate::relay::inputs::Inputs;
 use crate::relay::live::{NetworkContext, RuleId};
+use crate::relay::taps::LiveTaps;
 use crate::relay::{Settings, Share};
 use crate::sockets::InterfaceRef;
 use crate::sockets::netlink::devices::DeviceSocket;
@@ -191,6 +192,7 @@ impl KernelRelay {
         rules: &[Candidate<'_>],
         context: &NetworkContext<'_>,
         inputs: &Inputs,
+        taps: &LiveTaps,
     ) -> Decisions {
         let Some(devices) = &self.devices else { return Decisions::new() };
         if self.share.of > 1 {
@@ -198,7 +200,8 @@ impl KernelRelay {
             return all.collect();
         }
         let users = InputUsers::new(&self.members, inputs);
-        let mut decisions = candidates::decide(rules, context, (&Drivers::new(devices), &users));
+        let drivers = Drivers::new(devices);
+        let mut decisions = candidates::decide(rules, context, (&drivers, &users), taps);
         for decision in decisions.values_mut() {
             let Ok(rule) = decision else { continue };
             let index = rule.endpoint.ifindex;

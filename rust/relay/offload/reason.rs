@@ -19,6 +19,9 @@ pub(in crate::relay) enum EngineReason {
     /// The engine may still have datagrams of it, which others must not overtake.
     #[error("it is waiting for a pause of the stream")]
     Pause,
+    /// A capture or a trace is to see its datagrams.
+    #[error("a capture or a trace records its datagrams, which the kernel would not")]
+    Tap,
     /// The engine is faster.
     #[error("its datagrams have equal sizes, which the engine sends faster, in batches")]
     Batches,
@@ -73,6 +76,7 @@ impl EngineReason {
             Self::Disabled => "disabled",
             Self::Waiting => "waiting",
             Self::Pause => "pause",
+            Self::Tap => "tap",
             Self::Batches => "batches",
             Self::Rule(obstacle) => obstacle.name(),
             Self::Route(_) => "route",
@@ -100,6 +104,7 @@ impl EngineReason {
             Self::Disabled
                 | Self::Waiting
                 | Self::Pause
+                | Self::Tap
                 | Self::Batches
                 | Self::NoCarrier(_)
                 | Self::Rule(Obstacle::NoDevice | Obstacle::NoNeighbour)
@@ -167,6 +172,7 @@ mod tests {
             EngineReason::Disabled,
             EngineReason::Waiting,
             EngineReason::Pause,
+            EngineReason::Tap,
             EngineReason::Batches,
             EngineReason::Route(text()),
             EngineReason::NoCarrier(text()),
@@ -186,6 +192,6 @@ mod tests {
         for way in names.into_iter().map(RuleWay::Engine).chain([RuleWay::Kernel]) {
             assert_eq!(RuleWay::from_word(way.to_word()), Some(way));
         }
-        assert_eq!([0, 2 + 32, u64::MAX].map(RuleWay::from_word), [None; 3]);
+        assert_eq!([0, 2 + 33, u64::MAX].map(RuleWay::from_word), [None; 3]);
     }
 }

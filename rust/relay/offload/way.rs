@@ -14,7 +14,7 @@ impl RuleWay {
     pub const OFF: Self = Self::Engine("off");
 
     /// The names of all reasons. Pages of counters contain their positions.
-    pub const REASONS: [&str; 32] = [
+    pub const REASONS: [&str; 33] = [
         "off",
         "disabled",
         "waiting",
@@ -47,6 +47,7 @@ impl RuleWay {
         "rights",
         "refused",
         "batches",
+        "tap",
     ];
 
     /// As a word of a counters page, which is never 0.

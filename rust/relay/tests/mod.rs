@@ -17,6 +17,7 @@ mod egress_hosts;
 mod kept_outputs;
 mod leased;
 mod takeover;
+mod taps;
 
 pub(super) fn rule(group: [u8; 4], name: &str, source: Option<[u8; 4]>) -> RuleSpec {
     let input = InputSpec {

@@ -5,6 +5,7 @@ use serde::Deserialize;
 use super::LogLevel;
 use super::failure::Failure;
 use crate::spec::RuleSpec;
+use crate::tap::TapFilter;
 
 /// The most outputs of a rule, so that its status fits into a message.
 const OUTPUTS: usize = 16_384;
@@ -25,6 +26,10 @@ pub(in crate::worker) enum ControlRequest {
     Abort { id: u64 },
     /// Stop the engine.
     Stop { id: u64 },
+    /// Record what the filter takes in the ring whose descriptor comes with the message.
+    Tap { id: u64, number: u64, filter: TapFilter },
+    /// End a tap.
+    Untap { id: u64, number: u64 },
     /// Send log records of this severity and above.
     Log { id: u64, level: LogLevel },
 }

@@ -11,7 +11,9 @@ use super::messages::requests::{ControlRequest, check};
 use super::page::{PagePublisher, TICK};
 use super::session::{ControlSession, SessionInput};
 use super::status::RuleStatusTracker;
-use crate::relay::{Prepared, Relay, RuleChange};
+use crate::error::{Error, Result};
+use crate::relay::{ChangeError, Prepared, Relay, RuleChange};
+use crate::tap::TapFilter;
 
 /// The version of the protocol with control.
 const PROTOCOL: u32 = 2;
@@ -73,6 +75,9 @@ impl Service {
             }
             if self.session.take_reconnected() {
                 self.status.reset();
+                // Those who watch were clients of the previous process. An engine that has ended
+                // records nothing either.
+                self.relay.remove_taps().ok();
             }
             if Instant::now() >= tick {
                 self.report_status();
@@ -104,6 +109,29 @@ impl Service {
                 self.session.respond(id, own.hello(&self.relay, rules));
             }
             ControlRequest::Log { id, level } => set_level(&mut self.session, id, level),
+            ControlRequest::Tap { id, number, filter } => {
+                let added = self.add_tap(number, filter);
+                self.respond_done(id, added);
+            }
+            ControlRequest::Untap { id, number } => {
+                let removed = self.relay.remove_tap(number);
+                self.respond_done(id, removed);
+            }
+        }
+    }
+
+    fn add_tap(&mut self, number: u64, filter: TapFilter) -> Result<()> {
+        let ring = self.session.take_descriptor();
+        let ring = ring.ok_or_else(|| Error::Invalid("there is no ring for a tap".to_owned()))?;
+        self.relay.add_tap(number, filter, vec![ring])
+    }
+
+    fn respond_done(&mut self, id: u64, result: Result<()>) {
+        match result {
+            Ok(()) => self.session.respond(id, Done {}),
+            Err(error) => {
+                self.session.respond_error(id, ChangeError { rule: None, error }.into());
+            }
         }
     }
 
@@ -195,7 +223,7 @@ fn await_decision(
             SessionInput::Request(ControlRequest::Log { id, level }) => {
                 set_level(session, id, level)
             }
-            SessionInput::Request(ControlRequest::Prepare { .. } | ControlRequest::Stop { .. }) => {
+            SessionInput::Request(_) => {
                 session.close_with_error("expected the decision about a change");
                 return Decision::Abort(None);
             }

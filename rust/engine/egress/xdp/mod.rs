@@ -5,6 +5,7 @@
 //! waits for the kernel across turns; its copy is counted as sent when the kernel has taken it.
 
 mod links;
+mod recorder;
 mod shape;
 #[cfg(test)]
 mod tests;
@@ -15,11 +16,14 @@ use std::time::Duration;
 
 use crate::engine::plan::{Plan, PlanOutput, PlanRule, SHARE_RULES, XdpOutput};
 use crate::engine::rewrite::{Origin, Rewrite};
+use crate::engine::tap::Taps;
 use crate::engine::window::{Window, WindowEntry};
 use crate::packet::{EthernetHeader, FrameTemplate, PayloadSum, group_mac};
 use crate::stats::{self, Loss, Writer, output};
 use crate::sys::ring::Ring;
+use crate::tap::Step;
 use links::{LinkPlace, Links};
+use recorder::{CopyRecorder, Unrecorded};
 use shape::LaneShape;
 use ways::Ways;
 
@@ -122,6 +126,7 @@ impl XdpEgress {
         window: &mut Window,
         plan: &Plan,
         counters: &mut Writer,
+        mut taps: Option<&mut Taps>,
     ) {
         for position in 0..window.active().len() {
             let lane = window.active()[position];
@@ -134,7 +139,10 @@ impl XdpEgress {
         for position in 0..window.active().len() {
             let lane = window.active()[position];
             if self.ways.uses_xdp(window.rule(lane)) {
-                self.send_lane(ring, window, lane, plan, counters);
+                match taps.as_deref_mut() {
+                    Some(taps) => self.send_lane(ring, window, lane, plan, counters, taps),
+                    None => self.send_lane(ring, window, lane, plan, counters, &mut Unrecorded),
+                }
             }
         }
         self.links.flush(counters);
@@ -153,6 +161,7 @@ impl XdpEgress {
         lane: u32,
         plan: &Plan,
         counters: &mut Writer,
+        recorder: &mut impl CopyRecorder,
     ) {
         let rule = window.rule(lane);
         let range = plan.rules[rule as usize].outputs.clone();
@@ -171,18 +180,24 @@ impl XdpEgress {
             let now_ms = counters.now_ms();
             let words = counters.slot(slot);
             words[output::WANTED] += datagrams;
-            if !target.has_carrier() {
-                stats::count_loss(words, Loss::NoCarrier, datagrams, now_ms);
+            let loss = if !target.has_carrier() {
+                Loss::NoCarrier
             } else if self.ways.is_stopped(slot) {
-                stats::count_loss(words, Loss::OutputFull, datagrams, now_ms);
+                Loss::OutputFull
             } else {
                 self.outputs.push(FrameOutput { output: position, slot, link });
-            }
+                continue;
+            };
+            stats::count_loss(words, loss, datagrams, now_ms);
+            let output = position - range.start;
+            recorder.record_lane((ring, window), lane, (rule, output), Step::Lost(loss));
         }
         if !self.outputs.is_empty() {
             for (number, entry) in window.datagrams(lane) {
                 let origin = window.origin(lane, number);
-                self.send_entry(ring, entry, origin.as_ref(), share, counters);
+                let origin = origin.as_ref();
+                let place = (rule, range.start, number);
+                self.send_entry(ring, (place, entry), origin, share, counters, recorder);
             }
         }
         if others == 0 {
@@ -195,22 +210,25 @@ impl XdpEgress {
     fn send_entry(
         &mut self,
         ring: &Ring,
-        entry: &WindowEntry,
+        ((rule, first, member), entry): ((u32, u32, u16), &WindowEntry),
         origin: Option<&Origin>,
         share: &[PlanOutput],
         counters: &mut Writer,
+        recorder: &mut impl CopyRecorder,
     ) {
         let bytes = ring.bytes(&entry.buffer);
         let range = entry.start as usize..(entry.start + entry.len) as usize;
         let mut rest = bytes.get(range).unwrap_or_default();
-        for _ in 0..entry.count {
+        for datagram in 0..entry.count {
             let (payload, others) = rest.split_at(rest.len().min(entry.segment as usize));
             rest = others;
             let sum = PayloadSum::of(payload);
             for number in 0..self.outputs.len() {
                 let output = self.outputs[number];
                 let target = &share[output.output as usize];
-                self.send_copy((payload, sum), output, target, origin, counters);
+                let sent = self.send_copy((payload, sum), output, target, origin, counters);
+                let copy = (rule, output.output - first);
+                recorder.record(copy, sent, (member, datagram), payload);
             }
         }
     }
@@ -223,14 +241,15 @@ impl XdpEgress {
         target: &PlanOutput,
         origin: Option<&Origin>,
         counters: &mut Writer,
-    ) {
-        let Some(xdp) = target.xdp.as_deref() else { return };
+    ) -> Result<(), (Loss, u32)> {
+        let Some(xdp) = target.xdp.as_deref() else { return Ok(()) };
         let rewritten;
         let template = match (target.rewrite.as_deref(), origin) {
             (Some(rewrite), Some(origin)) => {
                 if let Some(errno) = rewrite.refusal(origin) {
-                    let (errno, now_ms) = (u64::from(errno.unsigned_abs()), counters.now_ms());
-                    return stats::count_send_error(counters.slot(slot), errno, 1, now_ms);
+                    let (errno, now_ms) = (errno.unsigned_abs(), counters.now_ms());
+                    stats::count_send_error(counters.slot(slot), errno.into(), 1, now_ms);
+                    return Err((Loss::SendError, errno));
                 }
                 rewritten = rewritten_template(xdp, rewrite, origin);
                 &rewritten
@@ -246,10 +265,11 @@ impl XdpEgress {
             let write = |place: &mut [u8]| template.write(payload, sum, identification, place);
             self.links.push(link, (slot, len), counters, write)
         };
-        if let Err(loss) = queued {
+        queued.map_err(|loss| {
             let now_ms = counters.now_ms();
             stats::count_loss(counters.slot(slot), loss, 1, now_ms);
-        }
+            (loss, 0)
+        })
     }
 }
 

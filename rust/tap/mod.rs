@@ -1,0 +1,20 @@
+//! A tap: what engines record of datagrams for a program that watches, in a ring that this program
+//! maps read-only.
+//!
+//! ```text
+//! filter   which datagrams a tap takes        record   what is recorded of one
+//! ring     the memory: its writer and its reader
+//! ```
+
+mod filter;
+mod record;
+mod ring;
+#[cfg(test)]
+mod tests;
+
+pub use filter::TapFilter;
+pub use record::{RECORD_BYTES, Record, Step};
+pub use ring::{MIN_RING_WORDS, RingReader, RingWriter};
+
+/// The most taps of one engine.
+pub const MAX_TAPS: usize = 4;
