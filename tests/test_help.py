@@ -21,7 +21,18 @@ GROUPS = {
         *("ping", "log-level", "version", "shutdown"),
     },
     "Rules of the daemon": {"flows", "rule", "stats", "top"},
-    "Diagnose": {"web", "check", "doctor", "events", "explain", "streams", "workers", "interfaces"},
+    "Diagnose": {
+        "web",
+        "check",
+        "doctor",
+        "events",
+        "explain",
+        "streams",
+        "trace",
+        "capture",
+        "workers",
+        "interfaces",
+    },
 }
 WITH_RULES = {"relay", "doctor", "rule add", "rule replace"}
 COLUMNS = 80

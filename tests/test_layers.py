@@ -25,6 +25,8 @@ PYTHON_LAYERS = [
     "capabilities",
     "rules",
     "stats",
+    "shared_memory",
+    "taps",
     "explain",
     "streams",
     "alarms",
@@ -73,6 +75,7 @@ IN_BOTH_LANGUAGES = {  # one concept, which Python shows and Rust does
     "RuleStatusTracker",
     "SendReport",
     "Sender",
+    "TapFilter",
 }
 PURE = ["addr", "packet", "rules"]  # neither sockets nor clocks
 HEAVY = {

@@ -23,7 +23,6 @@ from mcr.daemon.sealed_memfd import (
     SEALS,
     SealedMemfdError,
     check_sealed,
-    fixed_size_memfd,
     read_bounded,
     sealed_memfd,
 )
@@ -32,6 +31,7 @@ from mcr.daemon.supervisor.atomic_file import save
 from mcr.daemon.supervisor.disk_thread import DiskThread
 from mcr.daemon.supervisor.listener import Listener
 from mcr.daemon.supervisor.snapshot_store import SnapshotStore
+from mcr.shared_memory import fixed_size_memfd
 
 
 class TestKept:

@@ -64,6 +64,8 @@ if TYPE_CHECKING:
     from .stats import RuleRate as RuleRate
     from .stats import RuleStats as RuleStats
     from .stats import Stats as Stats
+    from .taps.record import DatagramRecord as DatagramRecord
+    from .taps.stream import TapStream as TapStream
     from .traffic import Latency as Latency
     from .traffic import Receiver as Receiver
     from .traffic import ReceiveReport as ReceiveReport
@@ -129,6 +131,8 @@ _EXPORTS = {
         "RuleStats",
         "Stats",
     ),
+    ".taps.record": ("DatagramRecord",),
+    ".taps.stream": ("TapStream",),
     ".traffic": ("Latency", "ReceiveReport", "Receiver", "SendReport", "Sender"),
 }
 _MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}

@@ -221,15 +221,7 @@ impl Engine {
         let Some((arrival, rules)) = read else { return self.handle_unmatched(token, buffer) };
         if *observes {
             counts::count_flows(counters, plan, rules, arrival.datagram);
-            if let Some(taps) = &mut egress.taps {
-                taps.note_received(
-                    intake.source(token),
-                    ring.bytes(&buffer),
-                    arrival,
-                    rules,
-                    window.len(),
-                );
-            }
+            egress.note_received(intake.source(token), ring.bytes(&buffer), plan, window.len());
         }
         Lanes { ring, plan, window, egress, counters }.enter(buffer, &arrival, rules)
     }
@@ -241,8 +233,7 @@ impl Engine {
         if let Some(taps) = &mut egress.taps
             && let Some(source) = intake.source(token)
         {
-            let verify = self.channels.verify_checksums;
-            taps.note_discarded(ring.bytes(&buffer), source, plan, verify);
+            taps.note_discarded(ring.bytes(&buffer), source, plan);
         }
         if !intake.awaits_finish() {
             ring.give_back(buffer);
@@ -306,7 +297,8 @@ impl Engine {
         self.intake.adopt(&plan.sources, &mut self.ring)?;
         self.window.resize(self.intake.most_datagrams(), plan.rules.len());
         self.egress.adopt(&plan, &self.plan);
-        self.egress.set_taps(plan.taps.as_ref(), self.intake.most_datagrams());
+        let entries = self.intake.most_datagrams();
+        self.egress.set_taps(plan.taps.as_ref(), entries, self.channels.verify_checksums);
         self.observes = self.channels.flows || plan.taps.is_some();
         self.counters.publish();
         self.retire_at_once();

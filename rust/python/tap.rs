@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use crate::error::Error;
 use crate::relay::errno_name;
 use crate::sys::scm_rights;
-use crate::tap::{MIN_RING_WORDS, Record, RingReader, Step};
+use crate::tap::{MIN_RING_WORDS, RingReader, Step, TapRecord};
 
 /// What a tap has recorded of a datagram.
 #[pyclass(name = "TapRecord", frozen, get_all, module = "mcr._native")]
@@ -76,8 +76,8 @@ impl TapReader {
     }
 }
 
-fn record((record, frame): (Record, Vec<u8>)) -> PyTapRecord {
-    let Record { time_ns, arrived_ns, datagram, rule, rules, step, output, errno, .. } = record;
+fn record((record, frame): (TapRecord, Vec<u8>)) -> PyTapRecord {
+    let TapRecord { time_ns, arrived_ns, datagram, rule, rules, step, output, errno, .. } = record;
     let (step, reason) = match step {
         Step::Matched => ("matched", None),
         Step::Discarded(reason) => ("discarded", Some(reason.name())),

@@ -13,7 +13,7 @@ mod ring;
 mod tests;
 
 pub use filter::TapFilter;
-pub use record::{RECORD_BYTES, Record, Step};
+pub use record::{RECORD_BYTES, Step, TapRecord};
 pub use ring::{MIN_RING_WORDS, RingReader, RingWriter};
 
 /// The most taps of one engine.

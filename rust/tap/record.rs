@@ -27,7 +27,7 @@ pub enum Step {
 
 /// What is recorded of a datagram, beside its frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Record {
+pub struct TapRecord {
     /// The number of the record in its ring, from 0.
     pub sequence: u64,
     /// When it was recorded, in nanoseconds since 1970.
@@ -74,7 +74,7 @@ impl Step {
     }
 }
 
-impl Record {
+impl TapRecord {
     /// Its words, for a frame of which `bytes` bytes are kept, and the number of all its words.
     pub(super) fn to_words(self, bytes: usize) -> ([u64; HEAD_WORDS], usize) {
         let words = HEAD_WORDS + bytes.div_ceil(8);

@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-use super::record::{HEAD_WORDS, RECORD_BYTES, Record, lengths};
+use super::record::{HEAD_WORDS, RECORD_BYTES, TapRecord, lengths};
 use crate::sys::memory::{ReadOnlyWords, SharedWords, WordsView};
 
 /// Words before the records.
@@ -55,7 +55,7 @@ impl RingWriter {
     }
 
     /// Writes a record with as much of `frame` as `frame_bytes` says. Its number is given here.
-    pub fn write(&self, mut record: Record, frame: &[u8], frame_bytes: u32) {
+    pub fn write(&self, mut record: TapRecord, frame: &[u8], frame_bytes: u32) {
         let kept = usize::try_from(frame_bytes).unwrap_or(RECORD_BYTES).min(RECORD_BYTES);
         let kept = &frame[..frame.len().min(kept)];
         record.sequence = self.records.load(Ordering::Relaxed);
@@ -116,7 +116,7 @@ impl RingReader {
     }
 
     /// The next record with the kept bytes of its frame; `None` if all were read.
-    pub fn read(&mut self) -> Option<(Record, Vec<u8>)> {
+    pub fn read(&mut self) -> Option<(TapRecord, Vec<u8>)> {
         // Each attempt but the last was overtaken by the writer.
         for _ in 0..3 {
             let end = self.header(header::END, Ordering::Acquire);
@@ -137,7 +137,7 @@ impl RingReader {
     }
 
     /// Copies the record at the next position; `None` if it is not there any more, or invalid.
-    fn copy(&self, end: u64) -> Option<(Record, Vec<u8>, u64)> {
+    fn copy(&self, end: u64) -> Option<(TapRecord, Vec<u8>, u64)> {
         let unread = end.wrapping_sub(self.next);
         if unread > self.capacity() {
             return None;
@@ -155,7 +155,7 @@ impl RingReader {
         if reserved.wrapping_sub(self.next) > self.capacity() {
             return None;
         }
-        Some((Record::from_words(&head)?, body, length as u64))
+        Some((TapRecord::from_words(&head)?, body, length as u64))
     }
 
     /// Continues at the oldest record that is known to begin in what is left, or at the end.

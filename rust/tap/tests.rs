@@ -19,8 +19,8 @@ fn ring(words: usize) -> (RingWriter, RingReader) {
     (RingWriter::open(fd.try_clone().unwrap()).unwrap(), RingReader::open(fd).unwrap())
 }
 
-fn record(datagram: u64) -> Record {
-    Record {
+fn record(datagram: u64) -> TapRecord {
+    TapRecord {
         sequence: 0,
         time_ns: 1,
         arrived_ns: 2,
@@ -35,6 +35,10 @@ fn record(datagram: u64) -> Record {
     }
 }
 
+fn low_byte(number: u64) -> u8 {
+    number.to_le_bytes()[0]
+}
+
 #[test]
 fn records_are_read_as_they_were_written() {
     let (writer, mut reader) = ring(MIN_RING_WORDS);
@@ -42,9 +46,9 @@ fn records_are_read_as_they_were_written() {
     let steps: Vec<Step> = steps.chain([Step::Matched, Step::Sent]).collect();
     for (number, step) in (0..).zip(&steps) {
         let output = (number % 2 == 1).then_some(4);
-        let written = Record { step: *step, output, ..record(number) };
+        let written = TapRecord { step: *step, output, ..record(number) };
         writer.write(written, &[7; 100], 33);
-        let expected = Record { sequence: number, ..written };
+        let expected = TapRecord { sequence: number, ..written };
         assert_eq!(reader.read(), Some((expected, vec![7; 33])));
     }
     assert_eq!((reader.read(), reader.lost()), (None, 0));
@@ -54,10 +58,10 @@ fn records_are_read_as_they_were_written() {
 fn the_longest_frame_fits_the_smallest_ring_again_and_again() {
     let (writer, mut reader) = ring(MIN_RING_WORDS);
     for number in 0..50 {
-        writer.write(record(number), &vec![number as u8; RECORD_BYTES], u32::MAX);
+        writer.write(record(number), &vec![low_byte(number); RECORD_BYTES], u32::MAX);
         let (read, bytes) = reader.read().unwrap();
         assert_eq!((read.datagram, bytes.len()), (number, RECORD_BYTES));
-        assert!(bytes.iter().all(|byte| *byte == number as u8));
+        assert!(bytes.iter().all(|byte| *byte == low_byte(number)));
     }
 }
 
@@ -93,14 +97,14 @@ fn a_slow_reader_never_gets_half_a_record() {
     let total = 200_000;
     let writing = thread::spawn(move || {
         for number in 0..total {
-            let bytes = [number as u8; 96];
+            let bytes = [low_byte(number); 96];
             writer.write(record(number), &bytes, 96);
         }
     });
     let mut read = 0;
     while !writing.is_finished() {
         while let Some((record, bytes)) = reader.read() {
-            assert_eq!(bytes, [record.datagram as u8; 96]);
+            assert_eq!(bytes, [low_byte(record.datagram); 96]);
             read += 1;
         }
     }

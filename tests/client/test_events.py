@@ -14,7 +14,7 @@ from tests.support.raw_client import RawClient
 
 import mcr
 from mcr.client.session import Receive, Step
-from mcr.client.sync import Wire
+from mcr.client.wire import Wire
 
 from .clients import Opener
 

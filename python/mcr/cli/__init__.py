@@ -140,6 +140,20 @@ COMMANDS: Mapping[str, CommandEntry] = {
             "mcr streams %eth0 --rules --to %eth1,ttl=8",
         ),
     ),
+    "trace": CommandEntry(
+        "capture:trace",
+        _DIAGNOSE,
+        ("mcr trace feed-a", "mcr trace feed-a --sample 1/1000 --follow"),
+    ),
+    "capture": CommandEntry(
+        "capture:capture",
+        _DIAGNOSE,
+        (
+            "mcr capture --rule feed-a -w feed-a.pcapng --seconds 10",
+            "mcr capture --reason any",
+            "mcr capture --rule feed-a --output 1 --sample 1/100",
+        ),
+    ),
     "check": CommandEntry(
         "check:check",
         _DIAGNOSE,

@@ -16,13 +16,17 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from ..alarms.event import Event
 from ..errors import McrError
+from ..taps.filter import RING_BYTES, TRACE_FRAME_BYTES, Taken, TapFilter
+from ..taps.stream import TapStream
 from . import methods
 from .connect import open_connection
 from .event_cursor import EventCursor
 from .methods import Call
 from .session import Connect, Pause, Receive, Session, Step, Steps
 from .signature import copy_signature
-from .sync import RECEIVE_BYTES, TIMEOUT_S, check_timeout, socket_path
+from .sync import TIMEOUT_S, check_timeout, socket_path
+from .tap import daemon_tap
+from .wire import RECEIVE_BYTES
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -192,6 +196,56 @@ class AsyncClient:
                 replays none.
         """
         return AsyncEventStream(self.path, self._timeout_s, kinds, after)
+
+    def capture(
+        self,
+        rule: str | None = None,
+        *,
+        output: int | None = None,
+        reason: str | None = None,
+        take: Iterable[Taken] | None = None,
+        sample: int = 1,
+        ring_bytes: int = RING_BYTES,
+    ) -> TapStream:
+        """Capture frames as they are received, sent and dropped; use `async with`.
+
+        Args:
+            rule: the id or name of the only rule; None captures all.
+            output: the only output of the rule, from 1, of which copies alone are captured.
+            reason: the only reason of drops, which alone are captured.
+            take: any of received, sent and dropped; None means all.
+            sample: capture every n-th datagram, with its copies.
+            ring_bytes: the memory of each worker for what was not read yet, 1 to 64 MiB.
+
+        Raises:
+            RuleError: there is no such rule, output or reason.
+            McrError: too many captures run, or the daemon does not answer.
+        """
+        wanted = TapFilter(
+            rule=rule,
+            output=output,
+            reason=reason,
+            take=None if take is None else tuple(take),
+            sample=sample,
+            ring_bytes=ring_bytes,
+        )
+        return TapStream(daemon_tap(self.path, self._timeout_s, wanted))
+
+    def trace(self, rule: str, *, sample: int = 1) -> TapStream:
+        """Follow datagrams of a rule: each step with its time, and drops with their reason.
+
+        Use `async with`.
+
+        Args:
+            rule: the id or name of the rule.
+            sample: follow every n-th datagram.
+
+        Raises:
+            RuleError: there is no such rule.
+            McrError: too many captures run, or the daemon does not answer.
+        """
+        wanted = TapFilter(rule=rule, sample=sample, frame_bytes=TRACE_FRAME_BYTES)
+        return TapStream(daemon_tap(self.path, self._timeout_s, wanted))
 
     async def close(self) -> None:
         """Close the connection. Idempotent; streams of events stay open."""

@@ -30,12 +30,14 @@ from ..protocol.results import (
     RuleInfo,
     RuleList,
     RuleResult,
+    TapStarted,
     WorkerInfo,
     WorkerList,
 )
 from ..rules import Rule
 from ..rules.hostnames import HostChange
 from ..rules.objects import text_or_object
+from ..taps.filter import TapFilter
 
 T = TypeVar("T")
 R = TypeVar("R", bound=JsonObject)
@@ -325,6 +327,12 @@ def subscribe(kinds: Iterable[str] | None, after: int | None) -> Call[EventPosit
     """Subscribe to events on this connection."""
     params = _given(kinds=None if kinds is None else list(kinds), after=after)
     return _call("events.subscribe", params, EventPosition)
+
+
+def start_tap(wanted: TapFilter) -> Call[TapStarted]:
+    """Have the workers record datagrams while this connection is open."""
+    given = {name: getattr(wanted, name) for name in wanted.__slots__}
+    return _call("taps.start", _given(**given), TapStarted)
 
 
 def _call(method: str, params: Json, result: type[R], doubt: str = "") -> Call[R]:

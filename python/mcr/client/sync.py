@@ -1,16 +1,11 @@
 """`Client`: a client of the daemon whose methods block until the answer arrives.
 
-Owns the socket and the lock. `session` holds the conversation, `methods` has the requests. Does not
-load asyncio.
+Owns the lock. `wire` owns the socket, `session` holds the conversation, `methods` has the requests.
+Does not load asyncio.
 """
 
-import errno
-import os
-import socket
 import threading
-import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -20,83 +15,19 @@ from ..alarms.event import Event
 from ..alarms.event_iterator import EventIterator
 from ..errors import McrError
 from ..protocol.constants import default_socket
+from ..taps.filter import RING_BYTES, TRACE_FRAME_BYTES, Taken, TapFilter
+from ..taps.stream import TapStream
 from . import methods
-from .connect import open_connection
 from .event_cursor import EventCursor
 from .methods import Call
-from .session import Connect, Pause, Receive, Session, Step, Steps
+from .session import Session
 from .signature import copy_signature
+from .tap import daemon_tap
+from .wire import Wire
 
 P = ParamSpec("P")
 T = TypeVar("T")
 TIMEOUT_S = 10.0
-RECEIVE_BYTES = 1 << 16
-
-
-class Wire:
-    """Executes the steps of a session on a socket."""
-
-    def __init__(self, path: Path) -> None:
-        """Open no connection yet."""
-        self._path = path
-        self._socket: socket.socket | None = None
-        self._ended = False
-
-    def run(self, steps: Steps[T]) -> T:
-        """Execute all steps and return their result."""
-        received: bytes | None = None
-        failure: OSError | None = None
-        try:
-            while True:
-                step = steps.send(received) if failure is None else steps.throw(failure)
-                received, failure = None, None
-                try:
-                    received = self._execute(step)
-                except OSError as error:
-                    failure = error
-        except StopIteration as end:
-            value: T = end.value
-            return value
-        except McrError:
-            raise
-        except BaseException:
-            # Raised by a signal handler: received bytes may be lost, so the connection cannot be
-            # used any more.
-            self._close()
-            raise
-        finally:
-            steps.close()
-
-    def end(self) -> None:
-        """Close the connection for good; wakes a thread that waits on it."""
-        self._ended = True
-        if (connection := self._socket) is not None:
-            with suppress(OSError):  # the daemon has closed it already
-                connection.shutdown(socket.SHUT_RDWR)
-            self._close()
-
-    def _close(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
-
-    def _execute(self, step: Step) -> bytes | None:
-        if isinstance(step, Pause):
-            time.sleep(step.seconds)
-            return None
-        if isinstance(step, Connect):
-            self._close()
-            if self._ended:
-                raise McrError("the connection was closed")
-            self._socket = open_connection(self._path)
-            return None
-        if (connection := self._socket) is None:  # another thread has closed it
-            raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
-        connection.settimeout(step.timeout_s)
-        if isinstance(step, Receive):
-            return connection.recv(RECEIVE_BYTES)
-        connection.sendall(step.data)
-        return None
 
 
 class Client:
@@ -194,6 +125,54 @@ class Client:
             DaemonError: no daemon answers, or it does not know one of the kinds.
         """
         return EventStream(self.path, self._timeout_s, kinds, after)
+
+    def capture(
+        self,
+        rule: str | None = None,
+        *,
+        output: int | None = None,
+        reason: str | None = None,
+        take: Iterable[Taken] | None = None,
+        sample: int = 1,
+        ring_bytes: int = RING_BYTES,
+    ) -> TapStream:
+        """Capture frames as they are received, sent and dropped; close the stream, or use `with`.
+
+        Args:
+            rule: the id or name of the only rule; None captures all.
+            output: the only output of the rule, from 1, of which copies alone are captured.
+            reason: the only reason of drops, which alone are captured.
+            take: any of received, sent and dropped; None means all.
+            sample: capture every n-th datagram, with its copies.
+            ring_bytes: the memory of each worker for what was not read yet, 1 to 64 MiB.
+
+        Raises:
+            RuleError: there is no such rule, output or reason.
+            McrError: too many captures run, or the daemon does not answer.
+        """
+        wanted = TapFilter(
+            rule=rule,
+            output=output,
+            reason=reason,
+            take=None if take is None else tuple(take),
+            sample=sample,
+            ring_bytes=ring_bytes,
+        )
+        return TapStream(daemon_tap(self.path, self._timeout_s, wanted)).begin()
+
+    def trace(self, rule: str, *, sample: int = 1) -> TapStream:
+        """Follow datagrams of a rule: each step with its time, and drops with their reason.
+
+        Args:
+            rule: the id or name of the rule.
+            sample: follow every n-th datagram.
+
+        Raises:
+            RuleError: there is no such rule.
+            McrError: too many captures run, or the daemon does not answer.
+        """
+        wanted = TapFilter(rule=rule, sample=sample, frame_bytes=TRACE_FRAME_BYTES)
+        return TapStream(daemon_tap(self.path, self._timeout_s, wanted)).begin()
 
     def close(self) -> None:
         """Close the connection. Idempotent; streams of events stay open."""

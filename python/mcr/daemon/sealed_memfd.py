@@ -8,8 +8,6 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 LIMIT_BYTES = 64 << 20
@@ -61,44 +59,6 @@ def sealed_memfd(content: bytes, name: str) -> int:
         os.close(descriptor)
         raise
     return descriptor
-
-
-def fixed_size_memfd(size: int, name: str) -> int:
-    """Return a descriptor of a zeroed, writable memfd whose size is sealed.
-
-    A process that gets the descriptor can thus leave no more than these bytes to the next one.
-
-    Args:
-        size: the size in bytes.
-        name: shown in /proc; nothing depends on it.
-    """
-    descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.ftruncate(descriptor, size)
-    fcntl.fcntl(
-        descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-    )
-    return descriptor
-
-
-@contextmanager
-def reopen_read_only(descriptors: Iterable[int]) -> Iterator[list[int]]:
-    """Open memfds again, read-only, so that they cannot be mapped writable either.
-
-    The new descriptors are closed at the end of the block.
-
-    Args:
-        descriptors: memfds with any access mode.
-
-    Raises:
-        OSError: /proc is missing, or no descriptor is left.
-    """
-    with ExitStack() as stack:
-        opened: list[int] = []
-        for descriptor in descriptors:
-            path = f"/proc/self/fd/{descriptor}"
-            opened.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-            stack.callback(os.close, opened[-1])
-        yield opened
 
 
 def read_bounded(path: Path) -> bytes:

@@ -22,6 +22,9 @@ REPLAY_EVENTS = 1024
 EXPLAINED_DATAGRAMS = 256
 """The most datagrams of one request to explain."""
 
+TAPS = 4
+"""The most captures and traces that a daemon runs at a time."""
+
 EventKind = Literal["rule", "worker", "interface", "log", "alarm", "loss"]
 EVENT_KINDS: tuple[EventKind, ...] = get_args(EventKind)
 """The subjects of events."""

@@ -14,6 +14,7 @@ from ..rules.fields import Address, Ttl
 from ..rules.hostnames import HostChange
 from ..stats import Alarm, FlowStats, OutputLoss, RuleFacts, StateCode, Stats
 from ..stats.model import NO_FACTS
+from ..taps.names import NamedInterface, NamedRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +273,17 @@ class FlowList(JsonObject):
     """The Unix time of the answer, in seconds."""
     uptime_s: float = field(default=0.0, compare=False)
     """The time since the control process started, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class TapStarted(JsonObject):
+    """What the records of a tap refer to. The descriptors of its rings come with the answer."""
+
+    workers: Count
+    """The number of rings, one for each worker."""
+    interfaces: tuple[NamedInterface, ...]
+    rules: tuple[NamedRule, ...]
+    """The rules that it takes, as they are now."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from ..choices import IngressChoice
@@ -11,11 +12,15 @@ from ..errors import McrError, RuleError
 from ..explain.results import DatagramFacts, Explanation
 from ..rules import Rule
 from ..stats import FlowStats, Stats
+from ..taps.filter import RING_BYTES, TRACE_FRAME_BYTES, Taken, TapFilter
+from ..taps.rules import check_output
+from ..taps.stream import TapStream
 from .active_rules import ActiveRules
 from .candidate_rules import CandidateRules
 from .event_stream import RelayEventStream
 from .event_watch import EventWatch
 from .lifecycle import Lifecycle
+from .relay_tap import RelayTap
 from .retries import Retries
 from .settings import RelaySettings
 
@@ -92,6 +97,71 @@ class RelayReports:
             self._retry()
         self._sample()  # what is lost from now on shows in the next sample
         return stream
+
+    def capture(
+        self,
+        rule: Rule | str | None = None,
+        *,
+        output: int | None = None,
+        reason: str | None = None,
+        take: Iterable[Taken] | None = None,
+        sample: int = 1,
+        ring_bytes: int = RING_BYTES,
+    ) -> TapStream:
+        """Capture frames as they are received, sent and dropped; close the stream, or use `with`.
+
+        Interfaces are named as in the caller's network namespace.
+
+        Args:
+            rule: the only rule; None captures all.
+            output: the only output of the rule, from 1, of which copies alone are captured.
+            reason: the only reason of drops, which alone are captured.
+            take: any of received, sent and dropped; None means all.
+            sample: capture every n-th datagram, with its copies.
+            ring_bytes: the memory of each worker for what was not read yet, 1 to 64 MiB.
+
+        Raises:
+            RuleError: there is no such rule, output or reason, or too many captures run.
+            McrError: the relay is not open, or an argument is out of its range.
+        """
+        wanted = TapFilter(
+            rule=None if rule is None else str(rule),
+            output=output,
+            reason=reason,
+            take=None if take is None else tuple(take),
+            sample=sample,
+            ring_bytes=ring_bytes,
+        )
+        return self._tap(rule, wanted)
+
+    def trace(self, rule: Rule | str, *, sample: int = 1) -> TapStream:
+        """Follow datagrams of a rule: each step with its time, and drops with their reason.
+
+        Args:
+            rule: the rule.
+            sample: follow every n-th datagram.
+
+        Raises:
+            RuleError: there is no such rule, or too many captures run.
+            McrError: the relay is not open.
+        """
+        wanted = TapFilter(rule=str(rule), sample=sample, frame_bytes=TRACE_FRAME_BYTES)
+        return self._tap(rule, wanted)
+
+    def _tap(self, rule: Rule | str | None, wanted: TapFilter) -> TapStream:
+        with self._life.locked():
+            opened = self._opened()
+            rule_id = None if rule is None else self._find(rule)
+        rules = [each for each in opened.rules if rule_id in (None, each.id)]
+        if rule_id is not None:
+            check_output(wanted, rules[0])
+        wanted = replace(wanted, rule=rule_id)
+        workers = self._settings.workers
+
+        def begin() -> RelayTap:
+            return RelayTap(opened.core, workers, rules, wanted, lambda: self._life.is_stopped)
+
+        return TapStream(begin).begin()
 
     @property
     def error(self) -> str | None:

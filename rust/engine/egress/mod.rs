@@ -77,10 +77,11 @@ impl Egress {
         self.is_plain = self.taps.is_none() && !self.xdp.is_active();
     }
 
-    /// Sets what records the copies of windows of `entries` buffers.
-    pub(crate) fn set_taps(&mut self, taps: Option<&Arc<PlanTaps>>, entries: usize) {
+    /// Sets what records datagrams and copies of windows of `entries` buffers. `verify` says whether
+    /// checksums are verified.
+    pub(crate) fn set_taps(&mut self, taps: Option<&Arc<PlanTaps>>, entries: usize, verify: bool) {
         let before = self.taps.take();
-        self.taps = taps.map(|taps| Taps::new(taps.clone(), entries, before));
+        self.taps = taps.map(|taps| Taps::new(taps.clone(), (entries, verify), before));
         // Each send of a wave has one result, and each cursor may be overtaken once.
         let most = if self.taps.is_some() { MAX_MESSAGES + self.cursors.capacity() } else { 0 };
         self.outcomes = Vec::with_capacity(most);

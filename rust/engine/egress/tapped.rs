@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::Egress;
 use super::cursor::Cursor;
-use crate::engine::plan::Plan;
+use crate::engine::plan::{Plan, Source};
 use crate::engine::tap::CopyEvent;
 use crate::engine::window::Window;
 use crate::stats::Loss;
@@ -31,6 +31,22 @@ impl CopyOutcome {
 }
 
 impl Egress {
+    /// Records a buffer that becomes entry `entry` of the window.
+    // It reads the buffer again: else every datagram is kept in memory for it, recorded or not.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn note_received(
+        &mut self,
+        source: Option<&Source>,
+        bytes: &[u8],
+        plan: &Plan,
+        entry: usize,
+    ) {
+        if let (Some(taps), Some(source)) = (&mut self.taps, source) {
+            taps.note_received(source, bytes, plan, entry);
+        }
+    }
+
     /// Records that an output gets nothing of these batches.
     #[cold]
     pub(super) fn record_unsent(

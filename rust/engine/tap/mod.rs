@@ -18,7 +18,7 @@ use crate::engine::plan::{Plan, Source};
 use crate::engine::rewrite::Origin;
 use crate::packet::{Datagram, Discard, EthernetHeader, Headers, group_mac};
 use crate::rules::Verdict;
-use crate::tap::{MAX_TAPS, Record, Step};
+use crate::tap::{MAX_TAPS, Step, TapRecord};
 use frames::FrameRoom;
 use plan::UNKNOWN;
 pub use plan::{PlanTap, PlanTaps, TapInput, TapOutput, TapRule};
@@ -52,13 +52,20 @@ pub(super) struct Taps {
     /// The number of datagrams so far.
     datagrams: u64,
     room: FrameRoom,
+    /// Whether checksums are verified.
+    verify: bool,
     /// Where work that the kernel has left in a datagram is tried.
     trial: Box<[u8]>,
 }
 
 impl Taps {
-    /// Taps for windows of `entries` buffers; those of `before` continue.
-    pub(super) fn new(plan: Arc<PlanTaps>, entries: usize, before: Option<Box<Self>>) -> Box<Self> {
+    /// Taps for windows of `entries` buffers; those of `before` continue. `verify` says whether
+    /// checksums are verified.
+    pub(super) fn new(
+        plan: Arc<PlanTaps>,
+        (entries, verify): (usize, bool),
+        before: Option<Box<Self>>,
+    ) -> Box<Self> {
         let mut taps = before.unwrap_or_else(|| {
             Box::new(Self {
                 plan: plan.clone(),
@@ -66,6 +73,7 @@ impl Taps {
                 noted: Vec::new(),
                 datagrams: 0,
                 room: FrameRoom::new(),
+                verify,
                 trial: vec![0; 1 << 16].into(),
             })
         });
@@ -76,17 +84,15 @@ impl Taps {
     }
 
     /// Notes the datagrams of a buffer that becomes entry `entry` of the window, and records them.
-    #[cold]
-    #[inline(never)]
     pub(super) fn note_received(
         &mut self,
-        source: Option<&Source>,
+        source: &Source,
         bytes: &[u8],
-        arrival: Arrival,
-        rules: &[u32],
+        plan: &Plan,
         entry: usize,
     ) {
-        if let Some(source) = source {
+        let Ok(arrival) = source.kind.read(bytes, self.verify) else { return };
+        if let Verdict::Rules(rules) = plan.table.find(source.interface, &arrival.datagram) {
             self.note(entry, (bytes, source.kind.raw(bytes)), source, &arrival, rules);
         }
     }
@@ -127,7 +133,7 @@ impl Taps {
             let mut rule = rule.filter(|rule| rule.taps & 1 << number != 0);
             let Some(rule) = rule.next() else { continue };
             taken[number] = self.sample(number, tap.filter.sample, datagram.segments);
-            let record = Record {
+            let record = TapRecord {
                 datagram: first,
                 rule: rule.id,
                 rules: u16::try_from(rules.len()).unwrap_or(u16::MAX),
@@ -142,14 +148,8 @@ impl Taps {
 
     /// Records the datagrams of a buffer that is not relayed, for the reason that reading it again
     /// finds.
-    pub(super) fn note_discarded(
-        &mut self,
-        bytes: &[u8],
-        source: &Source,
-        plan: &Plan,
-        verify_checksums: bool,
-    ) {
-        let read = match source.kind.read(bytes, verify_checksums) {
+    pub(super) fn note_discarded(&mut self, bytes: &[u8], source: &Source, plan: &Plan) {
+        let read = match source.kind.read(bytes, self.verify) {
             Err(Discard::BadHeader) => match source.kind.finish(bytes, &mut self.trial) {
                 // It can be finished, and is noted or discarded then.
                 Ok(_) => return,
@@ -187,7 +187,7 @@ impl Taps {
             }
             let taken = self.sample(number, tap.filter.sample, arrival.datagram.segments);
             let step = Step::Discarded(reason);
-            let record = Record { datagram: first, ..received(now_ns(), source, step) };
+            let record = TapRecord { datagram: first, ..received(now_ns(), source, step) };
             self.record_arrival(tap, record, taken, (bytes, raw), arrival);
         }
     }
@@ -207,7 +207,7 @@ impl Taps {
             let frame = raw.as_ref().map_or(&[][..], |raw| self.room.restore(raw));
             let arrived_ns = raw.as_ref().map_or(0, |raw| raw.arrived_ns);
             let step = Step::Discarded(reason);
-            let record = Record { datagram, arrived_ns, ..received(now_ns(), source, step) };
+            let record = TapRecord { datagram, arrived_ns, ..received(now_ns(), source, step) };
             tap.write(record, frame);
         }
     }
@@ -216,14 +216,14 @@ impl Taps {
     fn record_arrival(
         &mut self,
         tap: &PlanTap,
-        record: Record,
+        record: TapRecord,
         taken: u32,
         (bytes, raw): (&[u8], Option<RawFrame<'_>>),
         arrival: &Arrival,
     ) {
         let Arrival { datagram, segment } = arrival;
         let arrived_ns = raw.as_ref().map_or(0, |raw| raw.arrived_ns);
-        let record = Record { arrived_ns, ..record };
+        let record = TapRecord { arrived_ns, ..record };
         if let Some(raw) = raw.as_ref().filter(|_| datagram.segments == 1) {
             if taken == 0 {
                 tap.write(record, self.room.restore(raw));
@@ -245,7 +245,7 @@ impl Taps {
         for number in taken_of(taken, tap.filter.sample, datagram.segments) {
             let payload = payload(bytes, datagram, u32::from(*segment), number);
             let frame = self.room.compose(ethernet, vlan, &headers, payload);
-            tap.write(Record { datagram: record.datagram + u64::from(number), ..record }, frame);
+            tap.write(TapRecord { datagram: record.datagram + u64::from(number), ..record }, frame);
         }
     }
 
@@ -270,7 +270,7 @@ impl Taps {
                 continue;
             }
             let (ethernet, headers) = target.headers(&noted.origin);
-            let record = Record {
+            let record = TapRecord {
                 sequence: 0,
                 time_ns: now_ns(),
                 arrived_ns: 0,
@@ -313,9 +313,9 @@ impl PlanTap {
             && group.is_some_and(|group| group.block(group_bits) == first)
     }
 
-    fn write(&self, record: Record, frame: &[u8]) {
+    fn write(&self, record: TapRecord, frame: &[u8]) {
         let frame_len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
-        self.ring.write(Record { frame_len, ..record }, frame, self.filter.frame_bytes);
+        self.ring.write(TapRecord { frame_len, ..record }, frame, self.filter.frame_bytes);
     }
 }
 
@@ -337,8 +337,8 @@ fn origin(datagram: &Datagram) -> Origin {
     Origin { source, group, source_port, port, ttl, dscp }
 }
 
-fn received(time_ns: u64, source: &Source, step: Step) -> Record {
-    Record {
+fn received(time_ns: u64, source: &Source, step: Step) -> TapRecord {
+    TapRecord {
         sequence: 0,
         time_ns,
         arrived_ns: 0,

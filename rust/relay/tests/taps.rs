@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 
 use super::*;
 use crate::packet::{self, ChecksumState, Datagram, Discard, FrameMeta};
-use crate::tap::{MAX_TAPS, MIN_RING_WORDS, Record, RingReader, Step, TapFilter};
+use crate::tap::{MAX_TAPS, MIN_RING_WORDS, RingReader, Step, TapFilter, TapRecord};
 
 const ID: &str = "00000000abcd";
 const ALL: TapFilter = TapFilter {
@@ -25,7 +25,7 @@ fn ring() -> (OwnedFd, RingReader) {
 }
 
 /// The next records, as many as named.
-fn read(ring: &mut RingReader, count: usize) -> Vec<(Record, Vec<u8>)> {
+fn read(ring: &mut RingReader, count: usize) -> Vec<(TapRecord, Vec<u8>)> {
     let mut records = Vec::new();
     wait_until("the records", || {
         records.extend(std::iter::from_fn(|| ring.read()));

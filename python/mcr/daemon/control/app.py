@@ -46,6 +46,7 @@ from .supervisor_channel import (
     WorkerExited,
     WorkerStarted,
 )
+from .taps import ClientTaps
 from .workers.counter_reader import CounterReader
 from .workers.messages import WorkerMessage
 from .workers.pool import WorkerPool
@@ -159,6 +160,7 @@ class ControlApp:
                 bus=self._events,
                 status=self._status,
                 log=self._log,
+                taps=ClientTaps(self._pool),
                 executor=self._side,
                 set_levels=self._set_levels,
                 shut_down=self._supervisor.request_shutdown,

@@ -12,7 +12,8 @@ from dataclasses import astuple
 from typing import Protocol
 
 from ...protocol.constants import REFUSED_START
-from ..sealed_memfd import SealedMemfdError, fixed_size_memfd, reopen_read_only
+from ...shared_memory import fixed_size_memfd, reopen_read_only
+from ..sealed_memfd import SealedMemfdError
 from ..settings import DaemonSettings
 from .argv import ControlDescriptors, WorkerDescriptors
 from .child import Child

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from .... import _native
 from ....choices import Ingress
+from ....errors import McrError
 from ....json_codec import JsonObject, encode_in_pieces, prepare
 from ....protocol.constants import PROTOCOL, ErrorCode
 from ....protocol.results import (
@@ -36,16 +37,21 @@ from ....protocol.results import (
     RuleInfo,
     RuleList,
     RuleResult,
+    TapStarted,
     WorkerCount,
     WorkerList,
 )
 from ....stats import RuleStats
+from ....taps.filter import TapFilter
+from ....taps.names import NamedInterface
+from ....taps.rules import check_output, named_rule
 from ..events import EventBus
 from ..log import ControlLog
 from ..rules.configurator import Configurator
 from ..rules.draft import Draft, RuleRecord, RuleSetAside
 from ..rules.rulebook import Rulebook
 from ..rules.transactions import Transactions
+from ..taps import ClientTaps
 from ..workers.counter_reader import CounterReader
 from ..workers.pool import WorkerPool
 from ..workers.status import RuleStatusTracker
@@ -90,6 +96,7 @@ SHAPES: Mapping[str, MethodSchema] = {
     "stats": MethodSchema(params.SelectionParams, DaemonStats, observes=True),
     "flows": MethodSchema(params.FlowsParams, FlowList, observes=True),
     "explain": MethodSchema(params.ExplainParams, ExplanationList, observes=True),
+    "taps.start": MethodSchema(params.TapParams, TapStarted),
     "workers.list": MethodSchema(params.NoParams, WorkerList, observes=True),
     "interfaces.list": MethodSchema(params.NoParams, InterfaceList, observes=True),
     "logs.get": MethodSchema(params.NoParams, LogLevels, observes=True),
@@ -115,6 +122,7 @@ class Daemon(NamedTuple):
     bus: EventBus
     status: RuleStatusTracker
     log: ControlLog
+    taps: ClientTaps
     executor: Executor
     """Runs work that may take a while."""
     set_levels: Callable[[LogLevels], Awaitable[None]]
@@ -156,6 +164,7 @@ class Methods:
             "stats": self._stats,
             "flows": self._flows,
             "explain": self._explain,
+            "taps.start": self._taps_start,
             "workers.list": self._workers_list,
             "interfaces.list": self._interfaces_list,
             "logs.get": self._logs_get,
@@ -295,6 +304,27 @@ class Methods:
             lambda: explanations(rules, ingress, troubles, given.datagrams)
         )
         return ExplanationList(revision, found, **self._moment())
+
+    async def _taps_start(self, client: Connection, given: params.TapParams) -> TapStarted:
+        try:
+            wanted = TapFilter(**{**given.model_dump(), "take": given.take and tuple(given.take)})
+        except McrError as error:
+            raise RpcError(ErrorCode.INVALID_PARAMS, f"taps.start: {error}") from None
+        refs = None if given.rule is None else [given.rule]
+        rules, _aside = self._selected(refs, patterns=False)
+        taken = tuple(named_rule(each.rule) for each in rules.values())
+        rule_id = None
+        if given.rule is not None:
+            (record,) = rules.values() or [None]
+            if record is None:
+                message = "the rule is set aside: no worker has it"
+                raise RpcError(ErrorCode.RULE_REFUSED, message)
+            check_output(wanted, record.rule)
+            rule_id = record.rule.id
+        found = await self._in_thread(_native.interfaces)
+        interfaces = tuple(NamedInterface(each.index, each.name) for each in found)
+        await self._daemon.taps.start(client, wanted, rule_id)
+        return TapStarted(len(self._daemon.pool.workers), interfaces, taken)
 
     async def _workers_list(self, _client: Connection, _given: params.NoParams) -> WorkerList:
         workers = tuple(worker.info() for worker in self._daemon.pool.workers)

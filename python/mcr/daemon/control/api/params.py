@@ -16,6 +16,14 @@ from pydantic import (
 
 from ....protocol.constants import EVENT_KINDS, EXPLAINED_DATAGRAMS, EventKind, Facility, Level
 from ....rules.fields import Join
+from ....taps.filter import (
+    FRAME_BYTES,
+    LEAST_RING_BYTES,
+    MOST_RING_BYTES,
+    RING_BYTES,
+    TAKEN,
+    Taken,
+)
 from .. import limits
 
 
@@ -159,6 +167,25 @@ class ExplainParams(Params):
         list[DatagramObject],
         Field(min_length=1, max_length=EXPLAINED_DATAGRAMS, fail_fast=True),
     ]
+
+
+class TapParams(Params):
+    """What to record of datagrams."""
+
+    rule: RuleRef | None = None
+    """The id or name of the only rule; null takes all."""
+    output: Annotated[int, Field(ge=1, le=65_534)] | None = None
+    """The only output of the rule, from 1, of which copies alone are taken."""
+    reason: Annotated[str, Field(max_length=64)] | None = None
+    """The only reason of drops, which alone are taken."""
+    take: Annotated[list[Taken], Field(min_length=1, max_length=len(TAKEN))] | None = None
+    """What is taken; null takes all that the others permit."""
+    sample: Annotated[int, Field(ge=1, le=2**32 - 1)] = 1
+    """Every n-th datagram is taken, with its copies."""
+    frame_bytes: Annotated[int, Field(ge=1, le=FRAME_BYTES)] = FRAME_BYTES
+    """The most bytes kept of a frame."""
+    ring_bytes: Annotated[int, Field(ge=LEAST_RING_BYTES, le=MOST_RING_BYTES)] = RING_BYTES
+    """The size of each worker's ring."""
 
 
 class RuleParams(Params):

@@ -35,14 +35,23 @@ class Connection:
         self.subscription: Subscription | None = None
         self.ends_after_answer = False
         """Set by a request after whose answer the connection is closed."""
+        self.on_end: Callable[[], None] | None = None
+        """Called once, when the connection has ended; such a connection is not idle."""
         self.is_busy = False
         self.active_s = time.monotonic()
         """The time of the last request (`time.monotonic`)."""
 
     @property
     def is_idle(self) -> bool:
-        """Whether there is neither a request in progress nor a subscription."""
-        return not self.is_busy and self.subscription is None
+        """Whether there is no request in progress, no subscription and no tap."""
+        return not self.is_busy and self.subscription is None and self.on_end is None
+
+    def end(self) -> None:
+        """End what belongs to the connection."""
+        self.subscribe(None)
+        on_end, self.on_end = self.on_end, None
+        if on_end is not None:
+            on_end()
 
     def subscribe(self, subscription: Subscription | None) -> None:
         """Replace the subscription; its events follow the answer in progress."""
@@ -200,7 +209,7 @@ class Server:
         self._refused.discard(lines)
         connection = self._open.pop(lines, None)
         if connection is not None:
-            connection.subscribe(None)
+            connection.end()
 
     def _check_overdue(self) -> None:
         """Close connections that exceed a time limit; repeat in a second."""

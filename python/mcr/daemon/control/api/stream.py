@@ -4,6 +4,8 @@ Owns the received and the unread bytes of a connection, and closes it when they 
 """
 
 import asyncio
+import os
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -61,6 +63,7 @@ class LineStream(asyncio.Protocol):
         self._progress_s = time.monotonic()
         self._writable = True
         self._closing = False
+        self._descriptors: list[int] = []
         self._lingers = self._finished = False
         self.on_room: Callable[[], None] | None = None
         """Called whenever the peer has read some of the output."""
@@ -104,6 +107,10 @@ class LineStream(asyncio.Protocol):
         self._write()
         if self.unread_bytes > limits.UNREAD_BYTES:
             self.abort()
+
+    def attach(self, descriptors: Iterable[int]) -> None:
+        """Send descriptors with the next bytes; they are closed here."""
+        self._descriptors.extend(descriptors)
 
     def close(self, *, linger: bool = True) -> None:
         """Send the pending output, then close; discard further input.
@@ -173,6 +180,8 @@ class LineStream(asyncio.Protocol):
         """Asyncio: the connection is closed."""
         self._transport = None
         self._ended = True
+        while self._descriptors:
+            os.close(self._descriptors.pop())
         self._buffer.rest()
         self._pieces.clear()
         self._pieces_bytes = 0
@@ -208,10 +217,29 @@ class LineStream(asyncio.Protocol):
                 size += len(block[-1])
             self._pieces_bytes -= size
             self._sent_bytes += size
-            self._transport.write(block[0] if len(block) == 1 else b"".join(block))
+            data = block[0] if len(block) == 1 else b"".join(block)
+            if self._descriptors:
+                data = self._send_descriptors(self._transport, data)
+            self._transport.write(data)
         self._outgoing.hold(self, self.unread_bytes if self._transport else 0)
         if self._closing and not self._pieces:
             self._finish()
+
+    def _send_descriptors(self, transport: asyncio.Transport, data: bytes) -> bytes:
+        """Send the first byte with the descriptors; return the others."""
+        descriptors, self._descriptors = self._descriptors, []
+        try:
+            if transport.get_write_buffer_size():  # they would overtake what waits there
+                raise BlockingIOError
+            number = transport.get_extra_info("socket").fileno()
+            with socket.socket(fileno=os.dup(number)) as connection:
+                socket.send_fds(connection, [data[:1]], descriptors)
+        except OSError:  # a client that does not read, or is gone
+            transport.abort()
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        return data[1:]
 
     def _finish(self) -> None:
         transport = self._transport

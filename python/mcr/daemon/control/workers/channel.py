@@ -68,20 +68,28 @@ class WorkerChannel:
         self._events, self._counted_s = 0.0, time.monotonic()
         self._owed_s = 0.0  # time that events of this worker took, to be left to other tasks
 
-    async def request(self, members: dict[str, Any], timeout_s: float = ANSWER_S) -> dict[str, Any]:
-        """Send a request and return the `ok` member of its answer.
+    async def request(
+        self,
+        members: dict[str, Any],
+        timeout_s: float = ANSWER_S,
+        *,
+        descriptor: int | None = None,
+    ) -> dict[str, Any]:
+        """Send a request, with a descriptor, and return the `ok` member of its answer.
 
         Raises:
             WorkerRefused: the worker refused.
             ChannelSilent: no answer within `timeout_s` seconds; the channel is closed then.
             ChannelLost: the channel is closed.
         """
-        return await self.request_encoded(encode(members)[1:], timeout_s)
+        return await self.request_encoded(encode(members)[1:], timeout_s, descriptor=descriptor)
 
-    async def request_encoded(self, members: bytes, timeout_s: float = ANSWER_S) -> dict[str, Any]:
+    async def request_encoded(
+        self, members: bytes, timeout_s: float = ANSWER_S, *, descriptor: int | None = None
+    ) -> dict[str, Any]:
         """Like `request`, with the members as JSON without the opening brace."""
         async with self._lock:
-            await self._send(members, timeout_s)
+            await self._send(members, timeout_s, descriptor)
             answer = await self._answer(timeout_s)
             return answer.get("ok", {})
 
@@ -91,7 +99,7 @@ class WorkerChannel:
             self._reader_task.cancel()
         self._end()
 
-    async def _send(self, members: bytes, timeout_s: float) -> None:
+    async def _send(self, members: bytes, timeout_s: float, descriptor: int | None) -> None:
         self._last_id += 1
         start = b'{"id":%d,' % self._last_id
         length = len(start) + len(members)
@@ -102,7 +110,16 @@ class WorkerChannel:
             message = f"the rules need {length} bytes; a worker accepts {limits.FRAME_BYTES}"
             raise WorkerRefused({"kind": "limit", "rule": None, "message": message})
         self._awaits_answer = True
-        self._writer.write(length.to_bytes(_LENGTH_BYTES, "little") + start)
+        head = length.to_bytes(_LENGTH_BYTES, "little") + start
+        if descriptor is not None:
+            # Nothing waits in the writer, as every earlier request was answered.
+            try:
+                socket.send_fds(self._channel, [head[:1]], [descriptor])
+            except OSError:
+                self.close()
+                raise ChannelLost("the channel failed") from None
+            head = head[1:]
+        self._writer.write(head)
         self._writer.write(members)
         try:
             await asyncio.wait_for(self._writer.drain(), timeout_s)

@@ -85,6 +85,8 @@ class WorkerPool:
         """Held during a change of the rules, and while workers must all have the same rules."""
         self.log_level = "info"
         """The least severe level that workers log."""
+        self.on_rules_given: Callable[[Worker, WorkerChannel], Awaitable[None]] | None = None
+        """Called for each worker that has got the rules after its start."""
         self._rules = rules
         self._events = bus
         self._request_restart = request_restart
@@ -187,6 +189,33 @@ class WorkerPool:
         """Make all workers log this level and more severe ones."""
         self.log_level = level
         await self._request_each(self._connected, {"do": "log", "level": level})
+
+    async def request_from_each(
+        self, request_of: Callable[[Worker], tuple[dict[str, Any], int | None]]
+    ) -> None:
+        """Send each worker a request, with a descriptor, between two changes of the rules.
+
+        A worker that dies meanwhile is left out.
+
+        Raises:
+            RuleError, InterfaceError, RightsError, EngineError, RpcError: a worker refused.
+        """
+        async with self.lock:
+            asked = self._connected
+            errors = await asyncio.gather(
+                *(
+                    self._await_answer(
+                        worker,
+                        channel,
+                        channel.request(members, ANSWER_S, descriptor=descriptor),
+                    )
+                    for worker, channel in asked
+                    for members, descriptor in [request_of(worker)]
+                )
+            )
+        refusals = [error for error in errors if isinstance(error, WorkerRefused)]
+        if refusals:
+            raise error_from(refusals[0].failure)
 
     async def stop(self, timeout_s: float) -> None:
         """Stop all engines once they have sent what they have received; counters remain."""
@@ -301,7 +330,7 @@ class WorkerPool:
             channel = worker.channel
             if channel is None or channel.is_closed:
                 return None
-            error = await self._await_answer(worker, channel, self._send_rules(worker, channel))
+            error = await self._await_answer(worker, channel, self._send_all(worker, channel))
             if error is None:
                 worker.rules_channel = channel
                 self._record_recovery(worker)
@@ -321,6 +350,12 @@ class WorkerPool:
         text = f"worker {worker.number} relays again after {death.outage_ms} ms"
         self._events.publish("worker", "restored", text, number=worker.number, pid=worker.pid)
         _log.info("%s", text)
+
+    async def _send_all(self, worker: Worker, channel: WorkerChannel) -> None:
+        """Send a worker all rules, and what else it has to do."""
+        await self._send_rules(worker, channel)
+        if self.on_rules_given is not None:
+            await self.on_rules_given(worker, channel)
 
     async def _send_rules(self, worker: Worker, channel: WorkerChannel) -> None:
         """Send a worker all rules, without those that it refuses one by one."""

@@ -1,0 +1,74 @@
+"""Which datagrams a tap takes."""
+
+import json
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from ..errors import McrError
+
+FRAME_BYTES = 262_144
+"""The most bytes kept of a frame: all of it, as capture programs write at most."""
+TRACE_FRAME_BYTES = 128
+"""The bytes that a trace keeps of a frame: its headers."""
+RING_BYTES = 16 << 20
+"""The default size of a ring."""
+LEAST_RING_BYTES, MOST_RING_BYTES = 1 << 20, 64 << 20
+"""The range of the size of a ring."""
+
+Taken = Literal["received", "sent", "dropped"]
+TAKEN: tuple[Taken, ...] = get_args(Taken)
+"""What a tap takes: datagrams that a rule matched, copies that were sent, and datagrams and copies
+that were dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class TapFilter:
+    """Which datagrams a tap takes; engines decide it for each."""
+
+    rule: str | None = None
+    """The id or name of the only rule; None takes all. Datagrams that no rule relays belong to it
+    if they arrive on its interface for one of its groups."""
+    output: int | None = None
+    """The only output of the rule, from 1, of which copies alone are taken; None takes all."""
+    reason: str | None = None
+    """The only reason of drops, which alone are taken; None takes all."""
+    take: tuple[Taken, ...] | None = None
+    """What is taken; None takes all that the other fields permit."""
+    sample: int = 1
+    """Every n-th datagram is taken, with its copies."""
+    frame_bytes: int = FRAME_BYTES
+    """The most bytes kept of a frame."""
+    ring_bytes: int = RING_BYTES
+    """The size of each worker's ring, 1 to 64 MiB."""
+
+    def __post_init__(self) -> None:
+        """Check what engines do not check.
+
+        Raises:
+            McrError: a value is out of its range; the text names it.
+        """
+        if not LEAST_RING_BYTES <= self.ring_bytes <= MOST_RING_BYTES:
+            raise McrError(f"ring_bytes: must be 1 to 64 MiB, not {self.ring_bytes} bytes")
+        if self.sample < 1 or self.frame_bytes < 1:
+            raise McrError("sample, frame_bytes: must be at least 1")
+        if self.output is not None and (self.rule is None or self.output < 1):
+            raise McrError("output: is a number from 1, of an output of the rule, which is missing")
+
+    def for_engines(self, rule_id: str | None) -> dict[str, object]:
+        """As engines get it, in JSON; `rule_id` is the id of the rule."""
+        take = self.take or (TAKEN if self.reason is None else ("dropped",))
+        return {
+            "rule": rule_id,
+            "output": None if self.output is None else self.output - 1,
+            "received": "received" in take,
+            "sent": "sent" in take,
+            "dropped": "dropped" in take,
+            "reason": self.reason,
+            "sample": self.sample,
+            "frame_bytes": min(self.frame_bytes, FRAME_BYTES),
+        }
+
+
+def encode(filter_for_engines: dict[str, object]) -> bytes:
+    """The filter as JSON."""
+    return json.dumps(filter_for_engines).encode()
