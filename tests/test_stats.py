@@ -120,6 +120,7 @@ def test_json_keys_are_stable() -> None:
                 "offload": "engine",
                 "offload_reason": None,
                 "offload_detail": None,
+                "latency": None,
             }
         ],
     }

@@ -27,6 +27,7 @@ WORKLOADS = {
     "1:1, one datagram in a turn": ("1", "1", "steady"),
     "1:1, 192 datagrams in batches": ("1", "192", "steady"),
     "1:1, 192 datagrams, with flows": ("1", "192", "steady", "flows"),
+    "1:1, 192 datagrams, with latency": ("1", "192", "steady", "latency"),
     "1:8, 192 datagrams in batches": ("8", "192", "steady"),
     "1:8, 192 datagrams sent one by one": ("8", "192", "rising"),
     "20x1:1, 192 datagrams, random sizes": ("1", "192", "mixed"),

@@ -1,6 +1,6 @@
 //! An engine with a fixed amount of work, to be run where instructions are counted.
 //!
-//! usage: `hot_loop OUTPUTS DATAGRAMS steady|rising|mixed [flows]`
+//! usage: `hot_loop OUTPUTS DATAGRAMS steady|rising|mixed [flows|latency]`
 //!
 //! The frames lie in the input's socket and the order to stop is given before the engine starts,
 //! so that it finds everything in its first turn and ends, whatever the machine does meanwhile.
@@ -52,7 +52,7 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 fn main() -> Outcome<()> {
     let words: Vec<String> = env::args().skip(1).collect();
     let ([outputs, datagrams, sizes] | [outputs, datagrams, sizes, _]) = words.as_slice() else {
-        return Err("usage: hot_loop OUTPUTS DATAGRAMS steady|rising|mixed [flows]".into());
+        return Err("usage: hot_loop OUTPUTS DATAGRAMS steady|rising|mixed [flows|latency]".into());
     };
     let (outputs, datagrams): (u32, usize) = (outputs.parse()?, datagrams.parse()?);
     let groups = groups(if sizes == "mixed" { MIXED_FLOWS } else { 1 });
@@ -67,6 +67,7 @@ fn main() -> Outcome<()> {
         (0..outputs).map(|at| output_to(&listener, at)).collect::<Outcome<_>>()?;
     let slots: Vec<Slot> = outputs.iter().map(|output| output.slot).collect();
 
+    let observed = words.get(3).map(String::as_str);
     let page = stats::create_page()?;
     let (commands, command_receiver) = mpsc::channel();
     let (retired_sender, _retired) = mpsc::channel();
@@ -80,7 +81,8 @@ fn main() -> Outcome<()> {
         page: page.clone(),
         buffer_bytes: BUFFER_BYTES,
         verify_checksums: true,
-        flows: words.get(3).is_some_and(|word| word == "flows"),
+        flows: observed == Some("flows"),
+        latency: observed == Some("latency"),
     };
     engine::run(Box::new(plan(inputs, &groups, outputs)), FreshRing::new()?, links)?;
     for slot in slots {

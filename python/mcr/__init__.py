@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from .stats import Alarm as Alarm
     from .stats import FlowStats as FlowStats
     from .stats import InterfaceStats as InterfaceStats
+    from .stats import LatencyStats as LatencyStats
     from .stats import OutputLoss as OutputLoss
     from .stats import OutputStats as OutputStats
     from .stats import Rate as Rate
@@ -123,6 +124,7 @@ _EXPORTS = {
         "Alarm",
         "FlowStats",
         "InterfaceStats",
+        "LatencyStats",
         "OutputLoss",
         "OutputStats",
         "Rate",

@@ -350,8 +350,8 @@ class RelayCore:
 
     `workers` is the number of engines, at least 1; `buffer_bytes` the size of each one's receive
     buffers, at least 1 MiB; `cpus` the CPU of each engine, or empty. `verify_checksums` drops
-    datagrams with a wrong UDP checksum, `flows` counts the flows of each rule. Raises RuleError for
-    invalid values, InterfaceError for an error of the kernel.
+    datagrams with a wrong UDP checksum, `flows` counts the flows of each rule, `latency` measures
+    its latency. Raises RuleError for invalid values, InterfaceError for an error of the kernel.
     """
 
     def __new__(
@@ -364,6 +364,7 @@ class RelayCore:
         cpus: Sequence[int],
         verify_checksums: bool,
         flows: bool,
+        latency: bool,
     ) -> RelayCore: ...
     @property
     def ingress(self) -> Literal["packet", "udp"]:
@@ -435,6 +436,13 @@ class RelayCore:
         None if flows are not counted.
         """
 
+    def latency(self, rules: Sequence[str]) -> list[dict[str, Any]] | None:
+        """Return the latency of these rules as dictionaries: `sum_ns`, `max_ns`, `unmeasured`, and
+        `buckets` with the least time, the least of the next bucket, and the datagrams.
+
+        None if it is not measured.
+        """
+
     def flows(self, rules: Sequence[str]) -> list[dict[str, Any]] | None:
         """Return the flows of these rules as dictionaries, those with the most datagrams first.
 
@@ -500,6 +508,12 @@ class CounterPages:
         """Return the senders of these rules as `RelayCore.senders` does.
 
         None if no worker counts flows.
+        """
+
+    def latency(self, rules: Sequence[str]) -> list[dict[str, Any]] | None:
+        """Return the latency of these rules as `RelayCore.latency` does.
+
+        None if no worker measures it.
         """
 
     def flows(self, rules: Sequence[str]) -> list[dict[str, Any]] | None:

@@ -8,9 +8,9 @@ use std::io;
 use crate::sockets::ring_shape::LINK_HEADER_BYTES;
 use crate::sys::buffers::Buffers;
 
-/// Bytes before the frame in a buffer: io_uring's header (16), control messages (40),
-/// the virtio header (10); for a UDP socket the address (32) and its control messages (72).
-const HEADROOM: u32 = 120;
+/// Bytes before the payload in a buffer of a UDP socket: io_uring's header (16), the address (32)
+/// and control messages (104). Those before a frame are fewer.
+const HEADROOM: u32 = 152;
 
 /// The size of a socket's buffers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

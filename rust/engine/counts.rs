@@ -2,7 +2,7 @@
 
 use crate::addr::Addr;
 use crate::engine::ingress::{Arrival, OrderCheck};
-use crate::engine::plan::{Plan, Source};
+use crate::engine::plan::{Plan, PlanRule, Source};
 use crate::engine::window::{Window, WindowEntry};
 use crate::packet::{Datagram, Discard, Span};
 use crate::stats::{SlotWords, Writer, group, interface, rule};
@@ -43,13 +43,22 @@ pub(super) fn count_match(counters: &mut Writer, slot: u32, arrival: &Arrival) {
     store_address(&mut words[rule::LAST_SOURCE..], datagram.source);
 }
 
-/// Counts a datagram in its flow of each of these rules.
+/// Counts a datagram in its flow of each of these rules, and measures its latency from this time
+/// on, as far as the relay does either.
 // Cold, and the datagram by value: else every datagram is kept in memory for it, counted or not.
 #[cold]
 #[inline(never)]
-pub(super) fn count_flows(counters: &mut Writer, plan: &Plan, rules: &[u32], datagram: Datagram) {
+pub(super) fn observe(
+    counters: &mut Writer,
+    plan: &Plan,
+    rules: &[u32],
+    datagram: Datagram,
+    arrived_ns: Option<u64>,
+) {
     for &rule in rules {
-        counters.count_flow(plan.rules[rule as usize].slot, datagram);
+        let PlanRule { slot, .. } = plan.rules[rule as usize];
+        counters.count_flow(slot, datagram);
+        counters.await_sends(slot, datagram.segments, arrived_ns);
     }
 }
 

@@ -8,6 +8,7 @@ use hashbrown::HashSet;
 use super::counts::{count_discarded, count_unmatched, discard};
 use super::listener::{InputListener, ListenerState, end};
 use super::packet_rings::{PacketRings, TURN_FRAMES};
+use super::time_stamps::TimeStamps;
 use crate::engine::buffers::SizeClass;
 use crate::engine::ingress::{Arrival, Delivery};
 use crate::engine::plan::{Plan, Source};
@@ -28,6 +29,8 @@ pub(super) struct Intake {
     buffers: usize,
     buffer_bytes: usize,
     verify_checksums: bool,
+    /// Whether to find out when the kernel received what arrives.
+    latency: bool,
     /// Whether some listener must be armed again.
     some_ended: bool,
     /// How many listeners the kernel still holds although no plan has them.
@@ -39,13 +42,14 @@ pub(super) struct Intake {
 }
 
 impl Intake {
-    pub(super) fn new(buffer_bytes: usize, verify_checksums: bool) -> Self {
+    pub(super) fn new(buffer_bytes: usize, verify_checksums: bool, latency: bool) -> Self {
         Self {
             listeners: Vec::new(),
             pools: [None; 3],
             buffers: 0,
             buffer_bytes,
             verify_checksums,
+            latency,
             some_ended: false,
             closing: 0,
             rings: PacketRings::default(),
@@ -155,7 +159,10 @@ impl Intake {
             None => self.pool(source.class, ring)?,
         };
         let has_ring = source.ring.is_some();
-        let listener = InputListener { source, pool, state: ListenerState::Ended, failures: 0 };
+        let has_stamps = self.latency && !has_ring;
+        let stamps = has_stamps.then(|| TimeStamps::begin(source.fd.as_fd(), 0));
+        let state = ListenerState::Ended;
+        let listener = InputListener { source, pool, state, failures: 0, stamps };
         self.some_ended = true;
         let mut places = self.listeners.iter().enumerate().skip(free);
         let at = places.find(|(_, place)| place.is_none()).map(|(at, _)| at);
@@ -210,6 +217,21 @@ impl Intake {
     pub(super) fn source(&self, token: u32) -> Option<&Source> {
         let listener = self.listeners.get(token as usize).and_then(Option::as_ref);
         listener.map(|listener| &listener.source)
+    }
+
+    /// When the kernel received what is in a buffer, if latency is measured and it is known.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn arrival_ns(&mut self, token: u32, buffer: &[u8], now_ms: u64) -> Option<u64> {
+        if !self.latency {
+            return None;
+        }
+        let InputListener { source, stamps, .. } =
+            self.listeners.get_mut(token as usize)?.as_mut()?;
+        if let Some(stamps) = stamps {
+            stamps.count(source.fd.as_fd(), now_ms);
+        }
+        source.kind.arrival_ns(buffer)
     }
 
     /// Whether the buffer that was read last may have to be finished; resets the state.

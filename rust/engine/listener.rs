@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::engine::plan::Source;
+use crate::engine::time_stamps::TimeStamps;
 use crate::sys::ring::{PoolId, Ring};
 
 /// A socket that is listened to, or is being closed.
@@ -13,6 +14,8 @@ pub(super) struct InputListener {
     pub(super) state: ListenerState,
     /// Consecutive failed receives.
     pub(super) failures: u8,
+    /// Its time stamps, if they are wanted and it has no packet ring.
+    pub(super) stamps: Option<TimeStamps>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -15,6 +15,7 @@ mod packet_rings;
 pub mod plan;
 pub mod rewrite;
 pub mod tap;
+mod time_stamps;
 pub(crate) mod window;
 
 use std::io;
@@ -30,7 +31,7 @@ use crate::engine::ingress::{Arrival, OrderCheck};
 use crate::engine::plan::{Plan, PlanRule};
 use crate::engine::window::{Window, WindowEntry};
 use crate::packet::{Datagram, Span};
-use crate::stats::{MAX_SLOTS, Writer};
+use crate::stats::{Clocks, MAX_SLOTS, Writer};
 use crate::sys::buffers::Buffer;
 use crate::sys::memory::SharedWords;
 pub use crate::sys::ring::FreshRing;
@@ -64,6 +65,8 @@ pub struct EngineChannels {
     pub verify_checksums: bool,
     /// Whether the flows of rules are counted.
     pub flows: bool,
+    /// Whether the latency of rules is measured.
+    pub latency: bool,
 }
 
 /// The number of datagrams that one check of the ring must deliver to make another check worth a
@@ -93,7 +96,7 @@ struct Engine {
     counters: Writer,
     /// The answer to the last [`EngineCommand::Drain`].
     drained: Option<Sender<()>>,
-    /// Whether flows are counted, or there is a tap.
+    /// Whether flows are counted, latency is measured, or there is a tap.
     observes: bool,
     channels: EngineChannels,
 }
@@ -106,7 +109,11 @@ impl Engine {
         if channels.flows {
             counters.count_flows();
         }
-        let intake = Intake::new(channels.buffer_bytes, channels.verify_checksums);
+        if channels.latency {
+            counters.measure_latency();
+        }
+        let intake =
+            Intake::new(channels.buffer_bytes, channels.verify_checksums, channels.latency);
         let egress = Egress::new(MAX_SLOTS as usize);
         let plan = Box::new(Plan::empty());
         let mut engine = Self {
@@ -118,7 +125,7 @@ impl Engine {
             egress,
             counters,
             drained: None,
-            observes: channels.flows,
+            observes: channels.flows || channels.latency,
             channels,
         };
         engine.adopt(first)?;
@@ -220,7 +227,8 @@ impl Engine {
         }
         let Some((arrival, rules)) = read else { return self.handle_unmatched(token, buffer) };
         if *observes {
-            counts::count_flows(counters, plan, rules, arrival.datagram);
+            let arrived_ns = intake.arrival_ns(token, ring.bytes(&buffer), counters.now_ms());
+            counts::observe(counters, plan, rules, arrival.datagram, arrived_ns);
             egress.note_received(intake.source(token), ring.bytes(&buffer), plan, window.len());
         }
         Lanes { ring, plan, window, egress, counters }.enter(buffer, &arrival, rules)
@@ -243,9 +251,10 @@ impl Engine {
             egress.send_window(ring, window, plan, counters)?;
             window.drain().for_each(|buffer| ring.give_back(buffer));
         }
+        let arrived_ns = intake.arrival_ns(token, ring.bytes(&buffer), counters.now_ms());
         let finished = intake.finish(token, buffer, ring, plan, counters);
         let Some((buffer, arrival, rules)) = finished else { return Ok(()) };
-        counts::count_flows(counters, plan, rules, arrival.datagram);
+        counts::observe(counters, plan, rules, arrival.datagram, arrived_ns);
         if let Some(taps) = &mut egress.taps {
             taps.note_finished(
                 intake.source(token),
@@ -263,6 +272,7 @@ impl Engine {
     fn relay(&mut self) -> io::Result<()> {
         let Self { ring, window, plan, egress, counters, .. } = self;
         egress.send_window(ring, window, plan, counters)?;
+        counters.measure(clocks);
         for buffer in window.drain() {
             ring.give_back(buffer);
         }
@@ -299,7 +309,7 @@ impl Engine {
         self.egress.adopt(&plan, &self.plan);
         let entries = self.intake.most_datagrams();
         self.egress.set_taps(plan.taps.as_ref(), entries, self.channels.verify_checksums);
-        self.observes = self.channels.flows || plan.taps.is_some();
+        self.observes = self.channels.flows || self.channels.latency || plan.taps.is_some();
         self.counters.publish();
         self.retire_at_once();
         self.replaced = Some(std::mem::replace(&mut self.plan, plan));
@@ -383,6 +393,15 @@ impl Lanes<'_> {
 fn coarse_clock_ms() -> u64 {
     let Ok(now) = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE) else { return 0 };
     u64::try_from(Duration::from(now).as_millis()).unwrap_or(0)
+}
+
+/// The time by which the kernel stamps what it receives, and that by which a set clock shows.
+fn clocks() -> Clocks {
+    let read = |clock| {
+        let Ok(now) = clock_gettime(clock) else { return 0 };
+        u64::try_from(Duration::from(now).as_nanos()).unwrap_or(0)
+    };
+    Clocks { real_ns: read(ClockId::CLOCK_REALTIME), monotonic_ns: read(ClockId::CLOCK_MONOTONIC) }
 }
 
 #[cfg(test)]

@@ -36,6 +36,7 @@ impl Running {
             buffer_bytes: 1 << 20,
             verify_checksums: true,
             flows: false,
+            latency: false,
         };
         let thread = thread::spawn(move || run(Box::new(first), FreshRing::new()?, links));
         Self { commands, retired, wake, thread }

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
 use pyo3::types::PyDict;
 
+use super::latency::latency_dicts;
 use super::reports::{counts, flow_dict, interface_dict, rule_dict};
 use super::specs;
 use crate::error::Error;
@@ -45,6 +46,17 @@ impl CounterPages {
     /// None if no worker counts flows.
     fn senders(&self, py: Python<'_>, rules: Vec<String>, window_ms: u64) -> Option<Vec<usize>> {
         py.detach(|| Some(senders(&self.pages.flows(&rules)?, &rules, window_ms)))
+    }
+
+    /// Return the latency of these rules as `RelayCore.latency` does.
+    ///
+    /// None if no worker measures it.
+    fn latency<'py>(
+        &self,
+        py: Python<'py>,
+        rules: Vec<String>,
+    ) -> PyResult<Option<Vec<Bound<'py, PyDict>>>> {
+        latency_dicts(py, py.detach(|| self.pages.latency(&rules)))
     }
 
     /// Return the flows of these rules as `RelayCore.flows` does.

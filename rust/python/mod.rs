@@ -5,6 +5,7 @@ mod counter_pages;
 mod errors;
 mod explain;
 mod interfaces;
+mod latency;
 mod offload;
 mod parse;
 mod relay;

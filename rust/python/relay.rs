@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::counter_pages::CounterReading;
+use super::latency::latency_dicts;
 use super::reports::{flow_dict, report_dict};
 use super::specs::{self, read_rules};
 use crate::error::Error;
@@ -24,8 +25,8 @@ const MIN_BUFFER_BYTES: usize = 1 << 20;
 ///
 /// `workers` is the number of engines, at least 1; `buffer_bytes` the size of each one's receive
 /// buffers, at least 1 MiB; `cpus` the CPU of each engine, or empty. `verify_checksums` drops
-/// datagrams with a wrong UDP checksum, `flows` counts the flows of each rule. Raises RuleError for
-/// invalid values, InterfaceError for an error of the kernel.
+/// datagrams with a wrong UDP checksum, `flows` counts the flows of each rule, `latency` measures
+/// its latency. Raises RuleError for invalid values, InterfaceError for an error of the kernel.
 #[pyclass(frozen, module = "mcr._native")]
 pub(super) struct RelayCore {
     relay: Relay,
@@ -45,6 +46,7 @@ impl RelayCore {
         cpus: Vec<usize>,
         verify_checksums: bool,
         flows: bool,
+        latency: bool,
     ) -> PyResult<Self> {
         let ingress = match ingress {
             "auto" => Ingress::permitted(),
@@ -81,6 +83,7 @@ impl RelayCore {
             cpus,
             verify_checksums,
             flows,
+            latency,
             share,
         };
         Ok(Self { relay: Relay::new(settings)?, changed: Mutex::default() })
@@ -214,6 +217,17 @@ impl RelayCore {
     /// None if flows are not counted.
     fn senders(&self, py: Python<'_>, rules: Vec<String>, window_ms: u64) -> Option<Vec<usize>> {
         py.detach(|| Some(senders(&self.relay.flows(&rules)?, &rules, window_ms)))
+    }
+
+    /// Return the latency of these rules as dictionaries.
+    ///
+    /// None if it is not measured.
+    fn latency<'py>(
+        &self,
+        py: Python<'py>,
+        rules: Vec<String>,
+    ) -> PyResult<Option<Vec<Bound<'py, PyDict>>>> {
+        latency_dicts(py, py.detach(|| self.relay.latency(&rules)))
     }
 
     /// Return the flows of these rules as dictionaries, those with the most datagrams first.

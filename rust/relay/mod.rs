@@ -45,11 +45,12 @@ use crate::sockets::local::LocalProvider;
 use crate::sockets::netlink::notices::Notices;
 use crate::sockets::provider::SocketProvider;
 use crate::sockets::xdp::survey::XdpSurvey;
-use crate::stats::{self, Found, metadata};
+use crate::stats::{self, Found, LatencyRow, metadata};
 use crate::sys::memory::SharedWords;
 pub use change::Prepared;
 pub use counters::changes::{CounterChanges, OutputLosses, SourceChange};
 pub use counters::flows::{FlowReport, senders};
+use counters::latency;
 pub use counters::pages::{WorkerCounters, WorkerPages};
 pub use counters::rates::{Rate, Rates};
 use counters::report;
@@ -285,6 +286,13 @@ impl Relay {
         state.publish_kernel_counts();
         drop(state);
         WorkerCounters::of_process(&self.shared.workers.pages(), &self.shared.sampler)
+    }
+
+    /// The latency of these rules; `None` if it is not measured.
+    #[must_use]
+    pub fn latency(&self, rules: &[String]) -> Option<Vec<LatencyRow>> {
+        let pages = self.shared.workers.pages();
+        latency::read(pages.iter().map(|page| page.view()), rules)
     }
 
     /// The flows of these rules, those with the most datagrams first; `None` if they are not counted.

@@ -23,6 +23,8 @@ pub struct Settings {
     pub verify_checksums: bool,
     /// Whether to count the flows of each rule.
     pub flows: bool,
+    /// Whether to measure the latency of each rule.
+    pub latency: bool,
     /// The share of this process, if several relay the same rules.
     pub share: Share,
 }
@@ -49,6 +51,7 @@ impl Settings {
             cpus: Vec::new(),
             verify_checksums: true,
             flows: false,
+            latency: false,
             share: Share::WHOLE,
         }
     }

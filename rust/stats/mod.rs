@@ -6,16 +6,18 @@
 //! output and has a generation, so that a reader notices when it was given to another owner. The
 //! writer keeps its own copy and publishes the changes once per turn under a sequence number (a
 //! seqlock), so that a reader gets consistent numbers without stopping the writer. `flows` is a table
-//! of senders behind the slots.
+//! of senders behind the slots, `latency` one of the times that datagrams took.
 
 mod flows;
 pub mod kernel;
+mod latency;
 mod loss;
 pub mod metadata;
 mod owner;
 mod reader;
 mod takeover;
 mod totals;
+mod words;
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -25,11 +27,14 @@ use crate::packet::{Datagram, Discard};
 use crate::sys::memory::{PrivateArray, SharedWords};
 use flows::FlowTable;
 pub use flows::{FlowRow, MAX_FLOWS, read_flows};
+use latency::LatencyTable;
+pub use latency::{Clocks, LatencyRow, LatencyRows, read_latency};
 pub use loss::{Loss, count_loss, count_send_error};
 pub use owner::{Grant, SlotOwner};
 pub use reader::{InterfaceCopy, Snapshot, alive_ms, read};
 pub use takeover::{Found, incarnations, take_over};
 pub use totals::SlotTotals;
+pub use words::{group, interface, output, rule};
 
 /// Words in a slot, and in the header.
 pub const SLOT_WORDS: usize = 32;
@@ -39,8 +44,10 @@ pub const MAX_SLOTS: u32 = 65_536;
 const METADATA_START: usize = (MAX_SLOTS as usize + 1) * SLOT_WORDS;
 /// The offset of the flows, behind the metadata.
 const FLOWS_START: usize = METADATA_START + MAX_SLOTS as usize * metadata::WORDS;
+/// The offset of the histograms of latency, behind the flows.
+const LATENCY_START: usize = FLOWS_START + flows::WORDS;
 /// Words in a page.
-const PAGE_WORDS: usize = FLOWS_START + flows::WORDS;
+const PAGE_WORDS: usize = LATENCY_START + latency::WORDS;
 /// A hash of the layout, which readers check.
 pub const LAYOUT: u64 = layout();
 
@@ -58,91 +65,14 @@ mod header {
     pub(super) const ALIVE_MS: usize = 5;
     /// 1 while the current process counts flows.
     pub(super) const FLOWS: usize = 6;
+    /// 1 while the current process measures latency.
+    pub(super) const LATENCY: usize = 7;
 }
 
 /// The word of every slot that holds its generation.
 const GENERATION: usize = 0;
 /// The word of every slot that holds its owner's tag, the same in every process; 0 for none.
 const TAG: usize = SLOT_WORDS - 1;
-
-/// The words of an interface's slot.
-pub mod interface {
-    use super::Discard;
-    /// Datagrams received, relayed or not.
-    pub const RECEIVED: usize = 1;
-    /// Datagrams that matched a rule.
-    pub const MATCHED: usize = 2;
-    /// How often all buffers were in use, so that frames waited in the kernel.
-    pub const BUFFER_WAITS: usize = 3;
-    /// The errno that ended the reception; 0 while it is running.
-    pub const ERROR: usize = 4;
-    /// Bytes of the payloads of those received that could be read.
-    pub const RECEIVED_BYTES: usize = 5;
-    /// Datagrams discarded, one word for each [`Discard`].
-    pub const DROPPED: usize = 8;
-    const _: () = assert!(DROPPED + Discard::COUNT <= super::TAG);
-}
-
-/// The words of a group's slot: traffic of the group that matched no rule.
-pub mod group {
-    /// Datagrams of the group that matched no rule.
-    pub const UNMATCHED: usize = 1;
-    /// The last port that no rule has, plus one; 0 for none.
-    pub const OTHER_PORT: usize = 2;
-    /// The time of the last one, in milliseconds of CLOCK_MONOTONIC_COARSE; 0 for none.
-    pub const LAST_SEEN_MS: usize = 3;
-    /// The last source that no rule lists, upper and lower half; 0 for none.
-    pub const OTHER_SOURCE: usize = 4;
-}
-
-/// The words of a rule's slot.
-pub mod rule {
-    /// Datagrams that matched the rule.
-    pub const MATCHED: usize = 1;
-    /// Bytes of their payloads.
-    pub const MATCHED_BYTES: usize = 2;
-    /// The time of the last one, in milliseconds of CLOCK_MONOTONIC_COARSE; 0 for none.
-    pub const LAST_SEEN_MS: usize = 3;
-    /// Its source, upper and lower half.
-    pub const LAST_SOURCE: usize = 4;
-    /// Datagrams that would overtake others if the kernel merges; counted only while the check is
-    /// on.
-    pub const OVERTAKING: usize = 6;
-    /// Flows that gave way to others, of whatever rule.
-    pub const FLOWS_EVICTED: usize = 7;
-}
-
-/// The words of an output's slot.
-pub mod output {
-    use super::Loss;
-    /// Copies to be sent.
-    pub const WANTED: usize = 1;
-    /// Copies that the kernel accepted.
-    pub const SENT: usize = 2;
-    /// Bytes of their payloads.
-    pub const SENT_BYTES: usize = 3;
-    /// Sends that returned an ICMP error and were repeated.
-    pub const REFUSED: usize = 4;
-    /// Copies lost, one word for each [`Loss`].
-    pub const DROPPED: usize = 5;
-    /// Pairs of errno and count for the copies lost as `send_error`; the last pair, with errno 0,
-    /// counts errors without a pair of their own.
-    pub const ERRORS: usize = 12;
-    /// The number of such pairs.
-    pub const ERROR_PAIRS: usize = 7;
-    /// The time of the last loss, in milliseconds of CLOCK_MONOTONIC_COARSE; 0 for none.
-    pub const LOST_MS: usize = ERRORS + 2 * ERROR_PAIRS;
-    /// Its [`Loss`].
-    pub const LAST_LOSS: usize = LOST_MS + 1;
-    /// The errno of the last `send_error`.
-    pub const LAST_ERRNO: usize = LOST_MS + 2;
-    /// The time of the last ICMP error, in milliseconds of CLOCK_MONOTONIC_COARSE; 0 for none.
-    pub const REFUSED_MS: usize = LOST_MS + 3;
-    /// The end of these words.
-    pub const END: usize = REFUSED_MS + 1;
-    const _: () = assert!(DROPPED + Loss::COUNT <= ERRORS);
-    const _: () = assert!(END <= super::TAG);
-}
 
 /// A slot in use: its number and the generation of its owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -157,7 +87,7 @@ pub struct Slot {
 pub type SlotWords = [u64; SLOT_WORDS];
 
 /// The position of each word, for the layout hash.
-const PLACES: [usize; 47] = [
+const PLACES: [usize; 51] = [
     SLOT_WORDS,
     header::LAYOUT,
     header::SEQUENCE,
@@ -166,10 +96,14 @@ const PLACES: [usize; 47] = [
     header::USED,
     header::ALIVE_MS,
     header::FLOWS,
+    header::LATENCY,
     METADATA_START,
     FLOWS_START,
     flows::WORDS,
     flows::ROW_WORDS,
+    LATENCY_START,
+    latency::WORDS,
+    latency::ROW_WORDS,
     metadata::WORDS,
     metadata::GROUP,
     metadata::KERNEL_DROPS,
@@ -259,6 +193,8 @@ pub struct Writer {
     is_changed: Box<[bool]>,
     /// The flows of rules, if they are counted.
     flows: Option<Box<FlowTable>>,
+    /// The latency of rules, if it is measured.
+    latency: Option<Box<LatencyTable>>,
     sequence: u64,
     now_ms: u64,
 }
@@ -268,7 +204,9 @@ impl Writer {
     #[must_use]
     pub fn new(page: Arc<SharedWords>) -> Self {
         let sequence = page.words()[header::SEQUENCE].load(Ordering::Relaxed);
-        page.words()[header::FLOWS].store(0, Ordering::Relaxed);
+        for feature in [header::FLOWS, header::LATENCY] {
+            page.words()[feature].store(0, Ordering::Relaxed);
+        }
         let slots = MAX_SLOTS as usize;
         Self {
             page,
@@ -276,6 +214,7 @@ impl Writer {
             changed: Vec::with_capacity(slots),
             is_changed: vec![false; slots].into(),
             flows: None,
+            latency: None,
             sequence,
             now_ms: 0,
         }
@@ -301,6 +240,29 @@ impl Writer {
         let slots: &[SlotWords] = self.words.as_chunks().0;
         if let Some(evicted) = flows.count(slot, slots, &datagram, self.now_ms) {
             self.slot(evicted)[rule::FLOWS_EVICTED] += 1;
+        }
+    }
+
+    /// Measures latency too, continuing the histograms of an earlier process in the page.
+    pub fn measure_latency(&mut self) {
+        self.latency = Some(Box::new(LatencyTable::new(self.page.clone())));
+        self.page.words()[header::LATENCY].store(1, Ordering::Relaxed);
+    }
+
+    /// Remembers datagrams that the rule in a slot matched and that the kernel received at this
+    /// time (CLOCK_REALTIME), until [`Writer::measure`], if latency is measured.
+    #[inline]
+    pub fn await_sends(&mut self, slot: u32, datagrams: u32, arrived_ns: Option<u64>) {
+        if let Some(latency) = &mut self.latency {
+            latency.await_sends(slot, datagrams, arrived_ns);
+        }
+    }
+
+    /// Measures the latency of what was received, now that its copies are sent.
+    #[inline]
+    pub fn measure(&mut self, clocks: impl FnOnce() -> Clocks) {
+        if let Some(latency) = &mut self.latency {
+            latency.measure(clocks);
         }
     }
 
@@ -338,6 +300,9 @@ impl Writer {
         *own = words;
         own[GENERATION] = u64::from(slot.generation);
         own[TAG] = owner.tag();
+        if let Some(latency) = self.latency.as_mut().filter(|_| owner.is_rule()) {
+            latency.grant(slot.index, owner.tag(), is_continued);
+        }
         let used = u64::from(slot.index) + 1;
         self.page.words()[header::USED].fetch_max(used, Ordering::Relaxed);
     }
@@ -345,6 +310,10 @@ impl Writer {
     /// Removes the owner of a slot; the counts stay readable.
     #[cold]
     pub fn release(&mut self, slot: Slot) {
+        let owner = self.published(slot)[TAG];
+        if let Some(latency) = &mut self.latency {
+            latency.release(slot.index, owner);
+        }
         self.slot(slot.index)[TAG] = 0;
     }
 

@@ -86,6 +86,11 @@ impl SlotOwner {
         }
     }
 
+    /// Whether it is a rule.
+    pub(super) fn is_rule(self) -> bool {
+        self.kind == OwnerKind::Rule
+    }
+
     /// The kind of object.
     pub(super) const fn kind(self) -> OwnerKind {
         self.kind

@@ -117,7 +117,7 @@ impl ReceivedDatagrams {
 }
 
 /// Reads a `timespec`: seconds and nanoseconds, each half of its size.
-fn nanoseconds(value: &[u8]) -> Option<u64> {
+pub fn nanoseconds(value: &[u8]) -> Option<u64> {
     const HALF: usize = size_of::<timespec>() / 2;
     let (seconds, rest) = value.split_first_chunk::<HALF>()?;
     let seconds = u64::try_from(isize::from_ne_bytes(*seconds)).ok()?;

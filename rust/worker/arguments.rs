@@ -19,6 +19,7 @@ pub(super) struct Arguments {
     buffer_bytes: usize,
     verify_checksums: bool,
     flows: bool,
+    latency: bool,
     ingress: WireIngress,
     egress: WireEgress,
     offload: WireOffload,
@@ -105,6 +106,7 @@ impl Arguments {
             cpus: self.cpu.into_iter().collect(),
             verify_checksums: self.verify_checksums,
             flows: self.flows,
+            latency: self.latency,
             share: Share { number: self.number, of: self.workers },
             ..Settings::new(ingress, self.buffer_bytes)
         }
@@ -116,7 +118,8 @@ mod tests {
     use super::*;
 
     const GOOD: &str = r#"{"number":1,"workers":2,"cpu":null,"buffer_bytes":1048576,
-        "verify_checksums":true,"flows":false,"ingress":"udp","egress":"xdp","offload":"auto","uid":null,"gid":null,"supervisor":1,
+        "verify_checksums":true,"flows":false,"latency":true,
+        "ingress":"udp","egress":"xdp","offload":"auto","uid":null,"gid":null,"supervisor":1,
         "supervisor_channel":3,"broker":4,"page":5}"#;
 
     #[test]

@@ -24,6 +24,7 @@ class FakeCore:
         cpus: Sequence[int],
         verify_checksums: bool,
         flows: bool,
+        latency: bool,
     ) -> None:
         self.ingress = "udp" if ingress == "auto" else ingress
         self.egress = egress
@@ -33,6 +34,7 @@ class FakeCore:
         self.cpus = cpus
         self.verify_checksums = verify_checksums
         self.flows_counted = flows
+        self.latency_measured = latency
         self.rules: dict[str, dict[str, Any]] = {}
         """The specifications, by id."""
         self.changes: list[tuple[int, int]] = []
@@ -95,6 +97,9 @@ class FakeCore:
 
     def senders(self, rules: Sequence[str], window_ms: int) -> None:
         """None are counted."""
+
+    def latency(self, rules: Sequence[str]) -> None:
+        """None is measured."""
 
     def stats(self) -> dict[str, Any]:
         """Zeros, except for the counts that a test has put into `counters` for all rules."""

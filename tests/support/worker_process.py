@@ -186,6 +186,7 @@ class WorkerProcess:
             "buffer_bytes": 1 << 20,
             "verify_checksums": True,
             "flows": False,
+            "latency": True,
             "ingress": resources.ingress,
             "egress": "auto",
             "offload": "off",

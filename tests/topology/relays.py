@@ -24,6 +24,7 @@ class Options(TypedDict, total=False):
     cpus: Sequence[int] | str
     verify_checksums: bool
     flows: bool
+    latency: bool
 
 
 @contextlib.contextmanager

@@ -18,7 +18,8 @@ from tests.topology.daemons import MCR, Daemon, serving
 from .test_metrics import FEED, SENT, send, wait_for
 
 BROKEN = "239.1.93.9%no-such-if:5001,name=broken to 127.0.0.1:7009"
-PAGES = ("/", "/static/style.css", "/static/main.js", "/static/chart.js", "/static/rule.js")
+SCRIPTS = ("main", "chart", "latency", "rule")
+PAGES = ("/", "/static/style.css", *(f"/static/{name}.js" for name in SCRIPTS))
 
 
 def overview(web: WebProcess, query: str = "") -> dict[str, Any]:

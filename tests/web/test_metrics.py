@@ -5,6 +5,7 @@ import re
 import socket
 from pathlib import Path
 
+import pytest
 from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from tests.support.deadline import wait_until
@@ -63,6 +64,14 @@ def test_metrics_equal_the_statistics(daemon: Daemon, web: WebProcess) -> None:
     assert feed.facts.last_seen is not None
     seen = value(samples, "mcr_rule_last_datagram_timestamp_seconds", **labels)
     assert abs(seen - feed.facts.last_seen) < 1
+    latency = feed.latency
+    assert latency is not None
+    assert latency.samples + latency.unmeasured == SENT
+    name = "mcr_rule_latency_seconds"
+    assert value(samples, f"{name}_count", **labels) == latency.samples
+    assert value(samples, f"{name}_bucket", **labels, le="+Inf") == latency.samples
+    assert value(samples, f"{name}_sum", **labels) == pytest.approx(latency.sum_us / 1e6)
+    assert len([key for key in samples if key[0] == f"{name}_bucket"]) == 2 * 16
     for output in feed.outputs:
         own = {**labels, "output": output.output, "address": output.address}
         names = ("wanted_datagrams", "sent_datagrams", "sent_bytes")
@@ -86,7 +95,7 @@ def by_convention(family: Metric) -> bool:
     words = set(family.name.split("_"))
     return (
         bool(family.documentation)
-        and family.type in ("counter", "gauge")
+        and family.type in ("counter", "gauge", "histogram")
         and family.name.startswith("mcr_")
         and not words & {"ms", "us", "kb", "mb", "milliseconds", "bits", "total"}
     )
@@ -117,11 +126,13 @@ def test_documented_and_used_metrics_exist(daemon: Daemon, web: WebProcess) -> N
     exists = {each.name + ("_total" if each.type == "counter" else "") for each in web.families()}
     rows = re.findall(r"^\| (`mcr_.*?) \|", (ROOT / "docs" / "web.md").read_text(), re.MULTILINE)
     assert set(NAME.findall(" ".join(rows))) == exists
+    histograms = [each.name for each in web.families() if each.type == "histogram"]
+    series = exists | {f"{name}_bucket" for name in histograms}
     for name in ("grafana-dashboard.json", "prometheus-alerts.yml"):
         text = (ROOT / "examples" / name).read_text()
         used = set(NAME.findall(text))
         assert used
-        assert used <= exists, used - exists
+        assert used <= series, used - series
     board = json.loads((ROOT / "examples" / "grafana-dashboard.json").read_text())
     assert all(target["expr"] for panel in board["panels"] for target in panel["targets"])
 

@@ -1,6 +1,6 @@
 """Options that several commands share, each with its type, its range and its help."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -68,6 +68,10 @@ FlowsOption = Annotated[
     typer.Option(
         "--flows", help="Count who sends to each rule: source addresses and ports, TTL and DSCP."
     ),
+]
+LatencyOption = Annotated[
+    Literal["on", "off"],
+    typer.Option(help="Measure how long the datagrams of each rule take through the relay."),
 ]
 ExpectOption = Annotated[
     str | None,

@@ -29,6 +29,7 @@ from .options import (
     FlowsOption,
     HostsOption,
     IngressOption,
+    LatencyOption,
     OffloadOption,
     ReportAsJson,
     WorkersOption,
@@ -59,6 +60,7 @@ def relay(
     cpus: CpusOption = None,
     accept_bad_checksums: AcceptBadChecksums = False,
     flows: FlowsOption = False,
+    latency: LatencyOption = "on",
     expect: ExpectOption = None,
     user: Annotated[
         str | None,
@@ -90,6 +92,7 @@ def relay(
         cpus=places,
         verify_checksums=not accept_bad_checksums,
         flows=flows,
+        latency=latency == "on",
         hosts=hosts,
         expect=expectation,
     )

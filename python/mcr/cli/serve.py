@@ -30,6 +30,7 @@ from .options import (
     FlowsOption,
     HostsOption,
     IngressOption,
+    LatencyOption,
     OffloadOption,
     WorkersOption,
 )
@@ -159,6 +160,7 @@ def serve(
     hosts: HostsOption = "first",
     accept_bad_checksums: AcceptBadChecksums = False,
     flows: FlowsOption = False,
+    latency: LatencyOption = "on",
     expect: ExpectOption = None,
     log_level: _LogLevel = "info",
 ) -> None:
@@ -196,6 +198,7 @@ def serve(
         log_level=log_level,
         verify_checksums=not accept_bad_checksums,
         flows=flows,
+        latency=latency == "on",
         expect=None if expectation is None else str(expectation),
         include=file.include,
         keep_going=keep_going,

@@ -1,6 +1,6 @@
 """Counters as text: the reports of `mcr relay` and `mcr stats`, and the final one of a daemon."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from ..rules.model import counted
 from ..stats import InterfaceStats, OutputStats, RuleStats, Stats
@@ -30,6 +30,7 @@ def report(stats: Stats, seconds: float | None = None) -> str:
         lines.append(
             f"  {rule.state}; matched {rule.matched} ({bytes_text(rule.matched_bytes)}){by}"
         )
+        lines += _latency_lines(rule)
         if rule.offload_detail is not None:
             lines.append(f"  not relayed by the kernel: {rule.offload_detail}")
         for output in rule.outputs:
@@ -91,6 +92,13 @@ def endpoint_text(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
+def time_text(us: float) -> str:
+    """Return a number of microseconds with a suitable unit, such as ``1.2 ms``."""
+    if us < _KILO:
+        return f"{us:.0f} us"
+    return f"{us / _KILO:.1f} ms" if us < _KILO**2 else f"{us / _KILO**2:.1f} s"
+
+
 def _sums(stats: DaemonStats) -> str:
     totals = stats.totals
     lost: dict[str, int] = {}
@@ -104,6 +112,18 @@ def _sums(stats: DaemonStats) -> str:
         f"{counted(len(stats.rules))} at revision {stats.revision}: sent {totals.sent} of"
         f" {totals.wanted}, lost {totals.lost}{_reasons(lost)}"
     )
+
+
+def _latency_lines(rule: RuleStats) -> Iterator[str]:
+    latency = rule.latency
+    if latency is None:
+        return
+    p50, p99, longest = latency.p50_us, latency.p99_us, latency.max_us
+    if p50 is not None and p99 is not None and longest is not None:
+        times = f"p50 {time_text(p50)}, p99 {time_text(p99)}, max {time_text(longest)}"
+        yield f"  latency: {times} of {latency.samples} datagrams"
+    elif rule.offload == "kernel":
+        yield "  latency: none (relayed by the kernel)"
 
 
 def _place(output: OutputStats) -> str:

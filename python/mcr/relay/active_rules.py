@@ -5,6 +5,7 @@ a change makes of the rules is decided in `rules.ruleset`. Not thread-safe.
 """
 
 from collections.abc import Container, Iterable
+from dataclasses import replace
 from itertools import islice
 from operator import is_
 from typing import NamedTuple, Self
@@ -21,7 +22,7 @@ from ..rules.hostnames import HostName, HostResolver, ResolvedHosts
 from ..rules.ruleset import RulePlan, RuleSet
 from ..rules.spec import ResolvedRule
 from ..stats import FlowStats, Stats
-from ..stats.report import flow_stats, stats_from_report
+from ..stats.report import flow_stats, stats_from_report, with_latency
 from .candidate_rules import CandidateRules
 from .settings import RelaySettings
 
@@ -100,6 +101,7 @@ class ActiveRules:
             settings.cpus,
             settings.verify_checksums,
             settings.flows,
+            settings.latency,
         )
         active = cls(core, settings.expect, settings.uncounted)
         try:
@@ -156,7 +158,9 @@ class ActiveRules:
         """Return one consistent reading of all counters."""
         self._catch_up()
         report, alarms = self.core.stats(), self.monitor.alarms
-        return stats_from_report(report, self._set.active, self._set.before, uptime_s, alarms)
+        stats = stats_from_report(report, self._set.active, self._set.before, uptime_s, alarms)
+        latency = self.core.latency([rule.id for rule in stats.rules])
+        return replace(stats, rules=tuple(with_latency(stats.rules, latency)))
 
     @property
     def watched(self) -> dict[str, CountedRule]:

@@ -48,6 +48,7 @@ class Relay(RelayReports):
         cpus: Iterable[int] | str | None = None,
         verify_checksums: bool = True,
         flows: bool = False,
+        latency: bool = True,
         hosts: Hosts = "first",
         expect: Expectation | str | None = None,
     ) -> None:
@@ -72,6 +73,7 @@ class Relay(RelayReports):
             verify_checksums: drop datagrams whose UDP checksum is wrong as `bad_checksum`; False
                 relays them, with a valid one (`packet` only: for `udp` the kernel decides).
             flows: count the flows of each rule, for `flows()`.
+            latency: measure how long the datagrams of each rule take (`RuleStats.latency`).
             hosts: whether copies go to the `first` address of an output's host name or to `all`.
             expect: what the rules expect that say nothing, such as ``2s+1000pps``.
 
@@ -88,6 +90,7 @@ class Relay(RelayReports):
             cpus=cpus,
             verify_checksums=verify_checksums,
             flows=flows,
+            latency=latency,
             hosts=hosts,
             expect=expect,
         )

@@ -32,6 +32,8 @@ class RelaySettings:
     verify_checksums: bool
     flows: bool
     """Whether the flows of each rule are counted."""
+    latency: bool
+    """Whether the latency of each rule is measured."""
     hosts: Hosts
     """The addresses of an output's host name that get copies."""
     expect: Expectation | None
@@ -54,6 +56,7 @@ class RelaySettings:
         cpus: Iterable[int] | str | None,
         verify_checksums: bool,
         flows: bool,
+        latency: bool,
         hosts: Hosts,
         expect: Expectation | str | None,
     ) -> Self:
@@ -96,6 +99,7 @@ class RelaySettings:
             numbers,
             verify_checksums,
             flows,
+            latency,
             hosts,
             expectation,
         )

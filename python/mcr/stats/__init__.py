@@ -1,6 +1,7 @@
 """Counters of a relay, and the status of its rules."""
 
 from .alarm import Alarm, AlarmCode
+from .latency import LatencyStats
 from .model import (
     FlowStats,
     InterfaceStats,
@@ -19,6 +20,7 @@ __all__ = [
     "AlarmCode",
     "FlowStats",
     "InterfaceStats",
+    "LatencyStats",
     "OutputLoss",
     "OutputStats",
     "Rate",

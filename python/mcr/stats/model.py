@@ -12,6 +12,7 @@ from typing import Any
 from ..choices import Relayer, Way
 from ..json_codec import Count, JsonObject, decode_object
 from .alarm import Alarm
+from .latency import LatencyStats
 from .rule_state import StateCode
 
 
@@ -139,7 +140,7 @@ class RuleStats(JsonObject):
     counted. `alarms` are the expectations of it (`expect`) that are not met now. `offload` is who
     relays it now, the engine or the kernel, `offload_reason` a word for why that is not the
     kernel, or None, and `offload_detail` the same in a sentence, for people, if there is something
-    to say.
+    to say. `latency` is None if it is not measured.
     """
 
     id: str
@@ -158,6 +159,7 @@ class RuleStats(JsonObject):
     offload: Relayer = "engine"
     offload_reason: str | None = None
     offload_detail: str | None = None
+    latency: LatencyStats | None = field(default=None, compare=False)
 
     @property
     def lost(self) -> int:

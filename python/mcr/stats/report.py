@@ -4,7 +4,7 @@ Pure. The only module that knows the shape of the engine's dictionaries.
 """
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from ..rules.active_rule import ActiveRule
 from ..rules.precedence import covers
 from ..rules.spec import ResolvedInput, ResolvedOutput, ResolvedRule
 from .alarm import Alarm
+from .latency import LatencyStats
 from .model import (
     FlowStats,
     InterfaceStats,
@@ -157,6 +158,15 @@ def flow_stats(counts: Counts) -> FlowStats:
     return FlowStats(**{**own, **moments, **_rates(counts), "dscps": tuple(counts["dscps"])})
 
 
+def with_latency(rules: Iterable[RuleStats], found: Iterable[Counts] | None) -> Iterator[RuleStats]:
+    """Yield the statistics of rules with the latency of each; None if it is not measured."""
+    if found is None:
+        yield from rules
+        return
+    for rule, counts in zip(rules, found, strict=True):
+        yield replace(rule, latency=LatencyStats.of(**counts))
+
+
 def rule_stats(
     rule: Rule,
     resolved: ResolvedRule,
@@ -225,6 +235,7 @@ def _without_outputs(
         offload=counts["offload"],
         offload_reason=counts["offload_reason"],
         offload_detail=counts["offload_detail"],
+        latency=None,
     )
 
 

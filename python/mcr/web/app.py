@@ -43,6 +43,7 @@ _STATIC = {
     "/static/style.css": ("style.css", "text/css"),
     "/static/main.js": ("main.js", "text/javascript"),
     "/static/chart.js": ("chart.js", "text/javascript"),
+    "/static/latency.js": ("latency.js", "text/javascript"),
     "/static/rule.js": ("rule.js", "text/javascript"),
     "/static/rules.js": ("rules.js", "text/javascript"),
     "/static/dom.js": ("dom.js", "text/javascript"),

@@ -13,6 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from ..protocol.results import WorkerInfo
 from ..stats import AlarmCode, InterfaceStats, OutputStats, RuleStats, StateCode
 from . import limits
+from .latency_metrics import latency_metrics
 from .observer import DaemonReading
 
 STATES: tuple[str, ...] = get_args(StateCode)
@@ -79,6 +80,7 @@ class DaemonMetrics:
         text = "Outputs without metrics of their own."
         yield _single("mcr_outputs_left_out", text, total - len(shown))
         yield from _of_rules(rules)
+        yield from latency_metrics(rules)
         yield from _of_outputs(shown)
 
 

@@ -22,7 +22,7 @@ use crate::sys::ring::{ReceiveLayout, RingEvent};
 
 const GROUP: Addr = Addr::v4([239, 1, 1, 1]);
 /// The offset of the data in a buffer.
-const DATA: u32 = 16 + 32 + 72;
+const DATA: u32 = 16 + 32 + 104;
 
 fn plain(address: Addr) -> OutputSpec {
     OutputSpec::to(address, 6000)

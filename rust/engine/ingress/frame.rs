@@ -78,6 +78,13 @@ pub(super) fn read_slot(slot: &[u8], link: LinkType, verify: bool) -> Result<Arr
     read_any_slot(slot, link, verify)
 }
 
+/// The time stamp of a slot (`tp_sec`, `tp_nsec`).
+pub(super) fn slot_time_ns(slot: &[u8]) -> Option<u64> {
+    const SECOND_NS: u64 = 1_000_000_000;
+    let head: &[u8; SLOT_HEAD] = slot.first_chunk()?;
+    Some(u64::from(word(head, 16)) * SECOND_NS + u64::from(word(head, 20)))
+}
+
 /// The same, whatever host it is addressed to.
 #[inline(always)]
 fn read_any_slot(slot: &[u8], link: LinkType, verify: bool) -> Result<Arrival, Discard> {
@@ -201,19 +208,27 @@ struct Auxiliary {
     vlan_tpid: u16,
 }
 
-/// The auxiliary data: the only control message that these sockets enable.
+/// The auxiliary data: the first control message, or the second behind a time stamp.
 #[inline]
 fn auxiliary(head: &[u8; HEAD]) -> Option<Auxiliary> {
-    /// The offset of the message: `struct cmsghdr`, then the data.
-    const MESSAGE: usize = OUT_HEADER + LAYOUT.name_bytes();
+    const STAMP_BYTES: usize = 32;
+    auxiliary_at::<0>(head).or_else(|| auxiliary_at::<STAMP_BYTES>(head))
+}
+
+/// The auxiliary data at this offset among the control messages.
+#[inline(always)]
+fn auxiliary_at<const AT: usize>(head: &[u8; HEAD]) -> Option<Auxiliary> {
     const BYTES: u32 = 16 + 20;
-    /// The level and the type in its header.
+    /// The level and the type in the message's header.
     const SENDER: [i32; 2] = [libc::SOL_PACKET, libc::PACKET_AUXDATA];
-    let number = |at| word(head, MESSAGE + at).cast_signed();
-    if word(head, 4) < BYTES || word(head, MESSAGE) < BYTES || [number(8), number(12)] != SENDER {
+    // `struct cmsghdr`, then the data.
+    let message = OUT_HEADER + LAYOUT.name_bytes() + AT;
+    let number = |at| word(head, message + at).cast_signed();
+    let ends = u32::try_from(AT).unwrap_or(u32::MAX) + BYTES;
+    if word(head, 4) < ends || word(head, message) < BYTES || [number(8), number(12)] != SENDER {
         return None;
     }
-    let data = MESSAGE + 16;
+    let data = message + 16;
     Some(Auxiliary {
         status: word(head, data),
         network: read_u16(head, data + 14),

@@ -10,6 +10,7 @@ mod tests;
 
 use crate::addr::Addr;
 use crate::packet::{Datagram, Discard, LinkType};
+use crate::sys::recv::{self, ControlMessages};
 use crate::sys::ring::ReceiveLayout;
 pub use gro_order::OrderCheck;
 pub use raw::RawFrame;
@@ -73,6 +74,18 @@ impl Delivery {
         }
     }
 
+    /// When the kernel received what is in a buffer, in nanoseconds of CLOCK_REALTIME: in a packet
+    /// ring always, else if the socket stamps what it receives.
+    #[must_use]
+    pub fn arrival_ns(self, buffer: &[u8]) -> Option<u64> {
+        let Some(layout) = self.layout() else { return frame::slot_time_ns(buffer) };
+        let is_stamp = |level, kind| (level, kind) == (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS);
+        let mut messages = control_messages(buffer, layout);
+        messages
+            .find_map(|(level, kind, value)| is_stamp(level, kind).then_some(value))
+            .and_then(recv::nanoseconds)
+    }
+
     /// Completes the datagrams of a buffer in which the kernel has left work, and writes them to
     /// `room`, to which the arrival's span is relative.
     ///
@@ -116,6 +129,15 @@ impl Delivery {
 /// Bytes of `struct io_uring_recvmsg_out`: the lengths of address, control messages and payload,
 /// and the flags, each a native-endian 32-bit number.
 const OUT_HEADER: usize = 16;
+
+/// The control messages that the kernel wrote into a buffer.
+#[inline]
+fn control_messages(buffer: &[u8], layout: ReceiveLayout) -> ControlMessages<'_> {
+    let area = buffer.get(OUT_HEADER + layout.name_bytes()..).unwrap_or(&[]);
+    let len = buffer.get(4..).and_then(<[u8]>::first_chunk).copied().map_or(0, u32::from_ne_bytes);
+    let len = usize::try_from(len).unwrap_or(0).min(layout.control_bytes());
+    ControlMessages(area.get(..len).unwrap_or(&[]))
+}
 
 /// A 16-bit number in native byte order.
 #[inline(always)]

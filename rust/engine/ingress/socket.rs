@@ -1,10 +1,9 @@
 //! The layout of a buffer from a joined UDP socket: sender, control messages and payload (udp(7),
 //! UDP_GRO; ip(7), IP_RECVTTL, IP_RECVTOS). The kernel has already verified headers and checksum.
 
-use super::{Arrival, OUT_HEADER, is_truncated, offload};
+use super::{Arrival, OUT_HEADER, control_messages, is_truncated, offload};
 use crate::addr::Addr;
 use crate::packet::{Datagram, Discard, Offload, Span};
-use crate::sys::recv::ControlMessages;
 use crate::sys::ring::ReceiveLayout;
 
 const LAYOUT: ReceiveLayout = ReceiveLayout::Datagram;
@@ -89,9 +88,7 @@ struct ReceiveMeta {
 #[inline]
 fn receive_meta(buffer: &[u8]) -> ReceiveMeta {
     let mut meta = ReceiveMeta::default();
-    let area = buffer.get(OUT_HEADER + LAYOUT.name_bytes()..).unwrap_or(&[]);
-    let len = control_len(buffer).unwrap_or(0).min(LAYOUT.control_bytes());
-    for (level, kind, value) in ControlMessages(area.get(..len).unwrap_or(&[])) {
+    for (level, kind, value) in control_messages(buffer, LAYOUT) {
         match (level, kind) {
             (libc::SOL_UDP, libc::UDP_GRO) => {
                 meta.segment = number(value).and_then(|size| u16::try_from(size).ok());
@@ -113,9 +110,4 @@ fn receive_meta(buffer: &[u8]) -> ReceiveMeta {
 
 fn number(value: &[u8]) -> Option<i32> {
     value.first_chunk().map(|bytes| i32::from_ne_bytes(*bytes))
-}
-
-/// The length of the control messages that the kernel wrote.
-fn control_len(buffer: &[u8]) -> Option<usize> {
-    usize::try_from(u32::from_ne_bytes(*buffer.get(4..)?.first_chunk()?)).ok()
 }

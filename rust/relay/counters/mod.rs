@@ -4,6 +4,7 @@
 //! slots   allocates slots                        groups  slots for groups without a matching rule
 //! report  the counters of all engines, summed    pages   the counters of worker processes
 //! flows   the senders to each rule, summed
+//! latency the times that datagrams took, summed
 //! changes what happened between two readings
 //! rates   what recent seconds counted            sampler the thread that samples them here
 //! ```
@@ -11,6 +12,7 @@
 pub(super) mod changes;
 pub(super) mod flows;
 pub(super) mod groups;
+pub(super) mod latency;
 pub(super) mod pages;
 pub(super) mod rates;
 pub(super) mod report;

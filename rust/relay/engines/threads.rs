@@ -216,6 +216,7 @@ impl EngineThreads {
             buffer_bytes: self.settings.buffer_bytes,
             verify_checksums: self.settings.verify_checksums,
             flows: self.settings.flows,
+            latency: self.settings.latency,
         };
         let ring = self.ring()?;
         let exits = self.exits.clone();

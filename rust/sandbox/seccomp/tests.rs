@@ -134,9 +134,10 @@ fn a_worker_maps_no_executable_memory_and_no_transmit_ring() {
 }
 
 #[test]
-fn a_worker_changes_no_socket_and_starts_nothing() {
+fn a_worker_changes_no_socket_but_its_time_stamps_and_starts_nothing() {
     let me = i64::from(this_process());
-    let cases: [(c_long, &[i64], bool); 14] = [
+    let option = |name: c_int| [16, libc::SOL_SOCKET.into(), name.into()];
+    let cases: [(c_long, &[i64], bool); 15] = [
         (libc::SYS_io_uring_enter, &[9], true),
         (libc::SYS_io_uring_register, &[9, REGISTER_BUFFERS.into()], true),
         // IORING_REGISTER_FILES.
@@ -144,7 +145,8 @@ fn a_worker_changes_no_socket_and_starts_nothing() {
         (libc::SYS_socket, &[libc::AF_UNIX.into()], false),
         (libc::SYS_bind, &[16], false),
         (libc::SYS_connect, &[16], false),
-        (libc::SYS_setsockopt, &[16], false),
+        (libc::SYS_setsockopt, &option(libc::SO_TIMESTAMPNS), true),
+        (libc::SYS_setsockopt, &option(libc::SO_ATTACH_FILTER), false),
         (libc::SYS_clone, &[libc::CLONE_THREAD.into()], false),
         (libc::SYS_clone3, &[], false),
         (libc::SYS_openat, &[libc::AT_FDCWD.into()], false),

@@ -1,6 +1,6 @@
 //! The system calls of a worker while it relays, after all of its threads have started. It gets
 //! sockets in messages, and receives and sends through the ring, or through the memory of an AF_XDP
-//! socket; it opens nothing, and changes nothing about a socket.
+//! socket; it opens nothing, and changes nothing about a socket but whether it reports time stamps.
 
 use libc::{PROT_EXEC, c_int};
 
@@ -16,6 +16,7 @@ pub(super) fn calls(first_foreign_fd: u16, channel_fd: u16, uses_maps: bool) -> 
     let calls = calls.add([libc::SYS_poll]);
     memory(descriptors(calls, first_foreign_fd, channel_fd))
         .add_if(libc::SYS_io_uring_register, [is(1, REGISTER_BUFFERS.into())])
+        .add_if(libc::SYS_setsockopt, [is(1, libc::SOL_SOCKET), is(2, libc::SO_TIMESTAMPNS)])
         .add_if(libc::SYS_prctl, [is(0, libc::PR_SET_NAME)])
         .add_if(libc::SYS_tgkill, [is(0, this_process())])
         .add_if(libc::SYS_prlimit64, [is(0, 0), is_null(2)])

@@ -3,9 +3,10 @@
 /// The sizes of the areas before the data in each received buffer (io_uring_prep_recvmsg_multishot(3)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReceiveLayout {
-    /// AF_PACKET: 24 bytes of address, of which the kernel writes 20; 40 bytes of control messages.
+    /// AF_PACKET: 24 bytes of address, of which the kernel writes 20; control messages of 32 bytes
+    /// (the time stamp) and 40.
     Frame,
-    /// UDP: 32 bytes of address, 72 bytes of control messages.
+    /// UDP: 32 bytes of address; control messages of 32 bytes (the time stamp) and three of 24.
     Datagram,
 }
 
@@ -23,8 +24,8 @@ impl ReceiveLayout {
     #[must_use]
     pub const fn control_bytes(self) -> usize {
         match self {
-            Self::Frame => 40,
-            Self::Datagram => 72,
+            Self::Frame => 72,
+            Self::Datagram => 104,
         }
     }
 }

@@ -73,6 +73,7 @@ def worker_command(
         "buffer_bytes": settings.buffer_bytes,
         "verify_checksums": settings.verify_checksums,
         "flows": settings.flows,
+        "latency": settings.latency,
         "ingress": settings.ingress,
         "egress": settings.egress,
         "offload": settings.offload,

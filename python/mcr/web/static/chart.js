@@ -6,7 +6,7 @@ const SVG = "http://www.w3.org/2000/svg";
 const LEFT = 44, RIGHT = 8, TOP = 8, BOTTOM = 18, HEIGHT = 150;
 const SPAN_S = 600;
 
-function svg(tag, attributes, text) {
+export function svg(tag, attributes, text) {
   const made = document.createElementNS(SVG, tag);
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
   if (text !== undefined) made.textContent = text;
@@ -14,7 +14,7 @@ function svg(tag, attributes, text) {
 }
 
 // The smallest of 1, 2 or 5 times a power of ten that is not below.
-function roundUp(value) {
+export function roundUp(value) {
   if (!(value > 0)) return 1;
   const power = 10 ** Math.floor(Math.log10(value));
   return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= value * 0.999);

@@ -1,6 +1,7 @@
 // One rule: its state and facts, rates, outputs, flows, latest events and findings.
 
 import { threeCharts } from "./chart.js";
+import { LatencyChart } from "./latency.js";
 import {
   ago, byId, count, counted, el, eventItem, fillTable, findingsList, getJson, moment, rate, reasons,
   statePill,
@@ -28,17 +29,20 @@ export class RuleView {
     this.events = el("ol", { class: "events", tabindex: "0", "aria-label": "Events of this rule" });
     this.findings = el("div", { "aria-live": "polite" });
     const charts = el("div", { class: "charts" });
+    const latency = el("div");
     const check = el("button", { type: "button", onclick: () => this.diagnose() },
       "Check this host for the rule");
     byId("rule").replaceChildren(
       el("p", { class: "back" }, el("a", { href: "#/" }, "All rules")),
       el("section", { "aria-label": "State" }, this.heading, this.facts),
       part("The last ten minutes", charts),
+      part("Latency", latency),
       part("Outputs", scroll("Outputs", this.outputs)),
       part("Flows", scroll("Flows", this.flows)),
       part("Events", this.events),
       part("Findings", check, this.findings));
     this.showHistory = threeCharts(charts);
+    this.latency = new LatencyChart(latency);
   }
 
   async refresh() {
@@ -48,6 +52,7 @@ export class RuleView {
     document.title = `${rule.name ?? rule.id}: mcr`;
     this.showFacts(rule, time);
     this.showHistory(answer.history);
+    this.latency.show(rule);
     this.showOutputs(rule);
     this.showFlows(answer.flows, time);
     const events = answer.events.reverse().map(eventItem);

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use super::flows::{self, FlowReport};
+use super::latency;
 use super::rates::{RateHistory, RateWindows};
 use super::report::{InterfaceReport, OutputReport, RuleReport, now_ms};
 use super::sampler::RateSampler;
@@ -17,7 +18,7 @@ use crate::relay::offload::RuleWay;
 use crate::stats::kernel::{
     KernelInterfaceCounts, KernelOutputCounts, KernelRuleCounts, KernelWords,
 };
-use crate::stats::{self, InterfaceCopy, SlotOwner, SlotWords, Snapshot};
+use crate::stats::{self, InterfaceCopy, LatencyRow, SlotOwner, SlotWords, Snapshot};
 use crate::sys::memory::{ReadOnlyWords, SharedWords};
 
 /// The pages of all workers, in the order of their numbers.
@@ -86,6 +87,12 @@ impl WorkerPages {
         let read: Vec<_> = read.collect();
         let is_counted = !read.is_empty();
         is_counted.then(|| flows::report(read.into_iter(), rules, &windows, now_ms()))
+    }
+
+    /// The latency of these rules; `None` if no worker measures it.
+    #[must_use]
+    pub fn latency(&self, rules: &[String]) -> Option<Vec<LatencyRow>> {
+        latency::read(self.pages.iter().map(ReadOnlyWords::view), rules)
     }
 }
 

@@ -19,7 +19,14 @@ from ....json_codec import encode_in_pieces
 from ....protocol.results import DaemonStats, Totals
 from ....rules.expectation import Expectation
 from ....stats import FlowStats, InterfaceStats, RuleStats, report
-from ....stats.report import PrecedingRules, RuleCounts, flow_stats, interface_stats, rule_stats
+from ....stats.report import (
+    PrecedingRules,
+    RuleCounts,
+    flow_stats,
+    interface_stats,
+    rule_stats,
+    with_latency,
+)
 from ....stats.rule_state import InputTrouble
 from ..api.jsonrpc import Encoded
 from ..rules.draft import RuleRecord
@@ -183,7 +190,8 @@ class CounterReader:
         interfaces = tuple(self.interfaces(reading))
         if rules is not self._book.rules:
             interfaces = tuple(_of_rules(interfaces, rules))
-        stats = tuple(self._rule_stats(reading, rules))
+        latency = self._pages.latency(list(rules))
+        stats = tuple(with_latency(self._rule_stats(reading, rules), latency))
         return DaemonStats(
             interfaces=interfaces,
             rules=stats,

@@ -25,7 +25,7 @@ use crate::sys::xdp_socket::{self, XdpShape};
 pub(super) const V4: Addr = Addr::v4([239, 2, 0, 1]);
 pub(super) const SENDER: Addr = Addr::v4([10, 1, 0, 2]);
 /// The offset of the data in a buffer.
-pub(super) const DATA: u32 = 16 + 32 + 72;
+pub(super) const DATA: u32 = 16 + 32 + 104;
 pub(super) const SHAPE: XdpShape = XdpShape { frames: 256, frame_bytes: 2048 };
 pub(super) const MAX_PAYLOAD: u16 = 1400;
 
