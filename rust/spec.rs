@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::addr::Addr;
 use crate::rules::{InputKey, TableRule};
+use crate::stats::sequences::SequenceSpec;
 
 /// The largest block that a rule joins group by group, as a power of two.
 const MAX_JOINED_BITS: u8 = 12;
@@ -298,6 +299,9 @@ pub struct InputSpec {
     pub sources: Box<[Addr]>,
     /// The VLAN ID, 1 to 4094; 0 for untagged frames.
     pub vlan: u16,
+    /// What is known of the numbers in its datagrams.
+    #[serde(default)]
+    pub sequence: SequenceSpec,
 }
 
 impl InputSpec {
@@ -324,6 +328,7 @@ impl InputSpec {
             (has_other_source, "a source of another family than its group"),
             (sources.iter().any(|source| source.is_multicast()), "a group as a source"),
             (self.vlan > MAX_VLAN, "a VLAN above 4094"),
+            (!self.sequence.is_valid(), "a sequence number of an impossible size"),
         ])
     }
 

@@ -112,6 +112,11 @@ def test_damaged_rules_parse_or_are_refused(rule: Rule, data: st.DataObject) -> 
             "239.1.0.0/16%eth0:5000-5099,join=none,vlan=7 -> 239.2.0.0/16%eth1:6000-6099",
             "239.1.0.0/16%eth0:5000-5099,vlan=7,join=none to 239.2.0.0/16%eth1:6000-6099",
         ),
+        (
+            PLAIN.replace(":5001", ":5001,seq=004:032le"),
+            PLAIN.replace(":5001", ":5001,seq=4:32le"),
+        ),
+        (PLAIN.replace(":5001", ":5001,seq=0:8le"), PLAIN.replace(":5001", ":5001,seq=0:8")),
         ("239.1.1.1/32%eth0:5001-5001 to 239.2.0.1/32%eth1:6001-6001", PLAIN),
         ("239.0.0.0/8%eth0:5001 to 239.0.0.0/8%eth1:5001 h:1",) * 2,
         (
@@ -277,6 +282,10 @@ def test_blocks_and_ranges_are_parsed() -> None:
         ("::1@239.1.1.1%e:1 to h:1", "input, sources", "::1 is IPv6, but 239.1.1.1 is IPv4"),
         ("239.1.1.1%e:1,vlan=0 to h:1", "input, vlan", "out of range: 1 to 4094"),
         ("239.1.1.1%e:1,vlan=x to h:1", "input, vlan", "not 'x'"),
+        ("239.1.1.1%e:1,seq=rtcp to h:1", "input, seq", "must be rtp, rtp/CLOCK_HZ, ts, mold"),
+        ("239.1.1.1%e:1,seq=rtp/0 to h:1", "input, seq", "0 is out of range: 1 to 1000000000"),
+        ("239.1.1.1%e:1,seq=4:31 to h:1", "input, seq", "the width must be 8, 16, 24, 32, 48 or"),
+        ("239.1.1.1%e:1,seq=65528:8 to h:1", "input, seq", "out of range: 0 to 65527"),
         ("239.1.1.1%e:1,name= to h:1", "input, name", "needs a value"),
         ("239.1.1.1%e:1,ttl=3 to h:1", "input, ttl", "is an option of the output"),
         (PLAIN + ",name=a", "output 1, name", "is an option of the input"),

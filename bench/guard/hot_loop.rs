@@ -17,7 +17,7 @@ use std::sync::{Arc, mpsc};
 
 use _native::addr::Addr;
 use _native::engine::buffers::SizeClass;
-use _native::engine::ingress::{Delivery, OrderCheck};
+use _native::engine::ingress::Delivery;
 use _native::engine::plan::{Plan, PlanOutput, PlanRule, Source};
 use _native::engine::{self, EngineChannels, EngineCommand, FreshRing};
 use _native::packet::LinkType;
@@ -60,7 +60,7 @@ fn main() -> Outcome<()> {
     let (inputs, senders) = inputs()?;
     for (at, (group, length)) in traffic.into_iter().enumerate() {
         let sender = senders.get(at / IN_ONE_SOCKET).ok_or("too many datagrams")?;
-        sender.send(&frame(group, length)?)?;
+        sender.send(&frame(group, length, at / groups.len())?)?;
     }
     let listener = UdpSocket::bind("127.0.0.1:0")?;
     let outputs: Vec<PlanOutput> =
@@ -171,7 +171,7 @@ fn plan(sources: Vec<Source>, groups: &[[u8; 4]], outputs: Vec<PlanOutput>) -> P
         table: Table::compile(&rules),
         rules: (FIRST_RULE..)
             .take(rules.len())
-            .map(|slot| PlanRule { slot, outputs: 0..ends, kept: None, order: OrderCheck::Nothing })
+            .map(|slot| PlanRule { slot, outputs: 0..ends, ..PlanRule::default() })
             .collect(),
         groups: vec![1; rules.len()].into(),
         grants: fixed.chain(outputs.iter().map(|output| output.slot)).map(grant).collect(),
@@ -183,7 +183,8 @@ fn plan(sources: Vec<Source>, groups: &[[u8; 4]], outputs: Vec<PlanOutput>) -> P
 }
 
 /// What the kernel would deliver: a virtio header that vouches for the checksum, and a frame.
-fn frame(group: [u8; 4], length: usize) -> Outcome<Vec<u8>> {
+/// Its content is an RTP packet with this number.
+fn frame(group: [u8; 4], length: usize, number: usize) -> Outcome<Vec<u8>> {
     const DATA_VALID: u8 = 2;
     let be = |bytes: usize| u16::try_from(bytes).map(u16::to_be_bytes);
     let mut ip = [&[0x45, 0][..], &be(28 + length)?, &[0, 1, 0x40, 0, 9, 17, 0, 0]].concat();
@@ -195,5 +196,7 @@ fn frame(group: [u8; 4], length: usize) -> Outcome<Vec<u8>> {
     let ethernet = [1, 0, 0x5e, group[1], group[2], group[3], 2, 0, 0, 0, 0, 1, 8, 0];
     let udp = [&[0x9c, 0x40][..], &PORT.to_be_bytes(), &be(8 + length)?, &[0, 0]].concat();
     let virtio = [DATA_VALID, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    Ok([&virtio[..], &ethernet, &ip, &udp, &vec![0x5a; length]].concat())
+    let rtp = [&[0x80, 33][..], &be(number)?, &[0; 8]].concat();
+    let content = vec![0x5a; length - rtp.len()];
+    Ok([&virtio[..], &ethernet, &ip, &udp, &rtp, &content].concat())
 }

@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from .stats import RuleFacts as RuleFacts
     from .stats import RuleRate as RuleRate
     from .stats import RuleStats as RuleStats
+    from .stats import SequenceStats as SequenceStats
     from .stats import Stats as Stats
     from .taps.record import DatagramRecord as DatagramRecord
     from .taps.stream import TapStream as TapStream
@@ -131,6 +132,7 @@ _EXPORTS = {
         "RuleFacts",
         "RuleRate",
         "RuleStats",
+        "SequenceStats",
         "Stats",
     ),
     ".taps.record": ("DatagramRecord",),

@@ -5,7 +5,7 @@ use crate::engine::ingress::{Arrival, OrderCheck};
 use crate::engine::plan::{Plan, PlanRule, Source};
 use crate::engine::window::{Window, WindowEntry};
 use crate::packet::{Datagram, Discard, Span};
-use crate::stats::{SlotWords, Writer, group, interface, rule};
+use crate::stats::{Content, SlotWords, Writer, group, interface, rule};
 use crate::sys::ring::Ring;
 
 /// Counts unreadable datagrams from a source. Returns true, without counting, if they may have to
@@ -43,21 +43,25 @@ pub(super) fn count_match(counters: &mut Writer, slot: u32, arrival: &Arrival) {
     store_address(&mut words[rule::LAST_SOURCE..], datagram.source);
 }
 
-/// Counts a datagram in its flow of each of these rules, and measures its latency from this time
-/// on, as far as the relay does either.
-// Cold, and the datagram by value: else every datagram is kept in memory for it, counted or not.
-#[cold]
-#[inline(never)]
+/// Counts the datagrams of a buffer in their flow of each of these rules, and measures their latency
+/// from this time on, as far as the relay does either. Without a time they have arrived now.
+#[inline(always)]
 pub(super) fn observe(
     counters: &mut Writer,
     plan: &Plan,
     rules: &[u32],
-    datagram: Datagram,
-    arrived_ns: Option<u64>,
+    (arrival, buffer, arrived_ns): (&Arrival, &[u8], Option<u64>),
 ) {
+    let Arrival { datagram, segment } = arrival;
+    let Span { start, len } = datagram.payload;
+    let payload = buffer.get(start as usize..).and_then(|rest| rest.get(..len as usize));
+    let payload = payload.unwrap_or_default();
+    let segment = if *segment == 0 { payload.len() } else { usize::from(*segment) };
+    let arrival_ns = arrived_ns.unwrap_or(counters.clock_ns());
     for &rule in rules {
-        let PlanRule { slot, .. } = plan.rules[rule as usize];
-        counters.count_flow(slot, datagram);
+        let PlanRule { slot, sequence, .. } = plan.rules[rule as usize];
+        let content = Content { datagram, sequence, payload, segment, arrival_ns };
+        counters.count_flow(slot, &content);
         counters.await_sends(slot, datagram.segments, arrived_ns);
     }
 }

@@ -219,17 +219,16 @@ impl Intake {
         listener.map(|listener| &listener.source)
     }
 
-    /// When the kernel received what is in a buffer, if latency is measured and it is known.
-    #[cold]
-    #[inline(never)]
+    /// When the kernel received what is in a buffer, if it is known: in a packet ring always, else
+    /// if latency is measured.
+    #[inline]
     pub(super) fn arrival_ns(&mut self, token: u32, buffer: &[u8], now_ms: u64) -> Option<u64> {
-        if !self.latency {
-            return None;
-        }
         let InputListener { source, stamps, .. } =
             self.listeners.get_mut(token as usize)?.as_mut()?;
-        if let Some(stamps) = stamps {
-            stamps.count(source.fd.as_fd(), now_ms);
+        match stamps {
+            Some(stamps) => stamps.count(source.fd.as_fd(), now_ms),
+            None if source.ring.is_none() => return None,
+            None => {}
         }
         source.kind.arrival_ns(buffer)
     }

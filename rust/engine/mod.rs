@@ -6,10 +6,12 @@
 //! a datagram allocates, locks, logs or calls Python.
 
 pub mod buffers;
+mod clocks;
 mod counts;
 mod egress;
 pub mod ingress;
 mod intake;
+mod lanes;
 mod listener;
 mod packet_rings;
 pub mod plan;
@@ -22,16 +24,13 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
-use std::time::Duration;
 
-use nix::time::{ClockId, clock_gettime};
-
+use crate::engine::clocks::{clocks, coarse_clock_ms, real_clock_ns};
 use crate::engine::egress::Egress;
-use crate::engine::ingress::{Arrival, OrderCheck};
-use crate::engine::plan::{Plan, PlanRule};
-use crate::engine::window::{Window, WindowEntry};
-use crate::packet::{Datagram, Span};
-use crate::stats::{Clocks, MAX_SLOTS, Writer};
+use crate::engine::lanes::Lanes;
+use crate::engine::plan::Plan;
+use crate::engine::window::Window;
+use crate::stats::{MAX_SLOTS, Writer};
 use crate::sys::buffers::Buffer;
 use crate::sys::memory::SharedWords;
 pub use crate::sys::ring::FreshRing;
@@ -166,6 +165,9 @@ impl Engine {
     /// Receives everything that has arrived.
     fn reap(&mut self) -> io::Result<Reaped> {
         self.counters.set_time(coarse_clock_ms());
+        if self.channels.flows {
+            self.counters.set_clock(real_clock_ns());
+        }
         let mut woken = false;
         let mut is_all = true;
         loop {
@@ -218,17 +220,33 @@ impl Engine {
         Ok(are_all)
     }
 
-    #[inline]
+    #[inline(always)]
     fn handle_received(&mut self, token: u32, buffer: Buffer, armed: bool) -> io::Result<()> {
-        let Self { ring, plan, intake, window, egress, counters, observes, .. } = self;
+        if self.observes {
+            self.handle::<true>(token, buffer, armed)
+        } else {
+            self.handle::<false>(token, buffer, armed)
+        }
+    }
+
+    // A function for each case, so that a relay that observes nothing has nothing of that on its
+    // path.
+    #[inline(never)]
+    fn handle<const OBSERVED: bool>(
+        &mut self,
+        token: u32,
+        buffer: Buffer,
+        armed: bool,
+    ) -> io::Result<()> {
+        let Self { ring, plan, intake, window, egress, counters, .. } = self;
         let read = intake.read(token, ring.bytes(&buffer), plan, counters);
         if !armed {
             intake.disarmed(token);
         }
         let Some((arrival, rules)) = read else { return self.handle_unmatched(token, buffer) };
-        if *observes {
+        if OBSERVED {
             let arrived_ns = intake.arrival_ns(token, ring.bytes(&buffer), counters.now_ms());
-            counts::observe(counters, plan, rules, arrival.datagram, arrived_ns);
+            counts::observe(counters, plan, rules, (&arrival, ring.bytes(&buffer), arrived_ns));
             egress.note_received(intake.source(token), ring.bytes(&buffer), plan, window.len());
         }
         Lanes { ring, plan, window, egress, counters }.enter(buffer, &arrival, rules)
@@ -254,7 +272,8 @@ impl Engine {
         let arrived_ns = intake.arrival_ns(token, ring.bytes(&buffer), counters.now_ms());
         let finished = intake.finish(token, buffer, ring, plan, counters);
         let Some((buffer, arrival, rules)) = finished else { return Ok(()) };
-        counts::observe(counters, plan, rules, arrival.datagram, arrived_ns);
+        let content = ring.bytes(&buffer);
+        counts::observe(counters, plan, rules, (&arrival, content, arrived_ns));
         if let Some(taps) = &mut egress.taps {
             taps.note_finished(
                 intake.source(token),
@@ -351,57 +370,6 @@ struct Reaped {
     woken: bool,
     /// Whether nothing that had arrived before the turn is left.
     is_all: bool,
-}
-
-/// The destination of matched datagrams.
-struct Lanes<'a> {
-    ring: &'a mut Ring,
-    plan: &'a Plan,
-    window: &'a mut Window,
-    egress: &'a mut Egress,
-    counters: &'a mut Writer,
-}
-
-impl Lanes<'_> {
-    /// Counts the datagrams of a buffer for each of these rules, and adds them to its lane.
-    #[inline(always)]
-    fn enter(self, buffer: Buffer, arrival: &Arrival, rules: &[u32]) -> io::Result<()> {
-        let Self { ring, plan, window, egress, counters } = self;
-        let payload = arrival.datagram.payload;
-        let segment = if arrival.segment == 0 { payload.len } else { u32::from(arrival.segment) };
-        let count = arrival.datagram.segments;
-        let (Span { start, len }, Datagram { ttl, dscp, .. }) = (payload, arrival.datagram);
-        let entry = window.push(WindowEntry { buffer, start, len, segment, count, ttl, dscp });
-        for &rule in rules {
-            let PlanRule { slot, kept, order, .. } = &plan.rules[rule as usize];
-            counts::count_match(counters, *slot, arrival);
-            if *order != OrderCheck::Nothing {
-                let is_v4 = arrival.datagram.group.is_v4();
-                counts::check_order((ring, window), entry, is_v4, (*slot, *order), counters);
-            }
-            if !window.link(rule, kept.as_ref(), &arrival.datagram, entry) {
-                egress.send_window(ring, window, plan, counters)?;
-                let linked = window.link(rule, kept.as_ref(), &arrival.datagram, entry);
-                debug_assert!(linked, "an empty window has room");
-            }
-        }
-        Ok(())
-    }
-}
-
-/// CLOCK_MONOTONIC_COARSE in milliseconds: cheap, with an error of a few milliseconds.
-fn coarse_clock_ms() -> u64 {
-    let Ok(now) = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE) else { return 0 };
-    u64::try_from(Duration::from(now).as_millis()).unwrap_or(0)
-}
-
-/// The time by which the kernel stamps what it receives, and that by which a set clock shows.
-fn clocks() -> Clocks {
-    let read = |clock| {
-        let Ok(now) = clock_gettime(clock) else { return 0 };
-        u64::try_from(Duration::from(now).as_nanos()).unwrap_or(0)
-    };
-    Clocks { real_ns: read(ClockId::CLOCK_REALTIME), monotonic_ns: read(ClockId::CLOCK_MONOTONIC) }
 }
 
 #[cfg(test)]

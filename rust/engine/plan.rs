@@ -13,6 +13,7 @@ use crate::engine::tap::PlanTaps;
 use crate::packet::{EthernetHeader, FrameTemplate, Headers};
 use crate::rules::Table;
 use crate::sockets::provider::Socket;
+use crate::stats::sequences::SequenceSpec;
 use crate::stats::{Grant, Slot};
 use crate::sys::packet_ring::PacketRing;
 use crate::sys::xdp_socket::XdpShape;
@@ -73,6 +74,8 @@ pub struct PlanRule {
     pub kept: Option<Preserved>,
     /// The check of its datagrams while the kernel merges them, or is about to.
     pub order: OrderCheck,
+    /// What the rule says about the numbers in its datagrams.
+    pub sequence: SequenceSpec,
 }
 
 /// A connected socket to send to.

@@ -309,6 +309,7 @@ fn chosen<T>(choice: Choice<T>, kernel: T) -> Choice<T> {
 mod tests {
     use super::*;
     use crate::spec::Join;
+    use crate::stats::sequences::SequenceSpec;
 
     const GROUP: Addr = Addr::v4([239, 1, 1, 1]);
 
@@ -325,6 +326,7 @@ mod tests {
             ifindex: 7,
             sources: Box::new([Addr::v4([192, 0, 2, 1])]),
             vlan: 5,
+            sequence: SequenceSpec::Auto,
         };
         let to_host = OutputSpec::to(Addr::v4([192, 0, 2, 9]), 7000);
         let to_group =

@@ -14,6 +14,7 @@ mod frame;
 mod inner;
 mod ipv4;
 mod ipv6;
+mod probe;
 #[cfg(test)]
 mod tests;
 mod udp;
@@ -23,6 +24,7 @@ pub use discard::Discard;
 pub use ethernet::LinkType;
 pub use frame::{EthernetHeader, FrameTemplate, PayloadSum, group_mac};
 pub use inner::{Cut, Finished, Offload};
+pub use probe::{HEADER_BYTES, ProbeHeader};
 
 use crate::addr::Addr;
 use ethernet::LinkHeader;

@@ -8,8 +8,9 @@ use pyo3::prelude::*;
 use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
 use pyo3::types::PyDict;
 
+use super::flows::flow_dict;
 use super::latency::latency_dicts;
-use super::reports::{counts, flow_dict, interface_dict, rule_dict};
+use super::reports::{counts, interface_dict, rule_dict};
 use super::specs;
 use crate::error::Error;
 use crate::relay::{RuleStatus, WorkerCounters, WorkerPages, senders};

@@ -4,6 +4,7 @@ mod broker;
 mod counter_pages;
 mod errors;
 mod explain;
+mod flows;
 mod interfaces;
 mod latency;
 mod offload;

@@ -9,8 +9,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::counter_pages::CounterReading;
+use super::flows::flow_dict;
 use super::latency::latency_dicts;
-use super::reports::{flow_dict, report_dict};
+use super::reports::report_dict;
 use super::specs::{self, read_rules};
 use crate::error::Error;
 use crate::relay::{EgressMode, Ingress, OffloadMode, Relay, RuleChange, Settings, Share, senders};

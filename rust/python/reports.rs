@@ -4,8 +4,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::relay::{
-    FlowReport, InterfaceReport, LastLoss, OutputReport, OutputWay, Rates, Report, RuleReport,
-    RuleWay, errno_name,
+    InterfaceReport, LastLoss, OutputReport, OutputWay, Rates, Report, RuleReport, RuleWay,
+    errno_name,
 };
 
 /// The counters of a relay as a dictionary.
@@ -68,28 +68,6 @@ pub(super) fn rule_dict<'py>(py: Python<'py>, report: &RuleReport) -> PyResult<B
     Ok(fields)
 }
 
-/// A flow as a dictionary.
-pub(super) fn flow_dict<'py>(py: Python<'py>, flow: &FlowReport) -> PyResult<Bound<'py, PyDict>> {
-    let fields = PyDict::new(py);
-    fields.set_item("rule", &flow.rule)?;
-    fields.set_item("source", flow.source.to_string())?;
-    fields.set_item("source_port", flow.source_port)?;
-    fields.set_item("group", flow.group.to_string())?;
-    fields.set_item("port", flow.port)?;
-    fields.set_item("datagrams", flow.datagrams)?;
-    fields.set_item("bytes", flow.bytes)?;
-    set_rates(&fields, flow.rates)?;
-    let [first_ms, last_ms] = flow.age_ms;
-    fields.set_item("first_seen_age_ms", first_ms)?;
-    fields.set_item("last_seen_age_ms", last_ms)?;
-    let [least, most] = flow.ttls;
-    fields.set_item("ttl_min", least)?;
-    fields.set_item("ttl_max", most)?;
-    let dscps: Vec<u16> = flow.dscps.iter().map(|&dscp| dscp.into()).collect();
-    fields.set_item("dscps", dscps)?;
-    Ok(fields)
-}
-
 fn output_dict<'py>(py: Python<'py>, report: &OutputReport) -> PyResult<Bound<'py, PyDict>> {
     let fields = PyDict::new(py);
     fields.set_item("parked", report.parked.as_deref())?;
@@ -118,7 +96,7 @@ fn output_dict<'py>(py: Python<'py>, report: &OutputReport) -> PyResult<Bound<'p
 }
 
 /// Sets `rate_1s` and `rate_10s`: a tuple of pps, bits_per_s and dropped_pps, or None.
-fn set_rates(fields: &Bound<'_, PyDict>, rates: Rates) -> PyResult<()> {
+pub(super) fn set_rates(fields: &Bound<'_, PyDict>, rates: Rates) -> PyResult<()> {
     for (name, rate) in ["rate_1s", "rate_10s"].into_iter().zip(rates) {
         let rate = rate.map(|rate| (rate.pps, rate.bits_per_s, rate.dropped_pps));
         fields.set_item(name, rate)?;

@@ -15,6 +15,7 @@ mod loss;
 pub mod metadata;
 mod owner;
 mod reader;
+pub mod sequences;
 mod takeover;
 mod totals;
 mod words;
@@ -23,10 +24,10 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-use crate::packet::{Datagram, Discard};
+use crate::packet::Discard;
 use crate::sys::memory::{PrivateArray, SharedWords};
 use flows::FlowTable;
-pub use flows::{FlowRow, MAX_FLOWS, read_flows};
+pub use flows::{Content, FlowRow, MAX_FLOWS, read_flows};
 use latency::LatencyTable;
 pub use latency::{Clocks, LatencyRow, LatencyRows, read_latency};
 pub use loss::{Loss, count_loss, count_send_error};
@@ -87,7 +88,7 @@ pub struct Slot {
 pub type SlotWords = [u64; SLOT_WORDS];
 
 /// The position of each word, for the layout hash.
-const PLACES: [usize; 51] = [
+const PLACES: [usize; 65] = [
     SLOT_WORDS,
     header::LAYOUT,
     header::SEQUENCE,
@@ -100,10 +101,24 @@ const PLACES: [usize; 51] = [
     METADATA_START,
     FLOWS_START,
     flows::WORDS,
-    flows::ROW_WORDS,
+    flows::PAGE_WORDS,
     LATENCY_START,
     latency::WORDS,
     latency::ROW_WORDS,
+    sequences::word::FORMAT,
+    sequences::word::NUMBERED,
+    sequences::word::UNFIT,
+    sequences::word::LOST,
+    sequences::word::DUPLICATED,
+    sequences::word::REORDERED,
+    sequences::word::GAPS,
+    sequences::word::LARGEST_GAP,
+    sequences::word::RESETS,
+    sequences::word::TS_LOST,
+    sequences::word::JITTER,
+    sequences::word::STREAM,
+    sequences::word::NEXT,
+    sequences::word::ARRIVALS,
     metadata::WORDS,
     metadata::GROUP,
     metadata::KERNEL_DROPS,
@@ -197,6 +212,7 @@ pub struct Writer {
     latency: Option<Box<LatencyTable>>,
     sequence: u64,
     now_ms: u64,
+    clock_ns: u64,
 }
 
 impl Writer {
@@ -217,14 +233,15 @@ impl Writer {
             latency: None,
             sequence,
             now_ms: 0,
+            clock_ns: 0,
         }
     }
 
     /// Counts flows too, continuing those of an earlier process in the page.
     pub fn count_flows(&mut self) {
         let cells = &self.page.words()[FLOWS_START..FLOWS_START + flows::WORDS];
-        let found = cells.chunks_exact(flows::ROW_WORDS).filter_map(|cells| {
-            let mut words = [0; flows::ROW_WORDS];
+        let found = cells.chunks_exact(flows::PAGE_WORDS).filter_map(|cells| {
+            let mut words = [0; flows::PAGE_WORDS];
             copy(cells, &mut words);
             flows::resumed(&words)
         });
@@ -233,12 +250,12 @@ impl Writer {
         self.page.words()[header::FLOWS].store(1, Ordering::Relaxed);
     }
 
-    /// Counts a datagram for its flow, if flows are counted.
-    #[inline]
-    pub fn count_flow(&mut self, slot: u32, datagram: Datagram) {
+    /// Counts datagrams for their flow, if flows are counted.
+    #[inline(always)]
+    pub fn count_flow(&mut self, slot: u32, content: &Content<'_>) {
         let Some(flows) = &mut self.flows else { return };
         let slots: &[SlotWords] = self.words.as_chunks().0;
-        if let Some(evicted) = flows.count(slot, slots, &datagram, self.now_ms) {
+        if let Some(evicted) = flows.count(slot, slots, content, self.now_ms) {
             self.slot(evicted)[rule::FLOWS_EVICTED] += 1;
         }
     }
@@ -270,6 +287,19 @@ impl Writer {
     #[inline]
     pub const fn set_time(&mut self, now_ms: u64) {
         self.now_ms = now_ms;
+    }
+
+    /// Sets the time of subsequent arrivals, in nanoseconds of CLOCK_REALTIME.
+    #[inline]
+    pub const fn set_clock(&mut self, clock_ns: u64) {
+        self.clock_ns = clock_ns;
+    }
+
+    /// The time of arrivals, in nanoseconds of CLOCK_REALTIME.
+    #[inline]
+    #[must_use]
+    pub const fn clock_ns(&self) -> u64 {
+        self.clock_ns
     }
 
     /// The time of the counts, in milliseconds.
@@ -343,9 +373,10 @@ impl Writer {
             }
         }
         if let Some(flows) = &mut self.flows {
-            for (at, words) in flows.take_changes() {
-                let start = FLOWS_START + at * flows::ROW_WORDS;
-                for (cell, word) in cells[start..start + flows::ROW_WORDS].iter().zip(words) {
+            for (at, words, numbers) in flows.take_changes() {
+                let start = FLOWS_START + at * flows::PAGE_WORDS;
+                let words = words.iter().chain(numbers);
+                for (cell, word) in cells[start..start + flows::PAGE_WORDS].iter().zip(words) {
                     cell.store(*word, Ordering::Relaxed);
                 }
             }

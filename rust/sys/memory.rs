@@ -54,12 +54,14 @@ pub trait Number: Copy + sealed::Sealed {}
 impl Number for u8 {}
 impl Number for u32 {}
 impl Number for u64 {}
+impl<const N: usize> Number for [u64; N] {}
 
 mod sealed {
     pub trait Sealed {}
     impl Sealed for u8 {}
     impl Sealed for u32 {}
     impl Sealed for u64 {}
+    impl<const N: usize> Sealed for [u64; N] {}
 }
 
 /// A zeroed array in a mapping of its own: an allocator may reuse memory that was touched before,

@@ -1,8 +1,8 @@
 //! Numbered datagrams in one buffer, as for UDP_SEGMENT: one call, many datagrams.
 
-use super::header::{HEADER_BYTES, ProbeHeader};
 use super::realtime_ns;
 use crate::error::{Error, Result};
+use crate::packet::{HEADER_BYTES, ProbeHeader};
 
 /// The largest UDP payload: 65535 less the UDP header and, for IPv4, the IP header.
 const MAX_BYTES_V4: usize = 65507;

@@ -1,12 +1,11 @@
 //! Test traffic: datagrams with a number and a time, and a receiver that uses them to count lost,
 //! duplicated and reordered datagrams and to measure the latency of the rest.
 //!
-//! `header`, `sequence`, `tally`, `batch` and `spacing` are pure; `sender` and `receiver` own one
+//! `sequence`, `tally`, `batch` and `spacing` are pure; `sender` and `receiver` own one
 //! socket each, opened by [`crate::sockets`]. None of them depends on rules or the relay, which
 //! they measure from outside.
 
 mod batch;
-mod header;
 mod pacing;
 mod receiver;
 mod sender;
@@ -16,7 +15,7 @@ mod tally;
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-pub use header::{HEADER_BYTES, ProbeHeader};
+pub use crate::packet::{HEADER_BYTES, ProbeHeader};
 pub use receiver::{Receiver, ReceiverSpec};
 pub use sender::{SendReport, Sender};
 pub use spacing::Spacing;

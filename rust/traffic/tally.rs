@@ -2,8 +2,8 @@
 
 use hdrhistogram::Histogram;
 
-use super::header::ProbeHeader;
 use super::sequence::Streams;
+use crate::packet::ProbeHeader;
 
 /// The statistics of one receiver since it joined.
 ///

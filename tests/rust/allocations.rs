@@ -13,6 +13,7 @@ use _native::addr::Addr;
 use _native::relay::{Ingress, Relay, Settings};
 use _native::sockets::interfaces::{self, HostInterface};
 use _native::spec::{InputSpec, Join, OutputSpec, RuleSpec, Ttl};
+use _native::stats::sequences::SequenceSpec;
 
 const HOST: Addr = Addr::v4([127, 0, 0, 1]);
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -96,6 +97,7 @@ fn rule(port: u16, loopback: HostInterface, outputs: &[u16]) -> RuleSpec {
         ifindex: loopback.index,
         sources: Box::default(),
         vlan: 0,
+        sequence: SequenceSpec::Auto,
     };
     // The last one takes the TTL over, and so has lanes and envelopes.
     let output = |&port: &u16| OutputSpec {

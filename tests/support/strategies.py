@@ -53,6 +53,9 @@ _SOURCES = {
 }
 _BOOLEANS = st.booleans()
 _VLANS = st.one_of(st.none(), st.integers(1, 4094))
+_SEQUENCES = st.sampled_from(
+    [None, "none", "rtp", "rtp/90000", "ts", "mold", "mcr", "0:8", "4:32", "9:16le", "65527:64le"]
+)
 _JOINS: dict[bool, st.SearchStrategy[Literal["each", "none"] | None]] = {
     True: st.sampled_from([None, "none"]),
     False: st.sampled_from([None, "none", "each"]),
@@ -110,6 +113,7 @@ def _input(
         sources=draw(_SOURCES[group.version]),
         vlan=draw(_VLANS),
         join=draw(_JOINS[bits > 12]) if group.is_multicast else None,
+        seq=draw(_SEQUENCES),
     )
 
 

@@ -8,7 +8,7 @@ import typer
 from ..client import methods
 from ..protocol.results import FlowList
 from ..protocol.summary import bits_text, bytes_text, endpoint_text
-from ..stats import FlowStats, Rate
+from ..stats import FlowStats, Rate, SequenceStats
 from .options import AnswerAsJson, SocketOption
 from .output import moment, show_table
 from .remote import ask
@@ -26,7 +26,7 @@ def flows(
     socket: SocketOption = None,
     as_json: AnswerAsJson = False,
 ) -> None:
-    """List who sends to each rule: addresses and ports, counts, rates, TTL and DSCP.
+    """List who sends to each rule: counts, rates, TTL and DSCP, and what is lost before the relay.
 
     The daemon counts flows if it was started with --flows.
     """
@@ -38,7 +38,10 @@ def _show(known: FlowList) -> None:
         print("the daemon does not count flows; start it with mcr serve --flows", file=sys.stderr)
         return
     show_table(
-        ("rule", "from", "to", "datagrams", "bytes", "in/s", "rate", "ttl", "dscp", "last seen"),
+        (
+            *("rule", "from", "to", "datagrams", "bytes", "in/s", "rate", "ttl", "dscp"),
+            *("sequence", "last seen"),
+        ),
         map(_row, known.flows),
     )
     if known.total > len(known.flows):
@@ -58,5 +61,23 @@ def _row(flow: FlowStats) -> tuple[str, ...]:
         bits_text(rate.bits_per_s),
         "-".join(ttls),
         ",".join(map(str, flow.dscps)),
+        _sequence_text(flow.sequence),
         moment(flow.last_seen),
     )
+
+
+def _sequence_text(sequence: SequenceStats | None) -> str:
+    """The format, and what is wrong."""
+    if sequence is None or sequence.format is None:
+        return "-"
+    counts = (
+        (sequence.lost, "lost"),
+        (sequence.duplicated, "duplicated"),
+        (sequence.reordered, "reordered"),
+        (sequence.resets, "resets"),
+        (sequence.unfit, "unfit"),
+        (sequence.ts_lost, "ts lost"),
+    )
+    faults = [f"{count} {name}" for count, name in counts if count]
+    jitter = f"jitter {sequence.jitter_us:.0f} us"
+    return f"{sequence.format}: {', '.join([*(faults or ['complete']), jitter])}"

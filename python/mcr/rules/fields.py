@@ -34,6 +34,10 @@ INTERFACE_LIMIT_BYTES = 127  # of an alternative name: ALTIFNAMSIZ - 1
 _HOST_LIMIT_CHARS = 253  # RFC 1035, 2.3.4, without the root's dot
 _HOST_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _SCOPE_END_BITS = 16  # RFC 4291, 2.7: ff, flags, scope
+MAX_PAYLOAD_BYTES = 65527  # of UDP
+SEQUENCE_WIDTHS = (8, 16, 24, 32, 48, 64)
+_RTP_CLOCK = re.compile(r"rtp/([0-9]{1,10})", re.ASCII)
+_SEQUENCE_FIELD = re.compile(r"([0-9]{1,6}):([0-9]{1,3})(le|)", re.ASCII)
 _LENGTH = re.compile(r"[0-9]{1,3}", re.ASCII)
 _IPV4_LIKE = re.compile(r"[0-9./]+")
 
@@ -215,6 +219,30 @@ def output_source_port(value: object) -> int | Keep:
 def vlan(value: object) -> int:
     """A VLAN id that frames can carry (IEEE 802.1Q: 0 means untagged, 4095 is reserved)."""
     return integer(value, 1, 4094)
+
+
+def sequence(value: object) -> str:
+    """How datagrams are numbered, in canonical text.
+
+    The rate of RTP time stamps is in Hz, a number's offset in bytes, its width in bits.
+    """
+    if not isinstance(value, str):
+        raise Invalid(f"must be a string, not {value!r}")
+    if value in {"rtp", "ts", "mold", "mcr", "none"}:
+        return value
+    if clock := _RTP_CLOCK.fullmatch(value):
+        return f"rtp/{integer(int(clock[1]), 1, 1_000_000_000)}"
+    place = _SEQUENCE_FIELD.fullmatch(value)
+    if place is None:
+        raise Invalid(
+            f"must be rtp, rtp/CLOCK_HZ, ts, mold, mcr, none, or OFFSET:WIDTH of a number, such as"
+            f" 4:32 or 4:32le, not {value!r}"
+        )
+    offset, width = integer(int(place[1]), 0, MAX_PAYLOAD_BYTES), int(place[2])
+    if width not in SEQUENCE_WIDTHS:
+        raise Invalid(f"the width must be 8, 16, 24, 32, 48 or 64 bits, not {width}")
+    has_order = width > SEQUENCE_WIDTHS[0]
+    return f"{offset}:{width}{place[3] if has_order else ''}"
 
 
 def priority(value: object) -> int:

@@ -189,6 +189,12 @@ _INPUT = _Side(
             "raise an alarm unless this arrives",
         ),
         "join": _Option("join", fields.join, "each|none", "join each group of a block, or none"),
+        "seq": _Option(
+            "seq",
+            fields.sequence,
+            "rtp|rtp/HZ|ts|mold|mcr|OFFSET:WIDTH[le]|none",
+            "how datagrams are numbered; default: recognised",
+        ),
     },
 )
 _OUTPUT = _Side(

@@ -41,6 +41,9 @@ class Input:
     join: Join | None
     """``each`` joins every group, ``none`` joins no group; None joins each of up to 2048 groups,
     and none of more."""
+    seq: str | None
+    """How its datagrams are numbered: ``rtp``, ``rtp/CLOCK_HZ``, ``ts``, ``mold``, ``mcr``,
+    ``OFFSET:WIDTH`` or ``OFFSET:WIDTHle`` (bytes and bits), or ``none``; None recognises it."""
 
     def __init__(
         self,
@@ -51,6 +54,7 @@ class Input:
         sources: Iterable[Address | str] = (),
         vlan: int | None = None,
         join: Join | None = None,
+        seq: str | None = None,
     ) -> None:
         """Parses every field.
 
@@ -65,6 +69,7 @@ class Input:
             "sources": check.field("sources", fields.sources, sources) or (),
             "vlan": check.optional("vlan", fields.vlan, vlan),
             "join": check.optional("join", fields.join, join),
+            "seq": check.optional("seq", fields.sequence, seq),
         }
         check.same_family("sources", values["sources"], values["group"])
         check.joinable("join", values["join"], values["group"])
@@ -370,6 +375,7 @@ def _input_text(input: Input, name: str | None, expect: Expectation | None) -> s
             ("vlan", input.vlan),
             ("expect", expect),
             ("join", input.join),
+            ("seq", input.seq),
         ],
     )
 

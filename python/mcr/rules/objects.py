@@ -33,6 +33,7 @@ def object_from_rule(rule: Rule) -> dict[str, Any]:
         "sources": [str(address) for address in rule.input.sources] or None,
         "vlan": rule.input.vlan,
         "join": rule.input.join,
+        "seq": rule.input.seq,
     }
     members = {
         "name": rule.name,

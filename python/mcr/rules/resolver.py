@@ -129,6 +129,7 @@ class RuleResolver:
             join=rule_input.effective_join,
             broadcast=self._host.is_broadcast(group),
             device=self._host.device(name),
+            seq=rule_input.seq,
             everywhere=rule_input.interface is None
             and rule_input.vlan is None
             and self._is_roaming(group),

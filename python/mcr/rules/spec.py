@@ -44,6 +44,8 @@ class ResolvedInput:
     """The interface's current own name; the written name while the interface is missing."""
     everywhere: bool = False
     """Whether `group` is an address of this host, received on any interface."""
+    seq: str | None = None
+    """How datagrams are numbered, in canonical text; None recognises it."""
     is_known: bool = field(default=True, compare=False)
     """Whether `group` was multicast, or an address or broadcast of this host, when it was resolved.
 
@@ -198,6 +200,22 @@ def _input(rule_input: ResolvedInput) -> dict[str, Any]:
         "join": rule_input.join,
         "broadcast": rule_input.broadcast,
         "everywhere": rule_input.everywhere,
+        "sequence": _sequence(rule_input.seq),
+    }
+
+
+def _sequence(seq: str | None) -> dict[str, Any]:
+    """How datagrams are numbered, from its canonical text."""
+    if seq is None or seq in {"none", "ts", "mold", "mcr"}:
+        return {"format": seq or "auto"}
+    if seq.startswith("rtp"):
+        return {"format": "rtp", "clock_hz": int(seq.partition("/")[2] or 0)}
+    offset, _, width = seq.partition(":")
+    return {
+        "format": "field",
+        "offset": int(offset),
+        "bits": int(width.removesuffix("le")),
+        "little_endian": width.endswith("le"),
     }
 
 

@@ -14,6 +14,7 @@ from .model import (
     Stats,
 )
 from .rule_state import StateCode
+from .sequence import SequenceStats
 
 __all__ = [
     "Alarm",
@@ -27,6 +28,7 @@ __all__ = [
     "RuleFacts",
     "RuleRate",
     "RuleStats",
+    "SequenceStats",
     "StateCode",
     "Stats",
 ]

@@ -14,6 +14,7 @@ from ..json_codec import Count, JsonObject, decode_object
 from .alarm import Alarm
 from .latency import LatencyStats
 from .rule_state import StateCode
+from .sequence import SequenceStats
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +189,8 @@ class FlowStats(JsonObject):
     ttl_min: Count
     ttl_max: Count
     dscps: tuple[Count, ...]
+    sequence: SequenceStats | None = None
+    """What the numbers in its datagrams say; None if they are not read."""
     rate_1s: Rate | None = field(default=None, compare=False)
     rate_10s: Rate | None = field(default=None, compare=False)
 

@@ -25,6 +25,7 @@ from .model import (
     Stats,
 )
 from .rule_state import InputTrouble, MoreSpecificRule, OutputStatus, RuleStatus, rule_state
+from .sequence import SequenceStats
 
 Counts = Mapping[str, Any]
 """The engine's counters of one interface, rule or output, or its whole report."""
@@ -155,7 +156,15 @@ def flow_stats(counts: Counts) -> FlowStats:
     ages = {name: counts[f"{name}_age_ms"] for name in ("first_seen", "last_seen")}
     own = {name: count for name, count in counts.items() if not name.endswith("_age_ms")}
     moments = {name: round(now_s - age_ms / 1000, 2) for name, age_ms in ages.items()}
-    return FlowStats(**{**own, **moments, **_rates(counts), "dscps": tuple(counts["dscps"])})
+    sequence = _sequence_stats(counts["sequence"])
+    own |= {"dscps": tuple(counts["dscps"]), "sequence": sequence}
+    return FlowStats(**{**own, **moments, **_rates(counts)})
+
+
+def _sequence_stats(counts: Counts | None) -> SequenceStats | None:
+    if counts is None:
+        return None
+    return SequenceStats(**{**counts, "arrivals": tuple(counts["arrivals"])})
 
 
 def with_latency(rules: Iterable[RuleStats], found: Iterable[Counts] | None) -> Iterator[RuleStats]:

@@ -26,7 +26,7 @@ mod status {
 }
 
 /// Reads a buffer of a multishot receive.
-#[inline]
+#[inline(always)]
 pub(super) fn read(
     buffer: &[u8],
     vnet_hdr: bool,
@@ -66,7 +66,7 @@ fn read_any(
 
 /// Reads a slot of a packet ring: `struct tpacket2_hdr`, `struct sockaddr_ll`, and the frame at
 /// `tp_mac`.
-#[inline]
+#[inline(always)]
 pub(super) fn read_slot(slot: &[u8], link: LinkType, verify: bool) -> Result<Arrival, Discard> {
     let head: &[u8; SLOT_HEAD] = slot.first_chunk().ok_or(Discard::Truncated)?;
     if word(head, 8) < word(head, 4) {

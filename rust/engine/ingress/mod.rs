@@ -65,7 +65,7 @@ impl Delivery {
     /// # Errors
     /// The reason why it contains nothing to relay. [`Discard::BadHeader`] also if the kernel has
     /// left work on a packet inside the datagram, which [`Delivery::finish`] may be able to do.
-    #[inline]
+    #[inline(always)]
     pub fn read(self, buffer: &[u8], verify: bool) -> Result<Arrival, Discard> {
         match self {
             Self::Frame { vnet_hdr, link } => frame::read(buffer, vnet_hdr, link, verify),

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use super::rates::{RateWindows, Rates};
+use crate::stats::sequences::SequenceWords;
 use crate::stats::{FlowRow, SlotOwner};
 
 /// A flow of a rule: what one sender sent to one group and port.
@@ -31,6 +32,8 @@ pub struct FlowReport {
     pub ttls: [u8; 2],
     /// The DSCPs seen.
     pub dscps: Vec<u8>,
+    /// What is known of the numbers in its datagrams.
+    pub numbers: SequenceWords,
 }
 
 /// For each of these rules, the number of senders with a datagram in the last `window_ms`.
@@ -68,6 +71,7 @@ pub(super) fn report(
         age_ms: row.seen_ms.map(|then| now_ms.saturating_sub(then)),
         ttls: row.ttls,
         dscps: (0..64).filter(|dscp| row.dscps >> dscp & 1 == 1).collect(),
+        numbers: row.numbers,
     };
     let mut flows: Vec<FlowReport> = found.into_iter().map(flow).collect();
     flows.sort_by_key(|flow| Reverse(flow.datagrams));

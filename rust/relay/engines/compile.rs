@@ -106,8 +106,8 @@ impl Plans {
             end += u32::try_from(rule.outputs.len()).unwrap_or(0);
             let kept =
                 Preserved::by(rule.outputs.iter().filter_map(|output| output.rewrite.as_deref()));
-            let (slot, order) = (rule.slot.index, rule.order);
-            self.rules[number] = PlanRule { slot, outputs: first..end, kept, order };
+            let (slot, order, sequence) = (rule.slot.index, rule.order, rule.input.sequence);
+            self.rules[number] = PlanRule { slot, outputs: first..end, kept, order, sequence };
         }
         for (worker, shares) in (0..).zip(&mut self.outputs) {
             let outputs = rules.iter().flat_map(|(_, rule)| &rule.outputs);

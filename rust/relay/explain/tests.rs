@@ -2,6 +2,7 @@ use super::*;
 use crate::addr::Addr;
 use crate::packet::Span;
 use crate::spec::{InputSpec, Join, OutputSpec};
+use crate::stats::sequences::SequenceSpec;
 
 const GROUP: Addr = Addr::v4([239, 1, 1, 1]);
 const SENDER: Addr = Addr::v4([10, 0, 0, 5]);
@@ -19,6 +20,7 @@ fn rule(group_bits: u8, last_port: u16, sources: &[Addr]) -> RuleSpec {
         ifindex: 7,
         sources: sources.into(),
         vlan: 0,
+        sequence: SequenceSpec::Auto,
     };
     let outputs = vec![OutputSpec::to(Addr::v4([192, 0, 2, 7]), 7000)];
     RuleSpec { id: String::new(), enabled: true, input, outputs }

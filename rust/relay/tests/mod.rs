@@ -10,6 +10,7 @@ use crate::sockets::interfaces;
 use crate::sockets::testnet::{NEAR, in_namespace, interface, ip, wait_until, with_cable};
 use crate::spec::Choice;
 use crate::spec::{InputSpec, Join, OutputSpec, RuleSpec};
+use crate::stats::sequences::SequenceSpec;
 use crate::sys::netdev;
 
 mod egress;
@@ -32,6 +33,7 @@ pub(super) fn rule(group: [u8; 4], name: &str, source: Option<[u8; 4]>) -> RuleS
         ifindex: interface(name).index,
         sources: Box::default(),
         vlan: 0,
+        sequence: SequenceSpec::Auto,
     };
     let output = OutputSpec {
         source: source.map_or(Choice::Kernel, |source| Choice::Chosen(Addr::v4(source))),

@@ -2,9 +2,10 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{MAX_FLOWS, ROW_WORDS, RowWords, row};
+use super::{MAX_FLOWS, PAGE_WORDS, ROW_WORDS, RowWords, row};
 use crate::addr::Addr;
 use crate::stats::reader::{PAGE_PATIENCE, Patience, is_ours, slot_cells};
+use crate::stats::sequences::{self, SequenceWords};
 use crate::stats::{BASIS, FLOWS_START, GENERATION, SlotTotals, TAG, hashed, header};
 use crate::sys::memory::WordsView;
 
@@ -31,6 +32,8 @@ pub struct FlowRow {
     pub ttls: [u8; 2],
     /// One bit for each DSCP.
     pub dscps: u64,
+    /// What is known of the numbers in its datagrams ([`sequences::word`]).
+    pub numbers: SequenceWords,
 }
 
 impl FlowRow {
@@ -59,6 +62,7 @@ impl FlowRow {
         self.ttls[0] = self.ttls[0].min(other.ttls[0]);
         self.ttls[1] = self.ttls[1].max(other.ttls[1]);
         self.dscps |= other.dscps;
+        sequences::merge(&mut self.numbers, &other.numbers);
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "each field has these bits")]
@@ -75,6 +79,7 @@ impl FlowRow {
             seen_ms: [words[row::FIRST_MS], words[row::LAST_MS]],
             ttls: [words[row::TTLS] as u8, (words[row::TTLS] >> 8) as u8],
             dscps: words[row::DSCPS],
+            numbers: [0; sequences::WORDS],
         }
     }
 }
@@ -88,15 +93,17 @@ pub fn read_flows(page: WordsView<'_>) -> Option<Vec<FlowRow>> {
     }
     let mut patience = Patience::new(PAGE_PATIENCE);
     let mut flows = Vec::new();
-    for start in (0..MAX_FLOWS).map(|at| FLOWS_START + at * ROW_WORDS) {
+    for start in (0..MAX_FLOWS).map(|at| FLOWS_START + at * PAGE_WORDS) {
         if page.load(start + row::TAG, Ordering::Relaxed) == Some(0) {
             continue;
         }
-        let Some(words) = patience.read_words::<ROW_WORDS>(page, start..start + ROW_WORDS) else {
+        let Some(words) = patience.read_words::<PAGE_WORDS>(page, start..start + PAGE_WORDS) else {
             break;
         };
-        if is_current(page, &words) {
-            flows.push(FlowRow::of(&words));
+        let Some((words, numbers)) = words.split_first_chunk::<ROW_WORDS>() else { continue };
+        if is_current(page, words) {
+            let numbers = numbers.first_chunk().copied().unwrap_or([0; sequences::WORDS]);
+            flows.push(FlowRow { numbers, ..FlowRow::of(words) });
         }
     }
     Some(flows)

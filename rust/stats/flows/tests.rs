@@ -4,6 +4,11 @@ use crate::stats::{Grant, Slot, SlotOwner, Writer, create_page, read, rule, take
 
 const SLOT: Slot = Slot { index: 3, generation: 5 };
 
+/// A datagram whose numbers are not read.
+fn content(datagram: &Datagram) -> Content<'_> {
+    Content { datagram, sequence: SequenceSpec::None, payload: &[], segment: 0, arrival_ns: 1 }
+}
+
 fn datagram(sender: u16, port: u16) -> Datagram {
     let [high, low] = sender.to_be_bytes();
     Datagram {
@@ -34,7 +39,7 @@ fn each_sender_and_port_is_a_flow() {
         [(10, 16, (1, 7)), (20, 16, (1, 8)), (30, 12, (2, 7)), (40, 12, (1, 7))]
     {
         writer.set_time(now_ms);
-        writer.count_flow(SLOT.index, Datagram { ttl, ..datagram(flow.0, flow.1) });
+        writer.count_flow(SLOT.index, &content(&Datagram { ttl, ..datagram(flow.0, flow.1) }));
     }
     writer.publish();
     let mut flows = read_flows(page.view()).unwrap();
@@ -66,8 +71,8 @@ fn the_table_is_bounded_and_what_gives_way_is_counted() {
     for sender in 0..SENDERS {
         writer.set_time(u64::from(sender) + 1);
         // Its last sender, which sends all the time, stays.
-        writer.count_flow(SLOT.index, datagram(sender, 7));
-        writer.count_flow(SLOT.index, datagram(SENDERS, 7));
+        writer.count_flow(SLOT.index, &content(&datagram(sender, 7)));
+        writer.count_flow(SLOT.index, &content(&datagram(SENDERS, 7)));
     }
     writer.publish();
     let flows = read_flows(page.view()).unwrap();
@@ -84,7 +89,7 @@ fn a_successor_continues_the_flows_of_its_rules() {
     writer.count_flows();
     writer.set_time(1);
     writer.grant(&grant(SLOT, false));
-    writer.count_flow(SLOT.index, datagram(1, 7));
+    writer.count_flow(SLOT.index, &content(&datagram(1, 7)));
     writer.publish();
     drop(writer);
     take_over(&page).unwrap();
@@ -92,7 +97,7 @@ fn a_successor_continues_the_flows_of_its_rules() {
     successor.count_flows();
     successor.set_time(9);
     successor.grant(&grant(Slot { generation: 6, ..SLOT }, true));
-    successor.count_flow(SLOT.index, datagram(1, 7));
+    successor.count_flow(SLOT.index, &content(&datagram(1, 7)));
     successor.publish();
     let flows = read_flows(page.view()).unwrap();
     assert_eq!((flows.len(), flows[0].datagrams, flows[0].seen_ms), (1, 6, [1, 9]));
@@ -115,7 +120,7 @@ fn rows_with_nonsense_end_in_time() {
     let mut successor = Writer::new(page.clone());
     successor.count_flows();
     successor.grant(&grant(SLOT, false));
-    successor.count_flow(SLOT.index, datagram(1, 7));
+    successor.count_flow(SLOT.index, &content(&datagram(1, 7)));
     successor.publish();
     assert_eq!(read_flows(page.view()).unwrap().len(), 1);
 }

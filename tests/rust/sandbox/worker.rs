@@ -20,6 +20,7 @@ use _native::sockets::local::LocalProvider;
 use _native::sockets::packet::{self, SpareSockets};
 use _native::sockets::provider::{SocketProvider, XdpLinkHandle, XdpLinkRequest};
 use _native::spec::{InputSpec, Join, OutputSpec, RuleSpec};
+use _native::stats::sequences::SequenceSpec;
 use _native::sys::ring::Ring;
 use _native::sys::xdp_socket::{self, XdpSender};
 use _native::sys::{sockaddr, sockopt};
@@ -409,6 +410,7 @@ fn rule(port: u16) -> RuleSpec {
         ifindex: nix::net::if_::if_nametoindex("far0").unwrap(),
         sources: Box::default(),
         vlan: 0,
+        sequence: SequenceSpec::Auto,
     };
     let output = OutputSpec::to(Addr::v4([127, 0, 0, 1]), port);
     RuleSpec { id: "a".to_owned(), enabled: true, input, outputs: vec![output] }

@@ -46,6 +46,8 @@ class InputObject(Params):
     sources: list[str] = []
     vlan: int | None = None
     join: Join | None = None
+    seq: str | None = None
+    """How datagrams are numbered, as in rule text."""
 
 
 class OutputObject(Params):
