@@ -137,14 +137,16 @@ impl OutputSpec {
         self.identity() == other.identity()
     }
 
+    /// Where copies go: no two outputs of a rule have this in common.
+    fn destination(&self) -> impl Hash + PartialEq {
+        let Self { address, address_bits, port, last_port, interface, .. } = self;
+        (*address, *address_bits, *port, *last_port, interface)
+    }
+
     /// All fields but the index of the interface.
-    fn identity(&self) -> impl Hash + PartialEq {
-        let Self { address, address_bits, port, last_port, ifindex: _, interface, .. } = self;
+    fn identity(&self) -> impl PartialEq {
         let Self { ttl, dscp, source, source_port, multicast_loop, priority, .. } = self;
-        (
-            (*address, *address_bits, *port, *last_port, interface),
-            (*ttl, *dscp, *source, *source_port, *multicast_loop, *priority),
-        )
+        (self.destination(), (*ttl, *dscp, *source, *source_port, *multicast_loop, *priority))
     }
 
     /// Checks the output against its input: a block or range must have the size of the input's.
@@ -399,13 +401,14 @@ impl RuleSpec {
     }
 
     /// The key of each output: the same in every process and in every rule with the same input,
-    /// wherever the output stands. Those without an address have a key of their own in each rule.
+    /// wherever the output stands and whatever its options are. Those without an address have a key
+    /// of their own in each rule.
     pub fn output_keys(&self) -> impl Iterator<Item = u64> {
         let mut input = DefaultHasher::new();
         self.input.identity().hash(&mut input);
         self.outputs.iter().enumerate().map(move |(place, output)| {
             let mut key = input.clone();
-            output.identity().hash(&mut key);
+            output.destination().hash(&mut key);
             if output.address.ip().is_unspecified() {
                 (&self.id, place).hash(&mut key);
             }

@@ -71,6 +71,7 @@ IN_BOTH_LANGUAGES = {  # one concept, which Python shows and Rust does
     "Rate",
     "Receiver",
     "Relay",
+    "RuleEdit",
     "RuleStatus",
     "RuleStatusTracker",
     "SendReport",

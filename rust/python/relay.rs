@@ -12,9 +12,11 @@ use super::counter_pages::CounterReading;
 use super::flows::flow_dict;
 use super::latency::latency_dicts;
 use super::reports::report_dict;
-use super::specs::{self, read_rules};
+use super::specs::{read, read_rules};
 use crate::error::Error;
-use crate::relay::{EgressMode, Ingress, OffloadMode, Relay, RuleChange, Settings, Share, senders};
+use crate::relay::{
+    EgressMode, Ingress, OffloadMode, Relay, RuleChange, RuleEdit, Settings, Share, senders,
+};
 use crate::sys::scm_rights;
 
 /// The longest time until Ctrl-C is noticed in a wait.
@@ -105,8 +107,9 @@ impl RelayCore {
     /// Remove rules by their ids and put others; on an error nothing changes.
     ///
     /// `put` is a JSON array from `rules.spec.rule_specs`: its rules are added, or replace those
-    /// with the same ids. `whole` removes all rules that it does not contain. Rules that stay the
-    /// same, enabled or not, keep their sockets and counters. A successful change sets `changed` to
+    /// with the same ids. `edit` is one of `rules.spec.edit_spec`: these rules get some other
+    /// outputs. `whole` removes all rules that neither contains. Rules that stay the same, enabled
+    /// or not, keep their sockets and counters, and so do the outputs that stay. A successful change sets `changed` to
     /// `note` before this returns, so that no signal handler of Python runs in between. Raises
     /// RuleError, RightsError, InterfaceError or EngineError.
     fn apply(
@@ -114,11 +117,12 @@ impl RelayCore {
         py: Python<'_>,
         remove: Vec<String>,
         put: &[u8],
+        edit: &[u8],
         whole: bool,
         note: Py<PyAny>,
     ) -> PyResult<()> {
-        let put = read_rules(put)?;
-        let change = RuleChange { remove: &remove, put: &put, whole };
+        let (put, edit) = (read_rules(put)?, read::<Vec<RuleEdit>>(edit)?);
+        let change = RuleChange { remove: &remove, put: &put, edit: &edit, whole };
         let applied = py.detach(|| self.relay.apply(&change, |_| true));
         applied.map_err(|refusal| refusal.error)?;
         let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -202,7 +206,7 @@ impl RelayCore {
         filter: &[u8],
         rings: Vec<RawFd>,
     ) -> PyResult<()> {
-        let filter = specs::read(filter)?;
+        let filter = read(filter)?;
         let rings = rings.into_iter().map(scm_rights::duplicate).collect::<std::io::Result<_>>();
         let rings = rings.map_err(|error| Error::os("mapping", "the ring of a tap", error))?;
         Ok(py.detach(|| self.relay.add_tap(number, filter, rings))?)

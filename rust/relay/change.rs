@@ -67,7 +67,7 @@ impl Relay {
     /// # Errors
     /// As [`Relay::apply`].
     pub fn change(&self, remove: &[String], put: &[RuleSpec]) -> Result<()> {
-        let change = RuleChange { remove, put, whole: false };
+        let change = RuleChange { remove, put, ..RuleChange::default() };
         self.apply(&change, |_| true).map(drop).map_err(|refusal| refusal.error)
     }
 

@@ -16,3 +16,10 @@ impl From<Error> for ChangeError {
         Self { rule: None, error }
     }
 }
+
+impl ChangeError {
+    /// What is wrong with a rule of the change, in a sentence.
+    pub(super) fn of_rule(id: &str, text: &str) -> Self {
+        Self { rule: Some(id.to_owned()), error: Error::Invalid(text.to_owned()) }
+    }
+}

@@ -1,11 +1,12 @@
-//! Outputs that stay while another rule with the same input replaces theirs: their sockets, leases
-//! and counters continue.
+//! What stays while a rule replaces another one with the same input: the sockets and counters of
+//! outputs that both have, the counters of an output that only gets other options, and those of the
+//! rule if it has the same id.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::live::{LiveOutput, LiveRule, RuleId};
 use super::rule_change::Difference;
-use crate::spec::OutputSpec;
+use crate::spec::RuleSpec;
 use crate::stats::Slot;
 
 /// The outputs of the rules that a change removes, until an added rule takes them.
@@ -13,6 +14,7 @@ use crate::stats::Slot;
 pub(super) struct KeptOutputs {
     /// The rule and the position of each, by its key.
     places: HashMap<u64, (RuleId, usize)>,
+    keeps_rules: bool,
 }
 
 impl KeptOutputs {
@@ -26,27 +28,36 @@ impl KeptOutputs {
             let outputs = rule.outputs.iter().enumerate();
             outputs.map(|(place, output)| (output.key, (id.clone(), place)))
         });
-        Self { places: places.collect() }
+        Self { places: places.collect(), keeps_rules: true }
     }
 
-    /// The output with this key, which no other rule takes from here on. Its rule keeps a copy, in
-    /// case that the change is not made.
-    pub(super) fn take(
+    /// The output with this key, which no other rule takes from here on.
+    pub(super) fn take<'a>(
         &mut self,
         key: u64,
-        spec: &OutputSpec,
-        rules: &BTreeMap<RuleId, LiveRule>,
-    ) -> Option<LiveOutput> {
+        rules: &'a BTreeMap<RuleId, LiveRule>,
+    ) -> Option<&'a LiveOutput> {
         let (id, place) = self.places.remove(&key)?;
-        let output = rules.get(&id)?.outputs.get(place)?;
-        output.is_for(key, spec).then(|| output.clone())
+        rules.get(&id)?.outputs.get(place).filter(|output| output.key == key)
+    }
+
+    /// The slot of the rule that a rule with the same id and input replaces.
+    pub(super) fn rule_slot(
+        &self,
+        spec: &RuleSpec,
+        rules: &BTreeMap<RuleId, LiveRule>,
+    ) -> Option<Slot> {
+        let rule = rules.get(spec.id.as_str()).filter(|_| self.keeps_rules)?;
+        rule.has_input(&spec.input).then_some(rule.slot)
     }
 
     /// Takes the slots that added rules use out of those that removed rules have released.
     pub(super) fn keep_slots(added: &[LiveRule], released: &mut Vec<Slot>) {
         if !released.is_empty() {
             let outputs = added.iter().flat_map(|rule| &rule.outputs);
-            let used: HashSet<u32> = outputs.map(|output| output.slot.index).collect();
+            let outputs = outputs.map(|output| output.slot.index);
+            let rules = added.iter().map(|rule| rule.slot.index);
+            let used: HashSet<u32> = outputs.chain(rules).collect();
             released.retain(|slot| !used.contains(&slot.index));
         }
     }

@@ -5,7 +5,8 @@
 //!
 //! ```text
 //! change        applies a change, or none of it       settings   how a relay is set up
-//! kept_outputs  the outputs of a rule that its successor has too
+//! kept_outputs  what a rule that replaces another one has of it
+//! rule_edit     a change of some outputs of a rule
 //! state, live   the rules and their open sockets      inputs     the sockets to receive from
 //! network       links, routes, and how open sockets follow them
 //! engines       plans, rings and threads              counters   slots and reports
@@ -26,6 +27,7 @@ mod live;
 mod network;
 mod offload;
 mod rule_change;
+mod rule_edit;
 mod settings;
 mod state;
 mod taps;
@@ -74,6 +76,7 @@ pub use network::status::{LinkChange, RuleStatus, SeenLinks};
 use network::watcher::{NetworkWatcher, NextStep};
 pub use offload::{OffloadMode, RuleWay};
 pub use rule_change::RuleChange;
+pub use rule_edit::{OutputPiece, RuleEdit};
 pub use settings::{Settings, Share};
 use state::State;
 

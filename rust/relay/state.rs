@@ -1,6 +1,7 @@
 //! The rules of a relay with their open sockets, and how a change opens and closes these. This
 //! module must not depend on the engines' threads.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -132,7 +133,7 @@ impl State {
     ///
     /// # Errors
     /// The limit cannot be raised far enough.
-    pub(super) fn reserve(&mut self, add: &[&RuleSpec]) -> Result<()> {
+    pub(super) fn reserve(&mut self, add: &[Cow<'_, RuleSpec>]) -> Result<()> {
         match add {
             [] => Ok(()),
             _ => {
@@ -265,7 +266,10 @@ impl State {
         opened: &mut Opened,
     ) -> Result<()> {
         let outputs = self.open_outputs(spec, context, kept, opened)?;
-        let slot = self.allocate_slot(stats::SlotOwner::rule(&spec.id), opened)?;
+        let slot = match kept.rule_slot(spec, &self.rules) {
+            Some(slot) => slot,
+            None => self.allocate(stats::SlotOwner::rule(&spec.id), opened)?.slot,
+        };
         let RuleSpec { id, enabled, input, .. } = spec.clone();
         let interface_name = input.interface.clone();
         let group_interface =
@@ -307,14 +311,20 @@ impl State {
     ) -> Result<Vec<LiveOutput>> {
         let mut outputs = Vec::with_capacity(spec.outputs.len());
         for (key, output) in spec.output_keys().zip(&spec.outputs) {
-            if let Some(output) = kept.take(key, output, &self.rules) {
-                outputs.push(output);
-                continue;
-            }
-            let slot = self.allocate_slot(stats::SlotOwner::output(key), opened)?;
+            let (slot, is_continued) = match kept.take(key, &self.rules) {
+                Some(live) if live.spec().is_same(output) => {
+                    outputs.push(live.clone());
+                    continue;
+                }
+                Some(live) => (live.slot, false),
+                None => {
+                    let grant = self.allocate(stats::SlotOwner::output(key), opened)?;
+                    (grant.slot, grant.is_continued)
+                }
+            };
             let output = self.open_output(output, key, &spec.input, context, slot)?;
             // What an earlier process has relayed continues, whatever has changed since.
-            if !opened.slots.last().is_some_and(|grant| grant.is_continued) {
+            if !is_continued {
                 output.check_egress(context.egress.choice)?;
             }
             outputs.push(output);
@@ -395,10 +405,10 @@ impl State {
         }
     }
 
-    fn allocate_slot(&mut self, owner: stats::SlotOwner, opened: &mut Opened) -> Result<Slot> {
+    fn allocate(&mut self, owner: stats::SlotOwner, opened: &mut Opened) -> Result<Grant> {
         let grant = self.slots.allocate(owner)?;
         opened.slots.push(grant);
-        Ok(grant.slot)
+        Ok(grant)
     }
 
     /// Closes a rule's input; returns the slot of its group if no other rule uses that.

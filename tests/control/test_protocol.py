@@ -79,6 +79,43 @@ def test_changes_of_rules(client: RawClient, supervisor: FakeSupervisor) -> None
     assert [list(worker.rules) for worker in supervisor.workers.values()] == [[two], [two]]
 
 
+def test_an_edit_is_sent_as_such(client: RawClient, supervisor: FakeSupervisor) -> None:
+    """Workers get the change only, and the answer has no outputs; an old revision is refused."""
+    (one,) = ids(
+        call(client, "rules.add", rules=[ONE.replace(" to ", " to 127.0.0.1:7009 ")])["added"]
+    )
+    change = {
+        "options": {"expect": "2s"},
+        "set_outputs": [{"output": "127.0.0.1:7001", "options": {"ttl": 16}}],
+        "add_outputs": ["127.0.0.1:7002", {"address": "127.0.0.1", "port": 7003}],
+    }
+    assert call(client, "rules.edit", rule="one", **change, dry_run=True)["revision"] == 1
+    done = call(client, "rules.edit", rule="one", **change, expected_revision=1)
+    assert (done["revision"], done["changed"], done["added"]) == (2, [one], [])
+    call(client, "rules.edit", rule=one, remove_outputs=[1])
+    for worker in supervisor.workers.values():
+        outputs = worker.rules[one]["outputs"]
+        assert [(each["port"], each["ttl"]) for each in outputs] == [
+            (7001, 16),
+            (7002, 64),
+            (7003, 64),
+        ]
+    rule = call(client, "rules.get", rule="one")["rule"]
+    assert rule["rule"] == (
+        "239.1.1.1%lo:5001,name=one,expect=2s"
+        " to 127.0.0.1:7001,ttl=16 127.0.0.1:7002 127.0.0.1:7003"
+    )
+    for given, code in (
+        (
+            {"rule": "one", "remove_outputs": [1], "expected_revision": 2},
+            ErrorCode.REVISION_CONFLICT,
+        ),
+        ({"rule": "one"}, ErrorCode.RULE_REFUSED),
+        ({"rule": "no", "remove_outputs": [1]}, ErrorCode.NO_SUCH_RULE),
+    ):
+        assert client.error("rules.edit", **given)["code"] == code
+
+
 def test_an_existing_rule_is_kept(client: RawClient, supervisor: FakeSupervisor) -> None:
     """Unchanged, whatever name or state is requested; workers get no request."""
     (one,) = ids(call(client, "rules.add", rules=[ONE])["added"])

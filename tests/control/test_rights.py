@@ -22,6 +22,7 @@ PARAMS: dict[str, dict[str, object]] = {
     "rules.replace": {"rules": [{"input": {"address": "239.1.1.2"}, "outputs": []}]},
     "rules.apply": {"rules": ["239.1.1.2%lo:5001 to localhost:7002"], "dry_run": True},
     "rules.remove": {"rules": ["a"]},
+    "rules.edit": {"rule": "a", "add_outputs": ["localhost:7002"]},
     "rules.enable": {"rules": ["a"]},
     "rules.disable": {"rules": ["a"]},
     "logs.set": {"level": "debug"},

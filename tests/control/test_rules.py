@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.support.fake_host import HOST
 from tests.support.strategies import INTERFACES, KERNEL_INTERFACES, rules
 
+from mcr._native import output_keys
 from mcr.daemon.control.api.errors import RpcError
 from mcr.daemon.control.log import default_levels
 from mcr.daemon.control.rules import rulebook, snapshot
@@ -21,8 +22,10 @@ from mcr.daemon.control.rules.rulebook import Rulebook
 from mcr.daemon.control.rules.snapshot import UnreadableError
 from mcr.errors import ConflictError, RuleError
 from mcr.rules import Rule
+from mcr.rules.edit import RuleEdit
 from mcr.rules.hostnames import HostName, HostResolver
 from mcr.rules.objects import object_from_rule, text_or_object
+from mcr.rules.spec import rule_spec
 
 ONE = "239.1.1.1%eth0:5001,name=one to 239.2.0.1%eth1:6001"
 TWO = "239.1.1.2%eth0:5001 to 239.2.0.2%eth1:6001"
@@ -105,7 +108,8 @@ def test_active_rules_stay_as_resolved(
     [
         ('"port":5001', '"port":"x"', "line 2, resolved: "),
         ('"id":"', '"id":"0', "line 2, resolved: belongs to another rule"),
-        ('"number":1', '"number":2', "line 2, resolved: belongs to another rule"),
+        ('"numbers":null', '"numbers":[2]', "line 2, resolved: belongs to another rule"),
+        ('"numbers":null', '"numbers":[1,1]', "line 2, resolved: belongs to another rule"),
     ],
 )
 def test_a_resolved_rule_must_match_its_text(before: str, after: str, message: str) -> None:
@@ -117,6 +121,34 @@ def test_a_resolved_rule_must_match_its_text(before: str, after: str, message: s
     with pytest.raises(UnreadableError, match=f"^{message}"):
         snapshot.read(whole, in_use=True)
     assert snapshot.read(whole, in_use=False).entries == (EnabledRule(Rule.parse(ONE), True),)
+
+
+def test_an_edited_rule_keeps_its_id_and_keys() -> None:
+    """Also in the snapshot, and where a request has its new text."""
+    book = book_of(ONE, TWO)
+    both = ONE.replace(" to ", " to 192.0.2.7:7000 ")
+    for edit in (RuleEdit.of(add_outputs=["192.0.2.7:7000"]), RuleEdit.of(remove_outputs=[1])):
+        draft = book.edit("one", edit, HostResolver())
+        assert (draft.changed, draft.added) == ({IDS[ONE]: "edited"}, ())
+        book.commit(draft)
+    record = book.rules[IDS[ONE]]
+    edited = str(record.rule)
+    assert edited == both.removesuffix(" 239.2.0.1%eth1:6001")
+    assert (book.order, book.revision) == ((IDS[ONE], IDS[TWO]), 3)
+    assert record.keys == output_keys(rule_spec(IDS[ONE], record.members, enabled=True))
+    whole = snapshot.read_all(snapshot.write(3, 1, default_levels(), {}, book.lines))
+    for in_use in (True, False):
+        other = Rulebook("packet")
+        restore(other, 3, snapshot.read(whole, in_use=in_use).entries)
+        assert (other.order, other.rules) == (book.order, book.rules)
+        kept = other.add([EnabledRule(Rule.parse(edited), True)], HostResolver())
+        assert (kept.kept, kept.moves) == ((IDS[ONE],), False)
+        entries = [EnabledRule(Rule.parse(text), True) for text in (edited, TWO)]
+        assert not other.replace(entries, HostResolver()).moves
+        with pytest.raises(RuleError, match=f"has the id {IDS[ONE]} of the running rule 'one'"):
+            other.add([EnabledRule(Rule.parse(ONE.replace("one", "uno")), True)], HostResolver())
+        back = other.replace([EnabledRule(Rule.parse(ONE), True)], HostResolver())
+        assert (back.changed, back.removed) == ({IDS[ONE]: "replaced"}, (IDS[TWO],))
 
 
 def book_of(*texts: str) -> Rulebook:

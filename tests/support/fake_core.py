@@ -5,6 +5,8 @@ import threading
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from tests.support.edited_specs import edited
+
 from mcr.errors import EngineError
 
 
@@ -47,12 +49,15 @@ class FakeCore:
         self.changed: object = None
         self.made.append(self)
 
-    def apply(self, remove: Sequence[str], put: bytes, whole: bool, note: object) -> None:
+    def apply(
+        self, remove: Sequence[str], put: bytes, edit: bytes, whole: bool, note: object
+    ) -> None:
         """All or nothing, like the real one; a rule that is applied again stays as it is."""
         if self.refuse_change is not None:
             raise self.refuse_change
         assert not whole
-        rules = {rule["id"]: rule for rule in json.loads(put)}
+        changed = (*json.loads(put), *(edited(self.rules, each) for each in json.loads(edit)))
+        rules = {rule["id"]: rule for rule in changed}
         fresh = [each for each, rule in rules.items() if self.rules.get(each) != rule]
         replaced = [each for each in fresh if each in self.rules]
         for rule_id in remove:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from tests.support.edited_specs import edited
 from tests.support.page_writer import PageWriter
 
 from mcr._native import output_keys
@@ -159,6 +160,8 @@ class FakeWorker:
         for rule_id in request["remove"]:
             del rules[rule_id]
         rules.update({rule["id"]: rule for rule in request["add"]})
+        for edit in request.get("edit", []):
+            rules[edit["id"]] = edited(rules, edit)
         self._prepared = (request["revision"], rules)
         return {}
 
@@ -187,14 +190,14 @@ class FakeWorker:
             self.page.write(rules, self._counts, self._losses, self._kernel_dropped_frames)
 
 
-_KNOWN: dict[str, tuple[bytes, ...]] = {}
+_KNOWN: dict[bytes, tuple[bytes, ...]] = {}
 
 
 def _keys(rule: dict[str, Any]) -> tuple[bytes, ...]:
-    """Those of a rule's outputs. They follow from its id, and many rules take long."""
-    known = _KNOWN.get(rule["id"])
+    """Those of a rule's outputs; many rules take long."""
+    spec = json.dumps(rule).encode()
+    known = _KNOWN.get(spec)
     if known is None:
-        keys = output_keys(json.dumps(rule).encode())
-        known = tuple(keys[at : at + 8] for at in range(0, len(keys), 8))
-        _KNOWN[rule["id"]] = known
+        keys = output_keys(spec)
+        known = _KNOWN[spec] = tuple(keys[at : at + 8] for at in range(0, len(keys), 8))
     return known

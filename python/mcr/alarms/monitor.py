@@ -111,5 +111,6 @@ class CounterMonitor:
 def _output_loss(watched: WatchedRule, place: int, counts: Mapping[str, int]) -> NewLoss:
     rule, output = watched.rule, watched.resolved.outputs[place]
     address = str(output.address) if output.is_resolved else ""
-    fields = {"id": rule.id, "name": rule.name, "output": output.number, "address": address}
-    return NewLoss(f"output {output.number} of rule {label(rule)}", fields, counts)
+    number = watched.resolved.number_of(place)
+    fields = {"id": rule.id, "name": rule.name, "output": number, "address": address}
+    return NewLoss(f"output {number} of rule {label(rule)}", fields, counts)

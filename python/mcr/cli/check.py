@@ -19,7 +19,7 @@ from .config import check as check_file
 from .config_file import is_configuration
 from .options import SocketOption
 from .remote import connect
-from .rule import known_rules
+from .rule_output import known_rules
 
 OK, WARNING, CRITICAL, UNKNOWN = range(4)
 _WORDS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")

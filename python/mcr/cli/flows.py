@@ -12,7 +12,7 @@ from ..stats import FlowStats, Rate, SequenceStats
 from .options import AnswerAsJson, SocketOption
 from .output import moment, show_table
 from .remote import ask
-from .rule import known_rules
+from .rule_output import known_rules
 
 
 def flows(

@@ -53,6 +53,7 @@ def add_command(
     examples: Iterable[str],
     group: str | None = None,
     rules: Sequence[Noun] = (),
+    command: type[ExampleCommand] = ExampleCommand,
 ) -> None:
     """Add a command to an application.
 
@@ -63,9 +64,10 @@ def add_command(
         examples: command lines.
         group: the heading under which the application's help lists it.
         rules: the endpoints of rules that its arguments have; help shows their options.
+        command: parses its arguments.
     """
     epilog = epilog_of(examples, rules)
-    app.command(name, cls=ExampleCommand, rich_help_panel=group, epilog=epilog)(function)
+    app.command(name, cls=command, rich_help_panel=group, epilog=epilog)(function)
 
 
 def epilog_of(examples: Iterable[str], rules: Sequence[Noun] = ()) -> str:

@@ -88,3 +88,13 @@ SocketOption = Annotated[
 AnswerAsJson = Annotated[
     bool, typer.Option("--json", help="Print the answer as JSON, as the protocol defines it.")
 ]
+DryRunOption = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Check the change and show its effect; change nothing."),
+]
+ExpectedRevision = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", min=0, help="Change nothing if the rules are no longer at this revision."
+    ),
+]

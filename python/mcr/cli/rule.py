@@ -1,8 +1,7 @@
 """The commands `mcr rule ...`, which list and change the rules of a daemon."""
 
 import json
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace as replace_fields
 from typing import Annotated
 
@@ -14,14 +13,15 @@ from ..protocol.results import ChangeResult, RuleInfo, RuleList
 from ..protocol.selection import ListOrder, arranged
 from ..protocol.summary import relayer
 from ..protocol.text import printable
-from ..rules import Rule
 from ..rules.grammar import join_arguments
 from .help import CommandGroup, add_command, epilog_of
-from .options import AnswerAsJson, SocketOption
+from .options import AnswerAsJson, DryRunOption, ExpectedRevision, SocketOption
 from .output import show_table
 from .pager import paged
 from .remote import ask, connect
+from .rule_edit import EditCommand, edit
 from .rule_file import read_rules
+from .rule_output import known_rules, show_change
 from .sdp_rules import rules_of_sdp
 from .selection import NoPager, OnlyProblems, SomeRules
 from .usage import usage_of
@@ -31,8 +31,8 @@ NO_RULES = "no rules; add one with mcr rule add"
 app = typer.Typer(
     cls=CommandGroup,
     no_args_is_help=False,
-    help="Add, remove, list, enable, disable or replace rules.\n\nA change is made whole or not"
-    " at all, and takes effect while traffic runs.",
+    help="Add, edit, remove, list, enable, disable or replace rules.\n\nA change is made whole or"
+    " not at all, and takes effect while traffic runs.",
     epilog=epilog_of(["mcr rule list"]),
 )
 
@@ -41,16 +41,6 @@ _RULES_HELP = (
 )
 _Known = Annotated[
     list[str], typer.Argument(metavar="RULE", help="The id, the name or the text of a rule.")
-]
-_DryRun = Annotated[
-    bool,
-    typer.Option("--dry-run", help="Check the change and show its effect; change nothing."),
-]
-_Expected = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N", min=0, help="Change nothing if the rules are no longer at this revision."
-    ),
 ]
 
 
@@ -76,8 +66,8 @@ def add(
     disabled: Annotated[
         bool, typer.Option("--disabled", help="Add the rules disabled: they do not relay yet.")
     ] = False,
-    dry_run: _DryRun = False,
-    expected_revision: _Expected = None,
+    dry_run: DryRunOption = False,
+    expected_revision: ExpectedRevision = None,
     socket: SocketOption = None,
     as_json: AnswerAsJson = False,
 ) -> None:
@@ -100,7 +90,7 @@ def add(
         expected_revision=expected_revision,
         dry_run=dry_run,
     )
-    ask(socket, call, as_json, _show_change)
+    ask(socket, call, as_json, show_change)
 
 
 def replace(
@@ -115,8 +105,8 @@ def replace(
             " of mcr rule list --json; - is standard input.",
         ),
     ] = None,
-    dry_run: _DryRun = False,
-    expected_revision: _Expected = None,
+    dry_run: DryRunOption = False,
+    expected_revision: ExpectedRevision = None,
     socket: SocketOption = None,
     as_json: AnswerAsJson = False,
 ) -> None:
@@ -133,13 +123,13 @@ def replace(
         with usage_of("--file"):
             wanted = read_rules(file)
     call = methods.replace_rules(wanted, expected_revision=expected_revision, dry_run=dry_run)
-    ask(socket, call, as_json, _show_change)
+    ask(socket, call, as_json, show_change)
 
 
 def remove(
     rules: _Known,
-    dry_run: _DryRun = False,
-    expected_revision: _Expected = None,
+    dry_run: DryRunOption = False,
+    expected_revision: ExpectedRevision = None,
     socket: SocketOption = None,
     as_json: AnswerAsJson = False,
 ) -> None:
@@ -149,8 +139,8 @@ def remove(
 
 def enable(
     rules: _Known,
-    dry_run: _DryRun = False,
-    expected_revision: _Expected = None,
+    dry_run: DryRunOption = False,
+    expected_revision: ExpectedRevision = None,
     socket: SocketOption = None,
     as_json: AnswerAsJson = False,
 ) -> None:
@@ -160,8 +150,8 @@ def enable(
 
 def disable(
     rules: _Known,
-    dry_run: _DryRun = False,
-    expected_revision: _Expected = None,
+    dry_run: DryRunOption = False,
+    expected_revision: ExpectedRevision = None,
     socket: SocketOption = None,
     as_json: AnswerAsJson = False,
 ) -> None:
@@ -194,18 +184,6 @@ def list_rules(
         _show_rules(shown, "no rule has a problem" if listed.rules else NO_RULES)
 
 
-def known_rules(arguments: list[str] | None) -> list[str] | None:
-    """The ids and names of rules that a command line names by id, name or text.
-
-    Raises:
-        RuleError: an argument contains a space and is not a rule.
-    """
-    if not arguments:
-        return None
-    texts = join_arguments(arguments) if "to" in arguments else arguments
-    return [Rule.parse(text).id if " " in text else text for text in texts]
-
-
 def _change_known(
     make: Callable[..., Call[ChangeResult]],
     rules: list[str],
@@ -215,7 +193,7 @@ def _change_known(
     as_json: bool,
 ) -> None:
     call = make(known_rules(rules), expected_revision=expected_revision, dry_run=dry_run)
-    ask(socket, call, as_json, _show_change)
+    ask(socket, call, as_json, show_change)
 
 
 def _show_rules(listed: RuleList, without: str) -> None:
@@ -254,24 +232,6 @@ def _ways(rule: RuleInfo) -> str:
     return ", ".join(ways[:1] if len(set(ways)) == 1 else ways)
 
 
-def _show_change(change: ChangeResult) -> None:
-    for warning in change.warnings:
-        print(f"warning: {printable(warning)}", file=sys.stderr)
-    for rule in change.added:
-        hops = ", ".join(str(output.ttl) for output in rule.outputs)
-        print(printable(f"added {rule.id}: {rule.rule} (ttl {hops}): {rule.state}"))
-    _show_ids("removed", change.removed)
-    _show_ids("changed", change.changed)
-    _show_ids("unchanged", change.kept)
-    trial = " (dry run: nothing has changed)" if change.dry_run else ""
-    print(f"revision {change.revision}{trial}", flush=True)
-
-
-def _show_ids(verb: str, ids: Iterable[str]) -> None:
-    for each in ids:
-        print(f"{verb} {printable(each)}")
-
-
 _RULE = "239.1.1.1%eth0:5001,name=feed-a to 239.2.0.1%eth1:6001"
 add_command(
     app,
@@ -290,6 +250,18 @@ add_command(
     replace,
     rules=("input", "output"),
     examples=("mcr rule replace --file rules.toml", f"mcr rule replace {_RULE}"),
+)
+add_command(
+    app,
+    "edit",
+    edit,
+    command=EditCommand,
+    rules=("output",),
+    examples=(
+        "mcr rule edit feed-a --set-output 2 ttl=16",
+        "mcr rule edit feed-a --add-output 192.0.2.7:7000 --remove-output 3",
+        "mcr rule edit feed-a --set expect=2s,name=feed-b",
+    ),
 )
 add_command(app, "remove", remove, examples=("mcr rule remove feed-a",))
 add_command(app, "enable", enable, examples=("mcr rule enable feed-a",))

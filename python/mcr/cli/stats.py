@@ -18,7 +18,7 @@ from .options import AnswerAsJson, SocketOption
 from .output import INTERVAL_S, open_view, show_table
 from .pager import paged
 from .remote import connect
-from .rule import known_rules
+from .rule_output import known_rules
 from .selection import NoPager, OnlyProblems, SomeRules
 from .signals import interrupt_held, until_interrupt
 

@@ -175,6 +175,7 @@ class AsyncClient:
     apply_rules = _method(methods.apply_rules)
     configuration = _method(methods.configuration)
     reload = _method(methods.reload)
+    edit_rule = _method(methods.edit_rule)
     stats = _method(methods.stats)
     flows = _method(methods.flows)
     explain = _method(methods.explain)

@@ -34,7 +34,8 @@ from ..protocol.results import (
     WorkerInfo,
     WorkerList,
 )
-from ..rules import Rule
+from ..rules import Output, Rule
+from ..rules.edit import Options, OutputRef, RuleEdit
 from ..rules.hostnames import HostChange
 from ..rules.objects import text_or_object
 from ..taps.filter import TapFilter
@@ -242,6 +243,45 @@ def reload(*, prune: bool = False) -> Call[ConfigurationResult]:
         McrError: the files cannot be read, or a worker failed; nothing has changed.
     """
     return _call("config.reload", _given(prune=prune or None), ConfigurationResult, _DOUBT)
+
+
+def edit_rule(
+    rule: KnownRule,
+    options: Options = "",
+    *,
+    set_outputs: Mapping[OutputRef, Options] | None = None,
+    add_outputs: Iterable[Output | str] = (),
+    remove_outputs: Iterable[OutputRef] = (),
+    expected_revision: int | None = None,
+    dry_run: bool = False,
+) -> Call[ChangeResult]:
+    """Edit one rule while it relays: its id, its counters and all that is not named stay.
+
+    An output with other options keeps its counters and gets a new socket. Outputs are named by
+    their numbers, from 1 as listed before the edit, or by their text. Options are text such as
+    ``ttl=16,dscp=46``, where ``default`` takes one back, or a mapping of constructor arguments,
+    where None does. The request and the answer carry the change only.
+
+    Args:
+        rule: the rule.
+        options: its name or expectation, such as ``expect=2s``.
+        set_outputs: other options by outputs.
+        add_outputs: further outputs.
+        remove_outputs: outputs to remove.
+        expected_revision: change nothing if the rules are at another revision.
+        dry_run: check the change and return its effect, without making it.
+
+    Raises:
+        RuleError: the daemon has no such rule, or the edit is invalid; nothing has changed.
+        ConflictError, InterfaceError, RightsError, EngineError, DaemonError: as for `add_rules`.
+    """
+    edit = RuleEdit.of(
+        options, set_outputs=set_outputs, add_outputs=add_outputs, remove_outputs=remove_outputs
+    )
+    given = {"rule": _id(rule), **edit.as_object()}
+    return _change(
+        "rules.edit", given | _given(expected_revision=expected_revision, dry_run=dry_run)
+    )
 
 
 def stats(rules: Iterable[KnownRule] | None = None) -> Call[DaemonStats]:

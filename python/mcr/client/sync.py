@@ -101,6 +101,7 @@ class Client:
     apply_rules = _method(methods.apply_rules)
     configuration = _method(methods.configuration)
     reload = _method(methods.reload)
+    edit_rule = _method(methods.edit_rule)
     stats = _method(methods.stats)
     flows = _method(methods.flows)
     explain = _method(methods.explain)

@@ -119,11 +119,11 @@ class RuleExplainer:
         rule = self._rules[index]
         obstacle, parked = self._known(rule)
         outputs = []
-        for place, (copy, output) in enumerate(zip(copies, rule.resolved.outputs, strict=True)):
+        for place, copy in enumerate(copies):
             why = parked[place] if place < len(parked) else None
             if why is not None and copy["loss"] is None:
                 copy |= {"loss": "no_carrier", "why": why}
-            text = str(rule.rule.outputs[output.number - 1])
+            text = str(rule.rule.outputs[rule.resolved.number_of(place) - 1])
             outputs.append(CopyExplanation(text, **copy, size_bytes=facts.size_bytes))
         written = rule.rule
         return RuleExplanation(written.id, written.name, str(written), obstacle, tuple(outputs))

@@ -91,7 +91,7 @@ class RuleInfo(JsonObject):
     """One rule of the daemon."""
 
     id: str
-    """12 hex digits, the same for the same rule everywhere: `Rule.id`."""
+    """12 hex digits, the same for the same rule everywhere, but for an edited one: `Rule.id`."""
     name: str | None
     rule: str
     """The canonical text."""
@@ -165,7 +165,7 @@ class ChangeResult(JsonObject):
     kept: tuple[str, ...]
     """The ids of requested rules that existed already; their counters continue."""
     changed: tuple[str, ...]
-    """The ids of the rules that were enabled or disabled."""
+    """The ids of the rules that were enabled, disabled or edited."""
     warnings: tuple[str, ...]
     added: tuple[RuleInfo, ...]
 

@@ -17,6 +17,7 @@ from ..errors import McrError
 from ..explain.explainer import RuleExplainer
 from ..rules import Rule
 from ..rules.active_rule import ActiveRule
+from ..rules.edit import RuleEdit
 from ..rules.expectation import EMPTY, Expectation
 from ..rules.hostnames import HostName, HostResolver, ResolvedHosts
 from ..rules.ruleset import RulePlan, RuleSet
@@ -216,8 +217,18 @@ class ActiveRules:
         """
         self._catch_up()
         enabled = dict.fromkeys(disabled, False)
-        plan = self._set.plan(interfaces(), remove=remove, add=add, names=names, enabled=enabled)
+        rules = self._set.identified(add)
+        plan = self._set.plan(interfaces(), remove=remove, add=rules, names=names, enabled=enabled)
         self._apply(plan)
+
+    def edit(self, rule_id: str, edit: RuleEdit, names: HostResolver) -> None:
+        """Edit a rule; its id and counters stay, and so do the outputs that are not named.
+
+        Raises:
+            RuleError, InterfaceError, RightsError: nothing has changed.
+        """
+        self._catch_up()
+        self._apply(self._set.plan_edit(interfaces(), rule_id, edit, names))
 
     def set_enabled(self, rule_id: str, enabled: bool) -> None:
         """Enable or disable a rule; its sockets and counters stay.
@@ -251,8 +262,9 @@ class ActiveRules:
 
     def _apply(self, plan: RulePlan) -> None:
         """Have the core make a change and store its plan."""
-        put = b"[%s]" % b",".join(each.spec for each in plan.sent)
-        self.core.apply(list(plan.removed), put, False, plan)
+        put = b",".join(step.after.spec for step in plan.sent if step.layout is None)
+        edit = b",".join(step.edit for step in plan.sent if step.layout is not None)
+        self.core.apply(list(plan.removed), b"[%s]" % put, b"[%s]" % edit, False, plan)
         self._catch_up()
 
     def _catch_up(self) -> None:

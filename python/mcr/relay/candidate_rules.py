@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Final
 
 from ..rules import Rule, parse_rules
+from ..rules.edit import RuleEdit
 from ..rules.hostnames import ResolvedHosts
 
 
@@ -48,6 +49,16 @@ class CandidateRules:
         rules = (*(rule for rule in self.rules if rule.id not in removed), *add)
         disabled = self.disabled & {rule.id for rule in rules}
         self.rules, self.disabled = rules, disabled
+
+    def edit(self, rule_id: str, edit: RuleEdit) -> None:
+        """Edit a rule, which keeps its id and its place.
+
+        Raises:
+            RuleError: nothing has changed.
+        """
+        self.rules = tuple(
+            edit.apply(rule).rule if rule.id == rule_id else rule for rule in self.rules
+        )
 
     def set_enabled(self, rule_id: str, enabled: bool) -> None:
         """Enable or disable a rule."""

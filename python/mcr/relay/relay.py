@@ -6,13 +6,14 @@ Serializes the calls of several threads. `lifecycle` decides which calls are per
 
 import threading
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Self
 
 from ..choices import Egress, Hosts, IngressChoice, Offload
 from ..errors import McrError
-from ..rules import Rule, parse_rules
+from ..rules import Output, Rule, parse_rules
+from ..rules.edit import Options, OutputRef, RuleEdit
 from ..rules.expectation import Expectation
 from ..rules.hostnames import HostChange, HostResolver, resolve_again
 from .active_rules import ActiveRules
@@ -251,10 +252,62 @@ class Relay(RelayReports):
         """
         self._set_enabled(rule, enabled=True)
 
+    def edit_rule(
+        self,
+        rule: Rule | str,
+        options: Options = "",
+        *,
+        set_outputs: Mapping[OutputRef, Options] | None = None,
+        add_outputs: Iterable[Output | str] = (),
+        remove_outputs: Iterable[OutputRef] = (),
+    ) -> Rule:
+        """Edit a rule, given as a value or by its id or name, while it relays.
+
+        Its id, its counters and all that is not named stay; an output with other options keeps its
+        counters and gets a new socket. Outputs are named by their numbers, from 1 as listed before
+        the edit, or by their text. Options are text such as ``ttl=16,dscp=46``, where ``default``
+        takes one back, or a mapping of constructor arguments, where None does.
+
+        Args:
+            rule: the rule.
+            options: its name or expectation, such as ``expect=2s``.
+            set_outputs: other options by outputs.
+            add_outputs: further outputs.
+            remove_outputs: outputs to remove.
+
+        Returns:
+            The rule afterwards.
+
+        Raises:
+            RuleError: there is no such rule, or the edit is invalid; nothing has changed.
+            InterfaceError, RightsError: as in `open`; nothing has changed.
+        """
+        edit = RuleEdit.of(
+            options,
+            set_outputs=set_outputs,
+            add_outputs=add_outputs,
+            remove_outputs=remove_outputs,
+        )
+        with self._life.locked():
+            before = self._rule(self._find(rule))
+        names = self._names_for([edit.apply(before).rule] if edit.needs_names else [])
+        with self._life.locked():
+            rule_id = self._find(before)
+            self._life.check_changeable()
+            if self._running is None:
+                self._candidate.edit(rule_id, edit)
+            else:
+                try:
+                    self._running.edit(rule_id, edit, names)
+                finally:  # a signal handler may raise after the edit was made
+                    self._retry()
+            return self._rule(rule_id)
+
     def replace_rules(self, rules: Iterable[Rule | str]) -> None:
         """Replace all rules, or change nothing; rules that stay keep relaying and their counters.
 
-        So do the outputs that a new rule has in common with a removed one with the same input.
+        So do the outputs that a new rule has in common with a removed one with the same input. A
+        rule that was edited to be one of these is the same rule.
 
         Raises:
             RuleError, InterfaceError, RightsError: as in `add_rule`; nothing has changed.
@@ -267,8 +320,8 @@ class Relay(RelayReports):
     def resolve_hosts(self) -> tuple[HostChange, ...]:
         """Resolve the host names of all outputs again; send to all new addresses or to none.
 
-        A rule whose addresses are unchanged is not affected; the counters of a changed one, and of
-        its outputs with another address, restart from 0. A name that does not resolve keeps its
+        A rule whose addresses are unchanged is not affected, and in a changed one the counters of
+        outputs with another address restart from 0. A name that does not resolve keeps its
         addresses. The lookups delay neither datagrams nor other threads.
 
         Returns:
@@ -329,6 +382,9 @@ class Relay(RelayReports):
         state = "closed" if self._life.is_closed else "new" if running is None else "open"
         count = len(self._candidate if running is None else running)
         return f"<mcr.Relay {state}, {count} rules>"
+
+    def _rule(self, rule_id: str) -> Rule:
+        return next(each for each in self._rules.rules if each.id == rule_id)
 
     def _names(self) -> HostResolver:
         """The resolved host names of the running rules."""

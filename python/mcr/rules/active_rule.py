@@ -1,20 +1,19 @@
 """A rule of a set: as written, as resolved on this host, enabled or not, with its index keys."""
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, Protocol, Self
+from typing import Literal, NamedTuple, Protocol, Self
 
 from .copy_key import copy_key
+from .layout import Layout, all_new, arranged, new_outputs
 from .local_host import LocalHost
 from .loops import FlowKey, listener_flows
 from .model import Rule
-from .spec import ResolvedRule, output_spec, rule_spec, spec_members
+from .spec import ResolvedRule, edit_spec, output_spec, rule_spec, spec_members
 
-_NOTHING: Mapping[int, Any] = MappingProxyType({})
 DeviceResolver = Callable[[str], str]
 """Returns the kernel name of an interface for its name in a rule."""
-RuleTurn = Literal["enabled", "disabled", "replaced"]
+RuleTurn = Literal["enabled", "disabled", "replaced", "edited"]
 """The change of a rule that stays in the set."""
 
 
@@ -59,8 +58,8 @@ class ActiveRule:
         *,
         enabled: bool = True,
         host: LocalHost | None = None,
-        copies: Mapping[int, tuple[Hashable, ...]] = _NOTHING,
-        specs: Mapping[int, bytes] = _NOTHING,
+        before: Self | None = None,
+        layout: Layout | None = None,
     ) -> Self:
         """Compute the keys and specifications of a rule.
 
@@ -69,22 +68,34 @@ class ActiveRule:
             resolved: the same as resolved.
             enabled: whether it is enabled.
             host: as the attribute.
-            copies: the keys of the copies of outputs that are known, by the outputs' numbers.
-            specs: the specifications that are known, likewise.
+            before: the rule that it replaces, some outputs of which it has too.
+            layout: which ones.
         """
-        rule_input, claims = resolved.input, list[Hashable]()
+        rule_input = resolved.input
         sources = rule_input.sources or (None,)
-        if rule.name is not None:
-            claims.append(rule.name)
-        for output in resolved.outputs:
-            known = copies.get(output.number)
-            if known is not None:
-                claims += known
-            elif output.is_resolved:
-                claims += [copy_key(rule_input, source, output) for source in sources]
-        encoded = (specs.get(each.number) or output_spec(each) for each in resolved.outputs)
-        flows = tuple(listener_flows(rule_input))
-        return cls(resolved.id, rule, resolved, enabled, tuple(claims), flows, tuple(encoded), host)
+        layout = layout or all_new(rule)
+        new = new_outputs(layout, resolved)
+        keys: dict[int, list[Hashable]] = {
+            place: [
+                copy_key(rule_input, source, each)
+                for each in outputs
+                if each.is_resolved
+                for source in sources
+            ]
+            for place, outputs in new.items()
+        }
+        specs = {place: list(map(output_spec, outputs)) for place, outputs in new.items()}
+        copies = arranged(layout, before.copies if before else (), keys, len(sources))
+        return cls(
+            resolved.id,
+            rule,
+            resolved,
+            enabled,
+            claims=copies if rule.name is None else (rule.name, *copies),
+            flows=tuple(listener_flows(rule_input)),
+            specs=arranged(layout, before.specs if before else (), specs),
+            host=host,
+        )
 
     @property
     def copies(self) -> tuple[Hashable, ...]:
@@ -115,10 +126,11 @@ class ActiveRule:
         """The same rule, enabled or disabled."""
         return self if self.enabled == enabled else replace(self, enabled=enabled)
 
-    def interfaces(self) -> Iterator[tuple[str, str]]:
+    def interfaces(self) -> set[tuple[str, str]]:
         """The names of its interfaces in the rule, each with its kernel name."""
-        yield self.resolved.input.interface, self.resolved.input.device
-        yield from ((output.interface, output.device) for output in self.resolved.outputs)
+        taken = self.resolved.input
+        pairs = {(output.interface, output.device) for output in self.resolved.outputs}
+        return pairs | {(taken.interface, taken.device)}
 
 
 class RuleStep(NamedTuple):
@@ -127,11 +139,21 @@ class RuleStep(NamedTuple):
     before: ActiveRule | None
     """None for a rule that is new in the set."""
     after: ActiveRule
+    layout: Layout | None = None
+    """Which outputs it has from before; None if they are not known to be the same."""
+
+    @property
+    def edit(self) -> bytes:
+        """The change for an engine that has the rule as it was before."""
+        assert self.layout is not None
+        after = self.after
+        new = new_outputs(self.layout, after.resolved)
+        return edit_spec(after.id, self.layout, new, after.specs, enabled=after.enabled)
 
     @property
     def turn(self) -> RuleTurn | None:
         """The change of a rule that stays; None if it is new, or the same as before."""
-        before, after = self
+        before, after = self.before, self.after
         if before is None or before is after:
             return None
         if before.enabled != after.enabled:
@@ -154,7 +176,7 @@ class RuleStep(NamedTuple):
 
     def merged(self) -> Self:
         """The step in which a rule that is the same in all respects is the same object."""
-        before, after = self
+        before, after = self.before, self.after
         if before is None or self.turn is not None:
             return self
         is_same = before.resolved.input.is_known == after.resolved.input.is_known

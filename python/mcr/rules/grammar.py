@@ -96,6 +96,27 @@ def parse_output(text: str) -> Arguments:
     return arguments
 
 
+def parse_options(text: str, noun: Noun) -> Arguments:
+    """Reads options without an endpoint, such as ``ttl=16,dscp=46``.
+
+    The value of an option that is ``default`` is None.
+
+    Raises:
+        RuleError: with every problem, under the option's name.
+    """
+    side = _INPUT if noun == "input" else _OUTPUT
+    check = ProblemCollector()
+    arguments: Arguments = {}
+    for piece in text.split(",") if text else ():
+        key, _, value = piece.partition("=")
+        if value == "default" and key in side.options:
+            arguments[side.options[key].argument] = None
+        else:
+            _read_option(piece, side, check, (), arguments)
+    check.raise_if_any()
+    return arguments
+
+
 def join_arguments(arguments: Sequence[str]) -> list[str]:
     """The rules of a command line: one per argument, or a single one spread over all of them.
 

@@ -3,7 +3,7 @@
 Errors of a rule are found in `resolver` and `proposal`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from ..errors import FieldPath, Problem
@@ -48,10 +48,11 @@ def input_warnings(taken: ResolvedInput, *, held_ports: int | None) -> Iterable[
     yield from _special_group(("input", "group"), block)
 
 
-def output_warnings(outputs: Iterable[ResolvedOutput]) -> Iterable[Problem]:
-    """Warnings about resolved outputs."""
-    for output in outputs:
-        yield from _special_group(("output", output.number, "address"), output.block)
+def output_warnings(new: Mapping[int, Iterable[ResolvedOutput]]) -> Iterable[Problem]:
+    """Warnings about resolved outputs, by the places of those that are written."""
+    for place, outputs in new.items():
+        for output in outputs:
+            yield from _special_group(("output", place + 1, "address"), output.block)
 
 
 def goes_behind(own: Rank, other: Rank, label: str, more: int) -> Problem:

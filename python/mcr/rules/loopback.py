@@ -5,7 +5,7 @@ arrives again. A joined UDP socket receives copies to a group unless IP_MULTICAS
 sending socket (ip(7)); it always receives broadcasts (ip_mc_output in the kernel).
 """
 
-from collections.abc import Collection, Container, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from ..choices import Ingress
@@ -29,11 +29,10 @@ def is_looped_back(output: ResolvedOutput, ingress: Ingress, loopbacks: Collecti
 
 
 def turn_loop_off(
-    outputs: list[ResolvedOutput],
+    new: Mapping[int, list[ResolvedOutput]],
     rule_input: ResolvedInput,
     written: Sequence[Output],
     loopbacks: Collection[str],
-    known: Container[int] = (),
 ) -> list[Problem]:
     """Apply the default `loop=off` of the ingress `udp`; return a warning for each output.
 
@@ -42,20 +41,18 @@ def turn_loop_off(
     datagrams.
 
     Args:
-        outputs: the outputs of a rule; changed in place.
+        new: outputs of a rule, by the places of those that are written; changed in place.
         rule_input: the input of the rule.
-        written: the outputs as the rule has them.
+        written: all outputs as the rule has them.
         loopbacks: the names of this host's loopback interfaces.
-        known: the numbers of outputs to which it does not apply.
     """
     warnings: dict[Problem, None] = {}
-    for index, output in enumerate(outputs):
-        if output.number in known:
-            continue
-        choice = written[output.number - 1].loop
-        if choice is None and output.device not in loopbacks and _extends(output, rule_input):
-            outputs[index] = replace(output, loop=False)
-            warnings[Problem(("output", output.number, "loop"), _LOOP_OFF)] = None
+    for place, outputs in new.items():
+        for index, output in enumerate(outputs):
+            is_open = written[place].loop is None and output.device not in loopbacks
+            if is_open and _extends(output, rule_input):
+                outputs[index] = replace(output, loop=False)
+                warnings[Problem(("output", place + 1, "loop"), _LOOP_OFF)] = None
     return list(warnings)
 
 

@@ -205,6 +205,8 @@ class Rule:
     expect: Expectation | None
     """What an alarm follows from; None uses the default of the relay. Not part of the identity."""
     _id: str | None = field(init=False, repr=False, compare=False)
+    """That of before it was edited."""
+    _text_id: str | None = field(init=False, repr=False, compare=False)
     _canonical: str | None = field(init=False, repr=False, compare=False)
 
     def __init__(
@@ -229,9 +231,10 @@ class Rule:
             "expect": check.optional("expect", Expectation.parse, expect),
         }
         check.raise_if_any()
-        _fill(self, values | {"_id": None, "_canonical": None})
-        _check_sizes(self, check)
-        _check_kept_sources(self, check)
+        _fill(self, values | {"_id": None, "_text_id": None, "_canonical": None})
+        numbered = tuple(enumerate(self.outputs, 1))
+        _check_sizes(self.input, numbered, check)
+        _check_kept_sources(self.input, numbered, check)
         check.raise_if_any()
 
     @classmethod
@@ -254,11 +257,65 @@ class Rule:
 
     @property
     def id(self) -> str:
-        """12 hex digits, the same on every host; the name and `expect` are not part of it."""
-        if self._id is None:  # computed once: each reading of the counters of 10 000 rules uses it
+        """12 hex digits, the same on every host; the name and `expect` are not part of it.
+
+        A rule that was edited while it ran keeps the id that it had before.
+        """
+        return self.text_id if self._id is None else self._id
+
+    @property
+    def is_edited(self) -> bool:
+        """Whether it was edited while it ran, so that its id may not be that of its text."""
+        return self._id is not None
+
+    @property
+    def text_id(self) -> str:
+        """The id of a rule with this text that was not edited."""
+        if self._text_id is None:  # once: each reading of the counters of 10 000 rules uses it
             digest = hashlib.sha256(self._text(None, None).encode()).hexdigest()
-            object.__setattr__(self, "_id", digest[:_ID_HEX_DIGITS])
-        return str(self._id)
+            object.__setattr__(self, "_text_id", digest[:_ID_HEX_DIGITS])
+        return str(self._text_id)
+
+    def with_id(self, rule_id: str) -> "Rule":
+        """The same rule with the id that it had before it was edited."""
+        return self._with({}, rule_id)
+
+    def edited(
+        self,
+        outputs: tuple[Output, ...],
+        *,
+        name: str | None,
+        expect: Expectation | str | None,
+        new: Iterable[int],
+    ) -> "Rule":
+        """The rule with other outputs, another name and expectation; it keeps its id.
+
+        Args:
+            outputs: all outputs, at least one.
+            name: the name.
+            expect: the expectation.
+            new: the places of the outputs that this rule does not have.
+
+        Raises:
+            RuleError: with all problems of what is new.
+        """
+        check = ProblemCollector()
+        name = check.optional("name", fields.rule_name, name)
+        parsed = check.optional("expect", Expectation.parse, expect)
+        if not outputs:
+            check.add("outputs", "none would be left; remove the rule instead")
+        numbered = [(place + 1, outputs[place]) for place in new]
+        _check_sizes(self.input, numbered, check)
+        _check_kept_sources(self.input, numbered, check)
+        check.raise_if_any()
+        return self._with({"outputs": outputs, "name": name, "expect": parsed}, self.id)
+
+    def _with(self, changed: Mapping[str, object], rule_id: str) -> "Rule":
+        rule = object.__new__(Rule)
+        parts = {each: getattr(self, each) for each in ("input", "outputs", "name", "expect")}
+        fresh = {"_id": rule_id, "_text_id": None, "_canonical": None}
+        _fill(rule, {**parts, **changed, **fresh})
+        return rule
 
     def __str__(self) -> str:
         """The canonical text, which `parse` reads back.
@@ -326,12 +383,13 @@ def _outputs(value: object) -> tuple[Output, ...]:
     return outputs
 
 
-def _check_sizes(rule: Rule, check: ProblemCollector) -> None:
-    """Notes outputs with several addresses or ports, but not as many as the input."""
+def _check_sizes(
+    input: Input, outputs: Iterable[tuple[int, Output]], check: ProblemCollector
+) -> None:
+    """Notes numbered outputs with several addresses or ports, but not as many as the input."""
     advice = "give both the same number, or the output a single one"
-    input = rule.input
     groups, ports = fields.block_bits(input.group), fields.port_count(input.port)
-    for number, output in enumerate(rule.outputs, 1):
+    for number, output in outputs:
         if isinstance(output.port, int) and not isinstance(output.address, Network):
             continue
         addresses, targets = fields.block_bits(output.address), fields.port_count(output.port)
@@ -349,10 +407,12 @@ def _check_sizes(rule: Rule, check: ProblemCollector) -> None:
             )
 
 
-def _check_kept_sources(rule: Rule, check: ProblemCollector) -> None:
+def _check_kept_sources(
+    input: Input, outputs: Iterable[tuple[int, Output]], check: ProblemCollector
+) -> None:
     """Notes each output of another IP version than the sender's address that it keeps."""
-    group = rule.input.group
-    for number, output in enumerate(rule.outputs, 1):
+    group = input.group
+    for number, output in outputs:
         address = output.address
         if output.source != "keep" or isinstance(address, str):
             continue

@@ -39,7 +39,7 @@ def object_from_rule(rule: Rule) -> dict[str, Any]:
         "name": rule.name,
         "expect": None if rule.expect is None else str(rule.expect),
         "input": _without_defaults(source),
-        "outputs": [_object_from_output(output) for output in rule.outputs],
+        "outputs": [object_from_output(output) for output in rule.outputs],
     }
     return _without_defaults(members)
 
@@ -62,7 +62,8 @@ def rule_from_object(members: Mapping[str, Any]) -> Rule:
     return Rule(source, known, name=members.get("name"), expect=members.get("expect"))
 
 
-def _object_from_output(output: Output) -> dict[str, Any]:
+def object_from_output(output: Output) -> dict[str, Any]:
+    """The output as an object; members that hold their default are left out."""
     return _without_defaults(
         {
             "address": str(output.address),

@@ -4,14 +4,16 @@ Each rule on its own is resolved in `resolver`. A proposal reads the running rul
 only itself.
 """
 
-from collections.abc import Container, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from ..errors import FieldPath, Problem, RuleError
 from .active_rule import ActiveRule
 from .copy_key import CopyKey, copy_key
 from .cycles import cycles
 from .fields import Address, ProblemCollector
+from .layout import Layout, new_outputs
 from .lint import goes_before, goes_behind
 from .local_host import LocalHost
 from .loops import FlowKey, ListenerIndex, flows_overlap, input_flow, output_flow
@@ -24,6 +26,7 @@ from .rule_index import RuleIndex
 from .spec import ResolvedInput, ResolvedOutput, ResolvedRule
 
 _NAME: FieldPath = ("name",)
+_NOTHING: Mapping[str, Layout] = MappingProxyType({})
 
 
 class Proposal:
@@ -37,6 +40,7 @@ class Proposal:
         resolver: RuleResolver,
         *,
         keep: Container[str] = (),
+        layouts: Mapping[str, Layout] = _NOTHING,
         uncounted: str | None = None,
     ) -> None:
         """Starts with the running rules, unchanged.
@@ -47,6 +51,7 @@ class Proposal:
             host: the host on which they run.
             resolver: resolves rules on this host.
             keep: ids of rules that stay as they are when they are added again.
+            layouts: the layouts of edited rules, by their ids.
             uncounted: why no senders are counted; None if they are.
         """
         self.check = ProblemCollector()
@@ -54,6 +59,8 @@ class Proposal:
         self.removed: dict[str, None] = {}
         self.entries: dict[str, ActiveRule] = {}
         self.kept: list[str] = []
+        self.layouts: dict[str, Layout] = {}
+        """For rules that replace themselves: which outputs they had before."""
         self.replaced: dict[str, str] = {}
         """For rules that replace another one with the same input, or themselves: its id."""
         self._running = running
@@ -61,19 +68,34 @@ class Proposal:
         self._host = host
         self._resolver = resolver
         self._keep = keep
+        self._layouts = layouts
         self._uncounted = uncounted
         self._claims: dict[Hashable, str] = {}
         self._has_new_copies = False
         self._heirs: dict[str, str] = {}
         self._given_up: set[Hashable] = set()
         self._inputs: dict[Input, list[str]] | None = None
-        self._changed_outputs: dict[str, list[ResolvedOutput]] = {}
+        self._changed_outputs: dict[str, Sequence[ResolvedOutput]] = {}
         self._listeners = ListenerIndex()
         self._memberships = MembershipCounts(indexes.memberships)
         self._precedence = Precedence()
         self._numbers: dict[str, int] = {}
         self._given = 0
         self._named_sources: set[Address] | None = None
+
+    def change(self, remove: Iterable[str], add: Iterable[Rule | str]) -> None:
+        """Removes and adds rules.
+
+        Raises:
+            RuleError: with all problems.
+        """
+        for rule_id in remove:
+            self.remove(rule_id)
+        for rule in add:
+            self.add(rule)
+        self.find_loops()
+        self.check.raise_if_any()
+        self.note_precedence()
 
     def remove(self, rule_id: str) -> None:
         """Removes a running rule."""
@@ -97,13 +119,21 @@ class Proposal:
 
     def _add(self, rule: Rule, check: ProblemCollector, number: int) -> None:
         rule_id = rule.id
-        is_kept = rule_id in self._keep
-        replacement = Replacement(None if is_kept else self._before(rule), rule, self._host)
-        known = replacement.outputs
-        resolved, warnings = (None, []) if is_kept else self._resolver.resolve(rule, check, known)
+        is_kept = rule_id in self._keep and not self._is_other(rule)
+        replacement = self._replacement(None if is_kept else self._before(rule), rule)
+        resolved, warnings = (
+            (None, []) if is_kept else self._resolver.resolve(rule, check, replacement)
+        )
         self.warnings += [warning.under("rule", number) for warning in warnings]
         if rule_id in self._numbers or (not is_kept and self._entry(rule_id) is not None):
-            check.add("", f"is the same as {self._label(rule_id)}; omit one")
+            label = self._label(rule_id)
+            check.add(
+                "",
+                f"has the id {rule_id} of {label}, which was edited; edit that one, or remove it"
+                " first"
+                if self._is_other(rule)
+                else f"is the same as {label}; omit one",
+            )
             return
         self._numbers[rule_id] = number
         self._check_id(rule, check)
@@ -121,16 +151,31 @@ class Proposal:
             entry = self.entries[rule_id] = ActiveRule.of(
                 rule,
                 resolved,
-                host=None if warnings or _has_names(rule) else self._host,
-                copies=replacement.copies,
-                specs=replacement.specs,
+                host=None if warnings or _has_names(rule, replacement.layout) else self._host,
+                before=replacement.before,
+                layout=replacement.layout,
             )
+            if replacement.before is not None and replacement.before.id == rule_id:
+                self.layouts[rule_id] = replacement.layout
             if (much := self._memberships.add(resolved.input)) and not self._host.is_loopback(
                 resolved.input.device
             ):
                 self.warnings.append(Problem(("rule", number, "input", "join"), much))
             self._precedence.add(rule_id, resolved.input)
             self._listeners.add(entry.flows, rule_id)
+
+    def _is_other(self, rule: Rule) -> bool:
+        """Whether the rule with its id was edited since it was this one."""
+        running = self._running.get(rule.id)
+        return (
+            running is not None
+            and running.rule.is_edited
+            and not rule.is_edited
+            and running.rule.outputs != rule.outputs
+        )
+
+    def _replacement(self, before: ActiveRule | None, rule: Rule) -> Replacement:
+        return Replacement(before, rule, self._host, self._layouts.get(rule.id))
 
     def _before(self, rule: Rule) -> ActiveRule | None:
         """The removed rule that this one replaces: itself, or one with the same input."""
@@ -191,21 +236,19 @@ class Proposal:
         replacement: Replacement,
     ) -> None:
         """Claims every copy, so that none is sent twice; refuses copies to the rule's own input."""
-        rule_input, changed = rule.input, list(rule.outputs)
+        rule_input, changed = rule.input, tuple(rule.numbered)
         if replacement.before is not None and not self._has_new_copies:
             # Nobody else can claim what the replaced rule had.
-            kept = replacement.copies
-            changed = [output for output in rule.outputs if output.number not in kept]
+            new = new_outputs(replacement.layout, rule)
+            changed = tuple((place + 1, each) for place, own in new.items() for each in own)
             self._heirs[replacement.before.id] = rule_id
-            stays = {id(claim) for copies in kept.values() for claim in copies}
-            before = replacement.before.copies
-            self._given_up.update(claim for claim in before if id(claim) not in stays)
-            self._changed_outputs[rule_id] = changed
-        for output in changed:
+            self._given_up.update(replacement.given_up())
+            self._changed_outputs[rule_id] = [output for _, output in changed]
+        for number, output in changed:
             if not output.is_resolved:
                 continue
             self._has_new_copies = True
-            path = ("output", output.number)
+            path = ("output", number)
             if rule_input.vlan == 0 and flows_overlap(output_flow(output), input_flow(rule_input)):
                 check.add(path, "is the rule's own input: its copies would loop for ever")
             for source in rule_input.sources or (None,):
@@ -353,13 +396,16 @@ class Proposal:
 
     def _output_towards(self, rule_id: str, flows: set[FlowKey]) -> int:
         entry = self.entries[rule_id]
-        outputs, rule_input = entry.resolved.outputs, entry.resolved.input
+        numbered, rule_input = entry.resolved.numbered, entry.resolved.input
         ways = (
-            each.number for each in outputs if not flows.isdisjoint(self._flows(rule_input, each))
+            number
+            for number, each in numbered
+            if not flows.isdisjoint(self._flows(rule_input, each))
         )
         return next(ways)
 
 
-def _has_names(rule: Rule) -> bool:
-    """Whether an output is a host name, which has other addresses at another time."""
-    return any(isinstance(output.address, str) for output in rule.outputs)
+def _has_names(rule: Rule, layout: Layout) -> bool:
+    """Whether a new output is a host name, which has other addresses at another time."""
+    new = (rule.outputs[place] for place in layout if isinstance(place, int))
+    return any(isinstance(output.address, str) for output in new)

@@ -6,7 +6,6 @@ The native core opens sockets for a `ResolvedRule`. Effects of rules on each oth
 
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address
-from types import MappingProxyType
 from typing import TypeVar
 
 from ..errors import FieldPath, Problem, RuleError
@@ -14,12 +13,13 @@ from . import fields, lint, loopback
 from .fields import BROADCAST, Address, Invalid, Network, ProblemCollector
 from .grammar import format_ports
 from .hostnames import HostResolver, host_name_of
+from .layout import Layout, all_new, arranged
 from .local_host import LocalHost, can_multicast, listed, missing_interface
 from .model import Input, Output, Rule, default_ttl
+from .replacement import Replacement
 from .spec import UNRESOLVED, ResolvedInput, ResolvedOutput, ResolvedRule
 
 End = TypeVar("End")
-_NOTHING: Mapping[int, ResolvedOutput] = MappingProxyType({})
 
 SOCKET_LIMIT = 1024
 """The most sockets that a rule has for its groups and ports."""
@@ -46,37 +46,35 @@ class RuleResolver:
         self._names = HostResolver() if names is None else names
 
     def resolve(
-        self, rule: Rule, check: ProblemCollector, known: Mapping[int, ResolvedOutput] = _NOTHING
+        self, rule: Rule, check: ProblemCollector, replacement: Replacement | None = None
     ) -> tuple[ResolvedRule | None, list[Problem]]:
         """The rule for the native core and its warnings; None if `check` got a problem.
 
         Args:
             rule: the rule.
             check: gets the problems.
-            known: outputs without warnings that are resolved already, by their numbers.
+            replacement: what it has of a rule whose outputs were resolved without a warning.
         """
         before = len(check.problems)
         self._awaited.clear()
         rule_input = self._input(rule.input, check)
-        outputs = list[ResolvedOutput]()
-        for number, output in enumerate(rule.outputs, 1):
-            if number in known:
-                outputs.append(known[number])
-                continue
-            path = ("output", number)
-            for resolved in self._outputs(output, rule.input, check, path):
-                outputs.append(resolved.numbered(number))
+        layout = all_new(rule) if replacement is None else replacement.layout
+        new = {
+            place: self._outputs(rule.outputs[place], rule.input, check, ("output", place + 1))
+            for place in layout
+            if isinstance(place, int)
+        }
         if rule_input is None or len(check.problems) > before:
             return None, []
         warnings = list(self._awaited)
         if self._host.ingress == "udp":
-            warnings += loopback.turn_loop_off(
-                outputs, rule_input, rule.outputs, self._host.loopbacks, known
-            )
-        rule_of_host = ResolvedRule(rule_input, tuple(outputs), rule.id)
+            warnings += loopback.turn_loop_off(new, rule_input, rule.outputs, self._host.loopbacks)
+        known = () if replacement is None else replacement.known
+        rule_of_host = ResolvedRule(
+            rule_input, arranged(layout, known, new), rule.id, _numbers(layout, new)
+        )
         port_limit = SOCKET_LIMIT if self._host.ingress == "packet" else None
         warnings += lint.input_warnings(rule_input, held_ports=port_limit)
-        new = (output for output in outputs if output.number not in known)
         return rule_of_host, [*warnings, *lint.output_warnings(new)]
 
     def resolve_input(self, rule_input: Input) -> ResolvedInput:
@@ -290,6 +288,23 @@ class RuleResolver:
             "an interface that is up and has multicast enabled (there is none now)",
             last=" or ",
         )
+
+
+def _numbers(layout: Layout, new: Mapping[int, Sequence[object]]) -> tuple[int, ...] | None:
+    """The number of each resolved output; None if each output has one, in order."""
+    if all(len(outputs) == 1 for outputs in new.values()):
+        return None
+    numbers: list[int] = []
+    place = 0
+    for part in layout:
+        count = len(part) if isinstance(part, range) else 1
+        numbers += (
+            range(place + 1, place + count + 1)
+            if isinstance(part, range)
+            else ([part + 1] * len(new[part]))
+        )
+        place += count
+    return tuple(numbers)
 
 
 def _alone(resolved: End | None, check: ProblemCollector) -> End:

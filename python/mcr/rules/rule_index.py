@@ -77,7 +77,7 @@ class RuleIndex:
         self.listeners.add(entry.flows, entry.id)
         self.memberships.add(entry.resolved.input)
         self.precedence.add(entry.id, entry.resolved.input)
-        for name, device in set(entry.interfaces()):
+        for name, device in entry.interfaces():
             self._devices[name] = device
             self._uses[name] += 1
 
@@ -85,7 +85,7 @@ class RuleIndex:
         self.listeners.remove(entry.flows, entry.id)
         self.memberships.remove(entry.resolved.input)
         self.precedence.remove(entry.id, entry.resolved.input)
-        for name, _ in set(entry.interfaces()):
+        for name, _ in entry.interfaces():
             self._uses[name] -= 1
             if not self._uses[name]:
                 del self._uses[name], self._devices[name]

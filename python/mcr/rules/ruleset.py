@@ -11,8 +11,11 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from ..choices import Ingress
+from ..errors import Problem, RuleError
 from .active_rule import ActiveRule, RuleStep, RuleTurn
+from .edit import RuleEdit
 from .hostnames import HostName, HostResolver, ResolvedHosts, uses
+from .layout import Layout
 from .local_host import Interface, LocalHost
 from .model import Rule
 from .proposal import Proposal
@@ -23,6 +26,7 @@ from .spec import ResolvedInput, ResolvedRule
 __all__ = ["Interface", "Resolution", "RulePlan", "RuleSet", "resolve"]
 
 _AS_BEFORE: Mapping[str, bool] = MappingProxyType({})
+_NO_LAYOUTS: Mapping[str, Layout] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,7 @@ class RulePlan:
     @property
     def added(self) -> tuple[str, ...]:
         """Ids of the new rules."""
-        return tuple(after.id for before, after in self.steps if before is None)
+        return tuple(step.after.id for step in self.steps if step.before is None)
 
     @property
     def changed(self) -> Mapping[str, RuleTurn]:
@@ -84,9 +88,9 @@ class RulePlan:
         return tuple(step for step in self.steps if step.before is not step.after)
 
     @property
-    def sent(self) -> tuple[ActiveRule, ...]:
-        """The rules that the engine must have again, or for the first time."""
-        return tuple(step.after for step in self.steps if step.is_sent)
+    def sent(self) -> tuple[RuleStep, ...]:
+        """The changes of the rules that the engine must have again, or for the first time."""
+        return tuple(step for step in self.steps if step.is_sent)
 
     @property
     def resolved(self) -> tuple[ResolvedRule, ...]:
@@ -116,6 +120,8 @@ class RuleSet:
         self._host: LocalHost | None = None
         self._entries: dict[str, ActiveRule] = {}
         self._unfinished: dict[str, None] = {}
+        self._edited: dict[str, None] = {}
+        """The ids of edited rules."""
         self._indexes = RuleIndex()
         self._revision = 0
         self._committed: RulePlan | None = None
@@ -154,9 +160,21 @@ class RuleSet:
 
     def find(self, rule: Rule | str) -> str | None:
         """The id of a running rule, given as a value, or by its id or its name."""
-        if isinstance(rule, Rule):
-            return rule.id if rule.id in self._entries else None
-        return rule if rule in self._entries else self._indexes.holder(rule)
+        ref = rule.id if isinstance(rule, Rule) else rule
+        if ref in self._entries:
+            return ref
+        holder = None if isinstance(rule, Rule) else self._indexes.holder(rule)
+        return holder or self._ids_by_text().get(ref)
+
+    def identified(self, rules: Iterable[Rule]) -> list[Rule]:
+        """These rules; one that a running rule was edited to be has the id of that."""
+        known = self._ids_by_text()
+        if not known:
+            return list(rules)
+        return [
+            rule if rule.is_edited or rule.id not in known else rule.with_id(known[rule.id])
+            for rule in rules
+        ]
 
     def before(self, rule_input: ResolvedInput) -> Iterable[str]:
         """The more specific rules that match a part of an input's datagrams; for any thread."""
@@ -173,6 +191,7 @@ class RuleSet:
         names: HostResolver | None = None,
         follows: bool = True,
         in_place: bool = False,
+        layouts: Mapping[str, Layout] = _NO_LAYOUTS,
     ) -> RulePlan:
         """Checks a change without making it; the removed rules no longer count for the added ones.
 
@@ -186,6 +205,7 @@ class RuleSet:
             names: resolved host names; without them each name is resolved to its first address.
             follows: whether rules wait for missing interfaces, addresses and host names.
             in_place: whether rules that are resolved again keep their place in the order.
+            layouts: by id, which outputs edited rules had before.
 
         Raises:
             RuleError: with all problems; ``rule N`` counts the added ones from 1.
@@ -194,16 +214,19 @@ class RuleSet:
         self._follow(host)
         resolver = RuleResolver(host, names, follows=follows)
         proposal = Proposal(
-            self._entries, self._indexes, host, resolver, keep=keep, uncounted=self._uncounted
+            self._entries,
+            self._indexes,
+            host,
+            resolver,
+            keep=keep,
+            layouts=layouts,
+            uncounted=self._uncounted,
         )
-        for rule_id in remove:
-            proposal.remove(rule_id)
-        for rule in add:
-            proposal.add(rule)
-        proposal.find_loops()
-        proposal.check.raise_if_any()
-        proposal.note_precedence()
-        steps = tuple(self._step(entry, enabled) for entry in proposal.entries.values())
+        proposal.change(remove, add)
+        steps = tuple(
+            self._step(entry, enabled, proposal.layouts.get(entry.id))
+            for entry in proposal.entries.values()
+        )
         removed = tuple(each for each in proposal.removed if each not in proposal.entries)
         return RulePlan(
             steps=steps,
@@ -227,6 +250,28 @@ class RuleSet:
         ids = tuple(rule_ids)
         rules = [self._entries[rule_id].rule for rule_id in ids]
         return self.plan(interfaces, remove=ids, add=rules, names=names, in_place=True)
+
+    def plan_edit(
+        self, interfaces: Iterable[Interface], rule_id: str, edit: RuleEdit, names: HostResolver
+    ) -> RulePlan:
+        """Edits a running rule; its id and its place stay.
+
+        Raises:
+            RuleError: with all problems, under the fields of the rule.
+        """
+        rule, layout = edit.apply(self._entries[rule_id].rule)
+        try:
+            return self.plan(
+                interfaces,
+                remove=[rule_id],
+                add=[rule],
+                names=names,
+                in_place=True,
+                layouts={rule_id: layout},
+            )
+        except RuleError as error:
+            problems = (Problem(each.path[2:], each.message) for each in error.problems)
+            raise RuleError(problems) from None
 
     def plan_enabled(self, rule_ids: Iterable[str], enabled: bool) -> RulePlan:
         """Enables or disables running rules."""
@@ -281,7 +326,13 @@ class RuleSet:
         self._entries |= entries
         for rule_id in (*plan.removed, *entries):
             self._unfinished.pop(rule_id, None)
-        waiting = (each for each, entry in entries.items() if not entry.resolved.is_final)
+            self._edited.pop(rule_id, None)
+        self._edited |= dict.fromkeys(each for each, own in entries.items() if own.rule.is_edited)
+        waiting = (
+            rule_id
+            for rule_id, entry in entries.items()
+            if entry.host is None and not entry.resolved.is_final
+        )
         self._unfinished |= dict.fromkeys(waiting)
         if plan.order is not None:
             self._entries = {rule_id: self._entries[rule_id] for rule_id in plan.order}
@@ -296,10 +347,16 @@ class RuleSet:
         """Ids of the rules that send to one of these host names."""
         return tuple(each for each, entry in self._entries.items() if uses(entry.rule, names))
 
-    def _step(self, entry: ActiveRule, enabled: Mapping[str, bool]) -> RuleStep:
+    def _step(
+        self, entry: ActiveRule, enabled: Mapping[str, bool], layout: Layout | None
+    ) -> RuleStep:
         before = self._entries.get(entry.id)
         now = enabled.get(entry.id, True if before is None else before.enabled)
-        return RuleStep(before, entry.with_enabled(now)).merged()
+        return RuleStep(before, entry.with_enabled(now), layout).merged()
+
+    def _ids_by_text(self) -> dict[str, str]:
+        """The ids of edited rules, by those that their texts would have."""
+        return {self._entries[each].rule.text_id: each for each in self._edited}
 
     def _answers_after(
         self, steps: Iterable[RuleStep], replaced: Container[str], names: HostResolver | None

@@ -5,10 +5,10 @@ the values.
 """
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any, Self
+from typing import Any
 
 from .fields import Address, Join, Keep, Network, Ttl, block_of
 from .grammar import format_ports
@@ -95,22 +95,16 @@ class ResolvedOutput:
     """Whether `address` is a broadcast address of its interface."""
     device: str = field(default="", compare=False)
     """The interface's current own name; the written name while the interface is missing."""
-    number: int = 1
-    """The number of the rule's output, from 1; a host name may resolve to several outputs."""
 
     @property
     def block(self) -> Address | Network:
         """The address or block of groups, as written."""
         return block_of(self.address, self.address_bits)
 
-    def numbered(self, number: int) -> Self:
-        """The same output with this number."""
-        return self if self.number == number else replace(self, number=number)
-
     @property
     def is_resolved(self) -> bool:
         """Whether the address is known; that of a host name may be unknown."""
-        return self.address not in UNRESOLVED.values()
+        return int(self.address) != 0
 
     @property
     def is_shared(self) -> bool:
@@ -125,6 +119,19 @@ class ResolvedRule:
     input: ResolvedInput
     outputs: tuple[ResolvedOutput, ...]
     id: str
+    numbers: tuple[int, ...] | None = None
+    """The number of the rule's output, from 1, that each is of, as a host name may resolve to
+    several; None if each output has one, in order."""
+
+    def number_of(self, place: int) -> int:
+        """The number of the rule's output that the output at this place is of."""
+        return place + 1 if self.numbers is None else self.numbers[place]
+
+    @property
+    def numbered(self) -> Iterable[tuple[int, ResolvedOutput]]:
+        """The outputs, each after its number."""
+        numbers = range(1, len(self.outputs) + 1) if self.numbers is None else self.numbers
+        return zip(numbers, self.outputs, strict=True)
 
     @property
     def is_final(self) -> bool:
@@ -142,19 +149,13 @@ def output_spec(output: ResolvedOutput) -> bytes:
     return _encode(_output(output))
 
 
-def kept_output(output: ResolvedOutput, spec: bytes) -> bytes:
-    """The JSON object from which a `ResolvedOutput` can be read again.
-
-    Args:
-        output: the output.
-        spec: its `output_spec`.
-    """
-    rest: dict[str, Any] = {"number": output.number}
-    if output.broadcast:
-        rest["broadcast"] = True
-    if output.device:
-        rest["device"] = output.device
-    return b"%s,%s" % (spec[:-1], _encode(rest)[1:])
+def beside_specs(outputs: Iterable[ResolvedOutput]) -> dict[int, dict[str, Any]]:
+    """What the specifications of outputs do not say, by places, where it is not the usual."""
+    return {
+        place: {"broadcast": each.broadcast, "device": each.device}
+        for place, each in enumerate(outputs)
+        if each.broadcast or each.device != each.interface
+    }
 
 
 def spec_members(rule_input: ResolvedInput, outputs: Iterable[bytes]) -> bytes:
@@ -170,6 +171,35 @@ def spec_members(rule_input: ResolvedInput, outputs: Iterable[bytes]) -> bytes:
 def rule_spec(rule_id: str, members: bytes, *, enabled: bool) -> bytes:
     """The JSON object of a rule with these `spec_members`."""
     return b'{"id":%s,"enabled":%s,%s' % (_encode(rule_id), _encode(enabled), members)
+
+
+def edit_spec(
+    rule_id: str,
+    layout: Iterable[range | int],
+    new: Mapping[int, Sequence[ResolvedOutput]],
+    specs: Sequence[bytes],
+    *,
+    enabled: bool,
+) -> bytes:
+    """The JSON object of a rule with some other outputs, for an engine that has it.
+
+    Args:
+        rule_id: its id.
+        layout: runs of outputs that it has already, and the place of each new one.
+        new: the resolved outputs of each new one.
+        specs: the `output_spec` of each output.
+        enabled: whether it is enabled.
+    """
+    pieces, at = list[bytes](), 0
+    for part in layout:
+        count = len(part if isinstance(part, range) else new[part])
+        if isinstance(part, range):
+            pieces.append(b"[%d,%d]" % (part.start, count))
+        else:
+            pieces += specs[at : at + count]
+        at += count
+    members = (_encode(rule_id), _encode(enabled), b",".join(pieces))
+    return b'{"id":%s,"enabled":%s,"outputs":[%s]}' % members
 
 
 def rule_specs(rules: Iterable[tuple[ResolvedRule, bool]]) -> bytes:

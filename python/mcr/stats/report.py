@@ -195,8 +195,10 @@ def rule_stats(
     """
     now_s = time.time()
     outputs = tuple(
-        _output_stats(now_s, rule.outputs[output.number - 1], output, output_counts)
-        for output, output_counts in zip(resolved.outputs, counts["outputs"], strict=True)
+        _output_stats(now_s, rule.outputs[number - 1], output, output_counts)
+        for (number, output), output_counts in zip(
+            resolved.numbered, counts["outputs"], strict=True
+        )
     )
     statuses = [*map(_output_status, counts["outputs"])]
     status = replace(_rule_status(resolved, counts), alarms=alarms)

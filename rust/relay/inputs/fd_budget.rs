@@ -1,5 +1,6 @@
 //! Estimates the number of descriptors that a change needs, before anything is opened.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use super::HELD_PORTS;
@@ -18,7 +19,7 @@ const PER_WORKER: usize = 2;
 /// they start. `merges` says whether the kernel merges datagrams on an interface, which takes a
 /// helper for each stream.
 pub(in crate::relay) fn descriptors(
-    add: &[&RuleSpec],
+    add: &[Cow<'_, RuleSpec>],
     settings: &Settings,
     merges: impl Fn(&str) -> bool,
 ) -> usize {
@@ -41,7 +42,7 @@ pub(in crate::relay) fn descriptors(
 }
 
 /// The number of sockets that hold memberships.
-fn membership_sockets(add: &[&RuleSpec]) -> usize {
+fn membership_sockets(add: &[Cow<'_, RuleSpec>]) -> usize {
     let joined = |input: &&InputSpec| input.group.is_multicast() && input.join == Join::Each;
     let (any, listed): (Vec<_>, Vec<_>) = add
         .iter()

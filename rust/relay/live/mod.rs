@@ -71,11 +71,20 @@ pub(super) struct LiveRule {
 impl LiveRule {
     /// Whether it equals `spec`, apart from `enabled` and the indices of interfaces.
     pub(super) fn matches_spec(&self, spec: &RuleSpec) -> bool {
-        let input = InputSpec { interface: self.interface_name.clone(), ..self.input.clone() };
         let is_same = |(live, other): (&OutputSpec, &OutputSpec)| live.is_same(other);
-        input.is_same(&spec.input)
+        self.has_input(&spec.input)
             && self.outputs.len() == spec.outputs.len()
             && self.output_specs().zip(&spec.outputs).all(is_same)
+    }
+
+    /// Its input, as specified but for the index of the interface.
+    pub(super) fn input_spec(&self) -> InputSpec {
+        InputSpec { interface: self.interface_name.clone(), ..self.input.clone() }
+    }
+
+    /// Whether its input is this one, apart from the index of the interface.
+    pub(super) fn has_input(&self, input: &InputSpec) -> bool {
+        self.input_spec().is_same(input)
     }
 
     /// Whether it relays what it receives.

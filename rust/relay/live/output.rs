@@ -101,14 +101,9 @@ impl LiveOutput {
         Ok(output)
     }
 
-    /// As specified.
+    /// As specified, but for the index of the interface.
     pub(in crate::relay) fn spec(&self) -> &OutputSpec {
         &self.spec
-    }
-
-    /// Whether it is the output with this key and specification.
-    pub(in crate::relay) fn is_for(&self, key: u64, spec: &OutputSpec) -> bool {
-        self.key == key && self.spec.is_same(spec)
     }
 
     /// Adapts to the interface, its addresses and the routes; returns whether plans have changed.

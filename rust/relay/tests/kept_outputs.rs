@@ -90,3 +90,34 @@ fn a_successor_finds_the_sockets_of_outputs_in_whichever_rule() {
         assert_eq!(supervisor.open_sockets(), sockets);
     });
 }
+
+#[test]
+fn an_edited_rule_keeps_its_slot_and_those_of_its_outputs() {
+    in_namespace(|| {
+        let relay = relay();
+        relay.start().unwrap();
+        relay.change(&[], &[rule_to("a", &[1, 2, 3])]).unwrap();
+        let rule_slot = || relay.shared.state().rules["a"].slot;
+        let (before, slot) = (outputs(&relay), rule_slot());
+        let edit = |outputs: &str| {
+            let edit = format!(r#"{{"id":"a","enabled":true,"outputs":{outputs}}}"#);
+            let edit = [serde_json::from_str::<RuleEdit>(&edit).unwrap()];
+            relay.apply(&RuleChange { edit: &edit, ..RuleChange::default() }, |_| true)
+        };
+        let to = |port: u16, ttl: u8| {
+            format!(r#"{{"address":"127.0.0.1","port":{port},"last_port":{port},"ttl":{ttl}}}"#)
+        };
+        for bad in ["[[0,4]]", "[[18446744073709551615,2]]", &format!("[[0,3],{}]", to(0, 1))] {
+            edit(bad).unwrap_err();
+        }
+        assert_eq!((outputs(&relay), rule_slot()), (before.clone(), slot));
+        assert!(edit(&format!("[[0,1],{},{}]", to(2, 9), to(4, 1))).unwrap());
+        let after = outputs(&relay);
+        assert_eq!((after[0], rule_slot()), (before[0], slot));
+        // Other options need another socket; the counters continue.
+        assert_eq!(after[1].0, before[1].0);
+        assert_ne!(after[1].1, before[1].1);
+        assert!(!before.iter().any(|(slot, _)| *slot == after[2].0));
+        relay.stop();
+    });
+}

@@ -283,7 +283,7 @@ fn an_abandoned_change_was_prepared_and_leaves_nothing() {
             relay.start().unwrap();
             let (before, sockets) = (memberships(), bound_sockets());
             let add = [rule([239, 1, 1, 2], NEAR, None)];
-            let change = RuleChange { remove: &kept, put: &add, whole: false };
+            let change = RuleChange { remove: &kept, put: &add, ..RuleChange::default() };
             let refused = relay.apply(&change, |prepared| {
                 // The new sockets are open, and the old rules are untouched.
                 assert!(memberships().contains("020101EF") && bound_sockets() > sockets);

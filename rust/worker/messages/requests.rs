@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 use super::LogLevel;
 use super::failure::Failure;
+use crate::relay::RuleEdit;
 use crate::spec::RuleSpec;
 use crate::tap::TapFilter;
 
@@ -19,7 +20,15 @@ pub(in crate::worker) enum ControlRequest {
     /// Report the worker's identity and rules.
     Hello { id: u64 },
     /// Open all sockets for a change.
-    Prepare { id: u64, revision: u64, whole: bool, remove: Vec<String>, add: Vec<RuleSpec> },
+    Prepare {
+        id: u64,
+        revision: u64,
+        whole: bool,
+        remove: Vec<String>,
+        add: Vec<RuleSpec>,
+        #[serde(default)]
+        edit: Vec<RuleEdit>,
+    },
     /// Apply the prepared change.
     Commit { id: u64 },
     /// Abandon the prepared change.
@@ -49,14 +58,26 @@ impl ControlRequest {
 /// # Errors
 /// An invalid value.
 pub(in crate::worker) fn check(spec: &RuleSpec) -> Result<(), Failure> {
-    let RuleSpec { id, outputs, .. } = spec;
+    check_size(&spec.id, spec.outputs.len())?;
+    spec.check().map_err(|fault| Failure::of_rule(&spec.id, format!("has {fault}")))
+}
+
+/// Checks the size of an edited rule; the relay checks its new outputs.
+///
+/// # Errors
+/// An invalid value.
+pub(in crate::worker) fn check_edit(edit: &RuleEdit) -> Result<(), Failure> {
+    check_size(&edit.id, edit.output_count())
+}
+
+fn check_size(id: &str, outputs: usize) -> Result<(), Failure> {
     if id.is_empty() || id.len() > ID_BYTES {
         return Err(Failure::of_rule(id, "has an id that is empty or too long"));
     }
-    if outputs.len() > OUTPUTS {
+    if outputs > OUTPUTS {
         return Err(Failure::of_rule(id, format!("has more than {OUTPUTS} outputs")));
     }
-    spec.check().map_err(|fault| Failure::of_rule(id, format!("has {fault}")))
+    Ok(())
 }
 
 #[cfg(test)]

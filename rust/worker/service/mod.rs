@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::messages::LogLevel;
 use super::messages::answers::{Committed, Done, Hello, WorkerEvent};
 use super::messages::failure::Failure;
-use super::messages::requests::{ControlRequest, check};
+use super::messages::requests::{ControlRequest, check, check_edit};
 use super::page::{PagePublisher, TICK};
 use super::session::{ControlSession, SessionInput};
 use super::status::RuleStatusTracker;
@@ -89,8 +89,8 @@ impl Service {
 
     fn serve(&mut self, request: ControlRequest) {
         match request {
-            ControlRequest::Prepare { id, revision, whole, remove, add } => {
-                let change = RuleChange { remove: &remove, put: &add, whole };
+            ControlRequest::Prepare { id, revision, whole, remove, add, edit } => {
+                let change = RuleChange { remove: &remove, put: &add, edit: &edit, whole };
                 self.prepare(id, revision, &change);
             }
             ControlRequest::Commit { id } => {
@@ -137,7 +137,8 @@ impl Service {
 
     /// Prepares a change, waits for the decision of control, and applies it if that is a commit.
     fn prepare(&mut self, id: u64, revision: u64, change: &RuleChange<'_>) {
-        if let Err(failure) = change.put.iter().try_for_each(check) {
+        let checked = change.put.iter().try_for_each(check);
+        if let Err(failure) = checked.and_then(|()| change.edit.iter().try_for_each(check_edit)) {
             return self.session.respond_error(id, failure);
         }
         let Self { relay, session, number, .. } = self;

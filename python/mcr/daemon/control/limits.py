@@ -43,6 +43,12 @@ ID_CHARS = 256
 REQUEST_RULES = 50_000
 """Rules in one request."""
 
+EDIT_OUTPUTS = 1000
+"""Outputs of each kind in one edit of a rule."""
+
+OUTPUT_CHARS = 512
+"""The text of an output in an edit."""
+
 PROBLEMS = 1000
 """Problems in one answer."""
 

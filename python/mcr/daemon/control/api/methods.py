@@ -49,6 +49,7 @@ from ..events import EventBus
 from ..log import ControlLog
 from ..rules.configurator import Configurator
 from ..rules.draft import Draft, RuleRecord, RuleSetAside
+from ..rules.entries import read_edit
 from ..rules.rulebook import Rulebook
 from ..rules.transactions import Transactions
 from ..taps import ClientTaps
@@ -66,6 +67,9 @@ T = TypeVar("T")
 _SERVER = f"mcr {version('mcr-relay')}"  # read now: the sandbox may hide the file later
 _STATE_AGE_S = 1.0
 """The largest age of the counters from which the state of a rule is derived, in seconds."""
+
+_FEW = 16
+"""As many rules or outputs take less time than another thread."""
 
 _NOT_ADDED = "not added (dry run)"
 """The state of a rule in the result of a dry run."""
@@ -93,6 +97,7 @@ SHAPES: Mapping[str, MethodSchema] = {
     "rules.apply": MethodSchema(params.ApplyParams, ConfigurationResult),
     "config.get": MethodSchema(params.NoParams, DaemonConfiguration, observes=True),
     "config.reload": MethodSchema(params.ReloadParams, ConfigurationResult),
+    "rules.edit": MethodSchema(params.EditParams, ChangeResult),
     "stats": MethodSchema(params.SelectionParams, DaemonStats, observes=True),
     "flows": MethodSchema(params.FlowsParams, FlowList, observes=True),
     "explain": MethodSchema(params.ExplainParams, ExplanationList, observes=True),
@@ -161,6 +166,7 @@ class Methods:
             "rules.apply": self._rules_apply,
             "config.get": self._config_get,
             "config.reload": self._config_reload,
+            "rules.edit": self._rules_edit,
             "stats": self._stats,
             "flows": self._flows,
             "explain": self._explain,
@@ -266,6 +272,14 @@ class Methods:
             message = "the daemon has no configuration file; start it with --config FILE"
             raise RpcError(ErrorCode.RULE_REFUSED, message)
         return await self._daemon.configurator.request(prune=given.prune)
+
+    async def _rules_edit(self, _client: Connection, given: params.EditParams) -> Encoded:
+        outputs = len(given.set_outputs) + len(given.add_outputs) + len(given.remove_outputs)
+        is_short = outputs <= _FEW
+        edit = read_edit(given) if is_short else await self._in_thread(lambda: read_edit(given))
+        expected = given.expected_revision
+        draft = await self._daemon.changes.edit(given.rule, edit, expected, dry_run=given.dry_run)
+        return await self._change_result(draft, given.dry_run)
 
     async def _rules_remove(self, _client: Connection, given: params.RefsParams) -> Encoded:
         remove, expected = self._daemon.changes.remove, given.expected_revision
@@ -421,7 +435,8 @@ class Methods:
             )
             return Encoded(encode_in_pieces(result, "added"))
 
-        return await self._in_thread(encode)
+        is_short = not draft.added and len(draft.removed) + len(draft.kept) <= _FEW
+        return encode() if is_short else await self._in_thread(encode)
 
 
 def _interface_info(found: _native.Interface) -> InterfaceInfo:

@@ -235,6 +235,51 @@ class ReloadParams(PruneParams):
     """The daemon reads its configuration again."""
 
 
+class RuleOptions(Params):
+    """Options of a rule; those that are missing stay, and null takes one away."""
+
+    name: str | None = None
+    expect: str | None = None
+    """As in `RuleObject`."""
+
+
+class OutputOptions(Params):
+    """Options of an output, as in `OutputObject`; those missing stay, and null takes one back."""
+
+    ttl: int | str | None = None
+    dscp: int | str | None = None
+    source: str | None = None
+    source_port: int | str | None = None
+    loop: bool | None = None
+    priority: int | None = None
+
+
+OutputRef = (
+    Annotated[int, Field(ge=1)]
+    | Annotated[str, Field(min_length=1, max_length=limits.OUTPUT_CHARS)]
+)
+_MOST = Field(max_length=limits.EDIT_OUTPUTS, fail_fast=True)
+
+
+class OutputEdit(Params):
+    """Other options for one output."""
+
+    output: OutputRef
+    """Its number, from 1 as listed before the edit, or its text."""
+    options: OutputOptions
+
+
+class EditParams(ChangeParams):
+    """The changes of one rule; what they do not name stays."""
+
+    rule: RuleRef
+    options: RuleOptions = RuleOptions()
+    set_outputs: Annotated[list[OutputEdit], _MOST] = []
+    add_outputs: Annotated[list[str | OutputObject], _MOST] = []
+    """Outputs as rule text, or as objects."""
+    remove_outputs: Annotated[list[OutputRef], _MOST] = []
+
+
 class RefsParams(ChangeParams):
     """Rules to change, by their ids or names."""
 

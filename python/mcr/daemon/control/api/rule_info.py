@@ -35,7 +35,7 @@ def info_aside(aside: RuleSetAside) -> RuleInfo:
 def new_info(record: RuleRecord, troubles: Trouble) -> RuleInfo:
     """A rule that has counted nothing yet."""
     written = record.rule.outputs
-    texts = [(str(written[each.number - 1]), each.ttl) for each in record.resolved.outputs]
+    texts = [(str(written[at - 1]), each.ttl) for at, each in record.resolved.numbered]
     outputs = (
         RuleOutputInfo(output, ttl, parked=reason)
         for (output, ttl), reason in zip_longest(texts, troubles.parked[: len(texts)])

@@ -4,18 +4,22 @@ Owns the record of each rule: its forms for workers and for the state file, enco
 change makes of the rules is decided in `rules.ruleset` and `rulebook`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Self
 
 from ...._native import output_keys
 from ....protocol.results import RuleOrigin
 from ....rules import Rule
 from ....rules.active_rule import ActiveRule, RuleStep, RuleTurn
+from ....rules.layout import Layout, arranged, new_outputs
 from ....rules.ruleset import RulePlan
-from ....rules.spec import ResolvedRule
+from ....rules.spec import ResolvedRule, output_spec, rule_spec, spec_members
 from .entries import EnabledRule
 from .snapshot import line_of
+
+_KEY_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +29,10 @@ class RuleRecord:
     rule: Rule
     resolved: ResolvedRule
     enabled: bool
-    members: bytes
-    """The members of its specification for workers."""
+    specs: tuple[bytes, ...]
+    """The specification of each output for workers."""
+    members_bytes: int
+    """The length of `members`."""
     origin: RuleOrigin
     line: bytes
     """Its line in the state file."""
@@ -35,28 +41,55 @@ class RuleRecord:
 
     @classmethod
     def of(
-        cls, active: ActiveRule, origin: RuleOrigin = "client", members: bytes | None = None
+        cls, active: ActiveRule, origin: RuleOrigin = "client", keys: bytes | None = None
     ) -> Self:
         """Encode a rule.
 
         Args:
             active: the rule.
             origin: where it comes from.
-            members: those of its specification, if they are encoded already.
+            keys: those of its outputs, if they are known.
         """
         rule, resolved, enabled = active.rule, active.resolved, active.enabled
         line = line_of(EnabledRule(rule, enabled, resolved, origin), active.specs)
-        keys = output_keys(active.spec)
-        members = members or active.members
-        return cls(rule, resolved, enabled, members, origin, line, keys)
+        keys = output_keys(active.spec) if keys is None else keys
+        size = len(active.members)
+        return cls(rule, resolved, enabled, active.specs, size, origin, line, keys)
 
     def after(self, step: RuleStep, origin: RuleOrigin) -> Self:
         """The record after a change of the rule."""
-        return self.of(step.after, origin, self.members if step.keeps_spec else None)
+        if step.keeps_spec:
+            return self.of(step.after, origin, self.keys)
+        layout = step.layout
+        keys = None if layout is None else self._keys_after(step, layout)
+        return self.of(step.after, origin, keys)
 
     def with_origin(self, origin: RuleOrigin, active: ActiveRule) -> Self:
         """The record of the same rule, from elsewhere."""
-        return self.of(active, origin, self.members)
+        return self.of(active, origin, self.keys)
+
+    @property
+    def members(self) -> bytes:
+        """The members of its specification for workers."""
+        return spec_members(self.resolved.input, self.specs)
+
+    def _keys_after(self, step: RuleStep, layout: Layout) -> bytes | None:
+        """The keys after an edit; None where an output without an address has one by its place."""
+        after = step.after
+        if after.host is None and not after.resolved.is_final:
+            return None
+        new = new_outputs(layout, after.resolved)
+        specs = map(output_spec, chain(*new.values()))
+        members = spec_members(after.resolved.input, specs)
+        fresh = _chunks(output_keys(rule_spec(after.id, members, enabled=True)))
+        keys = {place: list(islice(fresh, len(outputs))) for place, outputs in new.items()}
+        before = tuple(_chunks(self.keys))
+        return b"".join(arranged(layout, before, keys))
+
+
+def _chunks(keys: bytes) -> Iterator[bytes]:
+    """The key of each output."""
+    return (keys[at : at + _KEY_BYTES] for at in range(0, len(keys), _KEY_BYTES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +143,7 @@ class Draft:
     @property
     def sent(self) -> tuple[str, ...]:
         """Ids of the rules that workers must have again, or for the first time."""
-        return tuple(each.id for each in self.plan.sent)
+        return tuple(step.after.id for step in self.plan.sent)
 
 
 Change = Callable[[], Draft]

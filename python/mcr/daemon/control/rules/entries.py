@@ -13,10 +13,11 @@ from ....config.reader import WantedRule
 from ....errors import Problem, RuleError
 from ....protocol.results import RuleOrigin
 from ....rules import Output, Rule
-from ....rules.objects import rule_from_object
+from ....rules.edit import RuleEdit
+from ....rules.objects import output_from_object, rule_from_object
 from ....rules.spec import ResolvedRule
 from .. import limits
-from ..api.params import AnyEntry, RuleEntry, RuleObject
+from ..api.params import AnyEntry, EditParams, RuleEntry, RuleObject
 from ..api.pydantic_problems import problems_of
 
 _ENTRY: TypeAdapter[str | RuleObject | RuleEntry] = TypeAdapter(AnyEntry)
@@ -96,6 +97,35 @@ class EntryReader:
         if self._problems:
             raise RuleError(self._problems)
         return self._entries
+
+
+def read_edit(given: EditParams) -> RuleEdit:
+    """Convert the parameters of an edit.
+
+    Raises:
+        RuleError: with all problems.
+    """
+    added: list[Output | str] = []
+    problems: list[Problem] = []
+    for number, each in enumerate(given.add_outputs, 1):
+        try:
+            added.append(
+                Output.parse(each)
+                if isinstance(each, str)
+                else output_from_object(each.model_dump())
+            )
+        except RuleError as error:
+            problems += [problem.under("add_output", number) for problem in error.problems]
+    if problems:
+        raise RuleError(problems)
+    return RuleEdit.of(
+        given.options.model_dump(exclude_unset=True),
+        set_outputs={
+            each.output: each.options.model_dump(exclude_unset=True) for each in given.set_outputs
+        },
+        add_outputs=added,
+        remove_outputs=given.remove_outputs,
+    )
 
 
 def read_entries(values: Sequence[object], *, enabled: bool) -> list[EnabledRule]:

@@ -17,6 +17,7 @@ from ....protocol.constants import ErrorCode
 from ....protocol.results import RuleOrigin
 from ....rules import Output, Rule
 from ....rules.active_rule import ActiveRule, RuleStep, RuleTurn
+from ....rules.edit import RuleEdit
 from ....rules.grammar import GRAMMAR_CHARACTERS
 from ....rules.hostnames import HostName, HostResolver, ResolvedHosts
 from ....rules.ruleset import RulePlan, RuleSet
@@ -139,6 +140,7 @@ class Rulebook:
             RuleError: with all problems.
         """
         existing: dict[str, RuleRecord | RuleSetAside] = {**self._records, **self._aside}
+        entries = self._identified(entries)
         draft = self._draft(self._plan(entries, names, self._aside, keep=existing), self._aside)
         warnings = [
             str(Problem(("rule", number), warning))
@@ -161,12 +163,38 @@ class Rulebook:
             plan, {each: own for each, own in self._aside.items() if each not in ids}
         )
 
+    def rule(self, ref: str) -> Rule:
+        """The rule that workers have with this id or name.
+
+        Raises:
+            RpcError: there is no such rule.
+            RuleError: it is set aside.
+        """
+        (rule_id,) = self.find([ref])
+        if (aside := self._aside.get(rule_id)) is not None:
+            text = f"the rule does not fit this host now ({aside.why}); remove it, and add another"
+            raise RuleError(text)
+        return self._records[rule_id].rule
+
+    def edit(self, ref: str, edit: RuleEdit, names: HostResolver) -> Draft:
+        """Edit a rule, which keeps its id and its place.
+
+        Raises:
+            RpcError: there is no such rule.
+            RuleError: with all problems.
+        """
+        plan = self._set.plan_edit(interfaces(), self.rule(ref).id, edit, names)
+        _check_names([step.after.rule for step in plan.steps], self._aside, ())
+        draft = self._draft(plan, self._aside)
+        return replace(draft, changed=dict.fromkeys(draft.changed, "edited"))
+
     def replace(self, entries: Sequence[EnabledRule], names: HostResolver) -> Draft:
         """Make these all rules, in this order.
 
         Raises:
             RuleError: with all problems.
         """
+        entries = self._identified(entries)
         plan = self._plan(entries, names, {}, remove=self._records)
         return self._draft(plan, {}, [entry.rule.id for entry in entries])
 
@@ -295,6 +323,12 @@ class Rulebook:
         )
         again = {entry.rule.id: RuleSetAside.of(entry, why) for entry, why in refused}
         return self._draft(plan, {**self._aside, **again})
+
+    def _identified(self, entries: Sequence[EnabledRule]) -> list[EnabledRule]:
+        """These rules; those that a rule was edited to be have its id."""
+        rules = self._set.identified(entry.rule for entry in entries)
+        pairs = zip(entries, rules, strict=True)
+        return [entry._replace(rule=rule) for entry, rule in pairs]
 
     def _matching(self, pattern: str) -> list[str]:
         """The ids of the rules that a pattern matches, in their order."""

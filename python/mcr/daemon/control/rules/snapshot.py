@@ -5,17 +5,20 @@ Owns the format, also that of the state file. The supervisor keeps a snapshot wi
     {"mcr":"rules","version":1,"revision":3,"sequence":1000,"log_levels":{...},"hosts":[...],"count":2}
     {"rule":"239.1.1.1%eth0:5001 to 239.2.0.1%eth1:6001","enabled":true,"resolved":{...}}
     {"rule":"239.1.1.2%eth0:5001 to 239.2.0.2%eth1:6001","enabled":false,"origin":"file"}
+    {"rule":"239.1.1.3%eth0:5001 to 239.2.0.3%eth1:6001","enabled":false,"id":"5f0c1d2e3a4b"}
 
-`resolved` is the rule as workers have it. The next control process of the same daemon uses it
-unchanged; another start of the daemon ignores it, since the host may have changed.
+`id` is that of a rule that was edited. `resolved` is the rule as workers have it: the
+specifications of its outputs, and under `beside` what these do not say. The next control process of
+the same daemon uses it unchanged; another start of the daemon ignores it, since the host may have
+changed.
 """
 
 import fcntl
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import from_json
@@ -26,7 +29,7 @@ from ....protocol.results import LogLevels, RuleOrigin
 from ....rules import Rule
 from ....rules.hostnames import HostName, ResolvedHosts
 from ....rules.objects import text_or_object
-from ....rules.spec import ResolvedInput, ResolvedRule, kept_output
+from ....rules.spec import ResolvedInput, ResolvedRule, beside_specs
 from .. import limits
 from ..api.jsonrpc import encode
 from ..api.pydantic_problems import problems_of
@@ -34,6 +37,7 @@ from .entries import EnabledRule, read_entry
 
 _RESOLVED = TypeAdapter(ResolvedRule)
 _INPUT = TypeAdapter(ResolvedInput)
+_RULE_ID = TypeAdapter(Annotated[str, Field(pattern="^[0-9a-f]{12}$")])
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
@@ -64,6 +68,16 @@ class _Head(BaseModel):
     count: Annotated[int, Field(ge=0)]
 
 
+class _KeptRule(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    input: dict[str, Any]
+    outputs: list[dict[str, Any]]
+    id: str
+    numbers: tuple[int, ...] | None = None
+    beside: dict[int, dict[str, Any]] = {}
+
+
 @dataclass(frozen=True, slots=True)
 class RuleSnapshot:
     """The contents of a snapshot."""
@@ -80,20 +94,29 @@ class UnreadableError(McrError):
     """A snapshot or state file was not written by this program."""
 
 
-def line_of(entry: EnabledRule, specs: Iterable[bytes] = ()) -> bytes:
+def line_of(entry: EnabledRule, specs: Sequence[bytes] = ()) -> bytes:
     """The line of a rule.
 
     Args:
         entry: the rule.
         specs: if it is resolved, the `output_spec` of each output.
     """
-    members = {"rule": text_or_object(entry.rule), "enabled": entry.enabled}
-    line = encode(members if entry.origin == "client" else members | {"origin": entry.origin})
+    members: dict[str, Any] = {"rule": text_or_object(entry.rule), "enabled": entry.enabled}
+    if entry.rule.is_edited:
+        members["id"] = entry.rule.id
+    if entry.origin != "client":
+        members["origin"] = entry.origin
+    line = encode(members)
     if entry.resolved is None:
         return line + b"\n"
     taken = _INPUT.dump_json(entry.resolved.input, exclude_defaults=True)
-    outputs = b",".join(map(kept_output, entry.resolved.outputs, specs))
-    resolved = b'{"input":%s,"outputs":[%s],"id":%s}' % (taken, outputs, encode(entry.rule.id))
+    members = {
+        "id": entry.rule.id,
+        "numbers": entry.resolved.numbers,
+        "beside": beside_specs(entry.resolved.outputs),
+    }
+    rest = encode(members)[1:]
+    resolved = b'{"input":%s,"outputs":[%s],%s' % (taken, b",".join(specs), rest)
     return b'%s,"resolved":%s}\n' % (line[:-1], resolved)
 
 
@@ -208,9 +231,12 @@ def _entry(number: int, line: bytes, in_use: bool) -> EnabledRule:
         value = from_json(line, allow_inf_nan=False)
         own = value if isinstance(value, dict) else {}
         resolved, origin = own.pop("resolved", None), own.pop("origin", "client")
+        rule_id = own.pop("id", None)
         if origin not in get_args(RuleOrigin):
             raise RuleError([("origin", f"must be one of {', '.join(get_args(RuleOrigin))}")])
         entry = read_entry(value, enabled=True)._replace(origin=origin)
+        if rule_id is not None:
+            entry = entry._replace(rule=entry.rule.with_id(_RULE_ID.validate_python(rule_id)))
         if resolved is None or not in_use:
             return entry
         return entry._replace(resolved=_resolved(entry.rule, resolved))
@@ -223,8 +249,17 @@ def _entry(number: int, line: bytes, in_use: bool) -> EnabledRule:
 
 
 def _resolved(rule: Rule, value: object) -> ResolvedRule:
-    resolved = _RESOLVED.validate_python(value)
-    numbers = {output.number for output in resolved.outputs}
-    if resolved.id != rule.id or not numbers <= set(range(1, len(rule.outputs) + 1)):
+    kept = _KeptRule.model_validate(value)
+    outputs = [
+        {"device": spec.get("interface", ""), **spec, **kept.beside.get(place, {})}
+        for place, spec in enumerate(kept.outputs)
+    ]
+    resolved = _RESOLVED.validate_python({**dict(kept), "outputs": outputs})
+    numbers = resolved.numbers or range(1, len(outputs) + 1)
+    if (
+        resolved.id != rule.id
+        or len(numbers) != len(outputs)
+        or set(numbers) != set(range(1, len(rule.outputs) + 1))
+    ):
         raise RuleError([("resolved", "belongs to another rule")])
     return resolved

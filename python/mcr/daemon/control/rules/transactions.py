@@ -20,6 +20,8 @@ from ....errors import McrError
 from ....protocol.constants import ErrorCode
 from ....protocol.results import ConfigurationResult
 from ....rules import Rule
+from ....rules.active_rule import RuleStep
+from ....rules.edit import RuleEdit
 from ....rules.hostnames import (
     HostChange,
     HostName,
@@ -132,6 +134,14 @@ class Transactions:
         """Make these all rules."""
         names = await self._names_for(entry.rule for entry in entries)
         return await self._change(partial(self._book.replace, entries, names), expected, dry_run)
+
+    async def edit(
+        self, ref: str, edit: RuleEdit, expected: int | None = None, *, dry_run: bool = False
+    ) -> Draft:
+        """Edit a rule; the host names that it gets are resolved first."""
+        rules = [edit.apply(self._book.rule(ref)).rule] if edit.needs_names else []
+        names = await self._names_for(rules)
+        return await self._change(partial(self._book.edit, ref, edit, names), expected, dry_run)
 
     async def remove(
         self, refs: Iterable[str], expected: int | None = None, *, dry_run: bool = False
@@ -338,20 +348,38 @@ class Transactions:
                     ErrorCode.SHUTTING_DOWN, "the daemon is shutting down; nothing has changed"
                 )
             self._book.check(expected)
-            draft = await self._in(self._checks, change)
+            draft, body = await self._in(self._checks, lambda: self._prepare(change))
             if dry_run:
                 return draft
             if not draft.moves:  # it may still know more of the host
                 await self._in(self._checks, lambda: self._book.commit(draft))
                 return draft
             _check_size(draft)
-            body = await self._in(self._checks, lambda: _prepare_body(draft))
             with self._status.deferred(lambda: self._book.rules):
                 await self._make(draft, body)
             warnings = await self.keep()
             for warning in warnings:
                 _log.warning("%s", warning)
             return replace(draft, warnings=(*draft.warnings, *warnings))
+
+    def _prepare(self, change: Change) -> tuple[Draft, bytes]:
+        """Check a change; return it, and the request by which workers prepare it."""
+        draft = change()
+
+        def is_edit(step: RuleStep) -> bool:
+            # A worker that has refused a rule needs all of it.
+            return step.layout is not None and self._pool.refusal_of(step.after.id) is None
+
+        sent = draft.plan.sent
+        records = [
+            (each.after.id, draft.rules[each.after.id]) for each in sent if not is_edit(each)
+        ]
+        specs = ((rule_id, record.enabled, record.members) for rule_id, record in records)
+        edits = [step.edit for step in sent if is_edit(step)]
+        body = prepare_body(
+            draft.revision, whole=False, remove=draft.removed, add=specs, edit=edits
+        )
+        return draft, body
 
     async def _make(self, draft: Draft, body: bytes) -> None:
         """Make a change in the workers, then in the book, and report it."""
@@ -399,17 +427,10 @@ class Transactions:
         return await asyncio.get_running_loop().run_in_executor(executor, work)
 
 
-def _prepare_body(draft: Draft) -> bytes:
-    """The request by which workers prepare a change."""
-    records = ((rule_id, draft.rules[rule_id]) for rule_id in draft.sent)
-    specs = ((rule_id, record.enabled, record.members) for rule_id, record in records)
-    return prepare_body(draft.revision, whole=False, remove=draft.removed, add=specs)
-
-
 def _check_size(draft: Draft) -> None:
     """Refuse rules that exceed a snapshot, or a message to a restarted worker."""
     snapshot_bytes = sum(len(record.line) for record in draft.rules.values())
-    message_bytes = sum(len(record.members) + _SPEC_BYTES for record in draft.rules.values())
+    message_bytes = sum(record.members_bytes + _SPEC_BYTES for record in draft.rules.values())
     for size, limit in ((snapshot_bytes, limits.KEPT_BYTES), (message_bytes, limits.FRAME_BYTES)):
         if size > limit - _ENVELOPE_BYTES:
             message = (

@@ -111,7 +111,12 @@ def read_hello(ok: dict[str, Any]) -> WorkerHello:
 
 
 def prepare_body(
-    revision: int, *, whole: bool, remove: Sequence[str], add: Iterable[tuple[str, bool, bytes]]
+    revision: int,
+    *,
+    whole: bool,
+    remove: Sequence[str],
+    add: Iterable[tuple[str, bool, bytes]],
+    edit: Sequence[bytes] = (),
 ) -> bytes:
     """Encode a `prepare` request as JSON, without the opening brace.
 
@@ -120,7 +125,9 @@ def prepare_body(
         whole: whether `add` replaces all rules.
         remove: the ids of the removed rules.
         add: the added rules, each as its id, whether it is enabled, and its `spec_members`.
+        edit: the `edit_spec` of each edited rule.
     """
     specs = (rule_spec(rule_id, members, enabled=enabled) for rule_id, enabled, members in add)
     head = encode({"do": "prepare", "revision": revision, "whole": whole, "remove": list(remove)})
-    return head[1:-1] + b',"add":[' + b",".join(specs) + b"]}"
+    edits = b',"edit":[%s]' % b",".join(edit) if edit else b""
+    return b'%s,"add":[%s]%s}' % (head[1:-1], b",".join(specs), edits)

@@ -156,12 +156,12 @@ class RuleStatusTracker:
                 f"rule {label} waits: {after.trouble}" if waits else f"rule {label} receives again"
             )
             self._events.publish("rule", event, text, id=rule_id, name=name)
-        for index, resolved in enumerate(record.resolved.outputs):
+        for index in range(len(record.resolved.outputs)):
             reason_before = before.parked[index] if index < len(before.parked) else None
             reason = after.parked[index] if index < len(after.parked) else None
             if (reason_before is None) == (reason is None):
                 continue
-            number = resolved.number
+            number = record.resolved.number_of(index)
             event = "unparked" if reason is None else "parked"
             text = f"output {number} of rule {label} " + (
                 "sends again" if reason is None else f"is parked: {reason}"
