@@ -185,7 +185,7 @@ def _mcr_send(mcr: str) -> Command:
     def command(flows: Sequence[Flow], size_bytes: int) -> list[str]:
         to = _on(flows[0].outputs[0], "tx0")
         size, limit_s = str(size_bytes), str(RUN_LIMIT_S)
-        return [mcr, "send", to, "--rate", "max", "--size", size, "--duration", limit_s]
+        return [mcr, "send", to, "--flood", "--size", size, "--duration", limit_s]
 
     return command
 

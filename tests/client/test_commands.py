@@ -310,6 +310,37 @@ def test_events(command: Command, control: FakeSupervisor) -> None:
         assert client.line()["params"] == only
 
 
+def test_the_last_events(command: Command, control: FakeSupervisor) -> None:
+    """As many as there are of the kinds that are shown; then the command ends."""
+    with RawClient(control.path) as client:
+        client.call("rules.add", rules=[A])
+        client.call("rules.disable", rules=[ID_A])
+        client.call("logs.set", level="debug", facility="clients")
+    added, disabled = command("events", "--last", "2", "--kind", "rule").splitlines()
+    assert added.endswith("rule added: rule feed-a was added")
+    assert disabled.endswith("rule disabled: rule feed-a was disabled")
+    assert re.match(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d  ", added)
+    assert command("events", "--last", "1", "--kind", "rule").splitlines() == [disabled]
+    command("events", "--last", "1", "--after", "0", code=2)
+    assert "excludes --after and --count" in command.err
+
+
+def test_the_socket_of_the_environment(
+    control: FakeSupervisor, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    """It counts where no socket is named, also in Python."""
+    monkeypatch.setenv("MCR_SOCKET", str(control.path))
+    assert main(["version"]) == 0
+    assert f"daemon at {control.path}: {SERVER}" in capsys.readouterr().out
+    assert main(["version", "--socket", "/nowhere"]) == 1
+    with mcr.Client() as client:
+        assert client.ping()
+    monkeypatch.setenv("MCR_SOCKET", "")
+    monkeypatch.setattr("mcr.client.sync.default_socket", lambda: control.path)
+    with mcr.Client() as client:
+        assert client.ping()
+
+
 def test_events_are_escaped(proxied_command: Command, proxy: LineProxy) -> None:
     """Control characters in names cannot reach the terminal."""
     about = {"sequence": 7, "at": 1.5, "kind": "worker", "event": "died", "text": "it died\x1b[2J"}

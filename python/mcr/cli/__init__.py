@@ -54,7 +54,7 @@ COMMANDS: Mapping[str, CommandEntry] = {
         _RELAY,
         (
             "mcr send 239.1.1.1%eth0:5001,ttl=8 --rate 5000 --duration 10",
-            "mcr send 192.0.2.7:7000 --size 200 --count 100000 --rate max",
+            "mcr send 192.0.2.7:7000 --size 200 --count 100000 --flood",
         ),
     ),
     "receive": CommandEntry(
@@ -163,7 +163,7 @@ COMMANDS: Mapping[str, CommandEntry] = {
     "events": CommandEntry(
         "observe:events",
         _DIAGNOSE,
-        ("mcr events", "mcr events --after 0 --kind rule --kind worker"),
+        ("mcr events", "mcr events --last 20", "mcr events --after 0 --kind rule --kind worker"),
     ),
     "workers": CommandEntry("observe:workers", _DIAGNOSE, ("mcr workers",)),
     "interfaces": CommandEntry("observe:interfaces", _DIAGNOSE, ("mcr interfaces",)),

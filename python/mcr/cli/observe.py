@@ -2,12 +2,15 @@
 
 import json
 import time
+from collections import deque
+from collections.abc import Iterator
 from importlib.metadata import version as installed_version
 from typing import Annotated, Literal, get_args
 
 import typer
 
-from ..client import methods
+from ..alarms.event import Event
+from ..client import EventStream, methods
 from ..errors import DaemonError
 from ..protocol.constants import EVENT_KINDS, EventKind, Facility, Level, default_socket
 from ..protocol.results import (
@@ -27,6 +30,8 @@ from .signals import until_interrupt
 _NewLevel = Literal[Level, "default"]
 _NEW_LEVELS = get_args(_NewLevel)
 _DEFAULT = "default"
+_REPLAY_PAUSE_S = 0.5
+"""A longer pause ends the replay, whose last events may be of other kinds."""
 _UNLOGGED = tuple(kind for kind in EVENT_KINDS if kind != "log")
 
 
@@ -88,6 +93,12 @@ def events(
             metavar="N", min=0, help="First show the available events after event N; 0 shows all."
         ),
     ] = None,
+    last: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, help="Show the last N available events and end, as tail -n does."
+        ),
+    ] = None,
     count: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Stop after this many events.")
     ] = None,
@@ -95,20 +106,40 @@ def events(
     as_json: AnswerAsJson = False,
 ) -> None:
     """Follow the events of the daemon, one line each, until Ctrl-C."""
+    if last is not None and (after is not None or count is not None):
+        raise typer.BadParameter("excludes --after and --count", param_hint="'--last'")
     with (
         until_interrupt(),
         connect(socket) as client,
-        client.events(kind or _UNLOGGED, after=after) as stream,
+        client.events(kind or _UNLOGGED, after=0 if last is not None else after) as stream,
     ):
+        if last is not None:
+            known = client.hello().sequence
+            for event in deque(_available(stream, known), last):
+                _show_event(event, as_json)
+            return
         for number, event in enumerate(stream, 1):
-            if as_json:
-                print(json.dumps(event.as_dict()), flush=True)
-            else:
-                what = f"{event.kind} {event.event}" if event.event != event.kind else event.kind
-                text = printable(f"{event.sequence} {what}: {event.text}")
-                print(f"{moment(event.at)}  {text}", flush=True)
+            _show_event(event, as_json)
             if number == count:
                 return
+
+
+def _available(stream: EventStream, last: int) -> Iterator[Event]:
+    """The events that can be replayed, up to the one with this number."""
+    while (event := stream.read(_REPLAY_PAUSE_S)) is not None:
+        if event.kind != "gap":
+            yield event
+        if event.sequence >= last:
+            return
+
+
+def _show_event(event: Event, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(event.as_dict()), flush=True)
+        return
+    what = f"{event.kind} {event.event}" if event.event != event.kind else event.kind
+    text = printable(f"{event.sequence} {what}: {event.text}")
+    print(f"{moment(event.at)}  {text}", flush=True)
 
 
 def ping(socket: SocketOption = None, as_json: AnswerAsJson = False) -> None:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import typer
 
 from ..choices import Egress, Hosts, IngressChoice, Offload
+from ..protocol.constants import SOCKET_VARIABLE
 from ..relay.settings import WORKERS_LIMIT
 
 _LEAST_S, _MOST_S = 0.001, 10**9  # 1 ms to 30 years
@@ -83,7 +84,12 @@ ExpectOption = Annotated[
 ]
 SocketOption = Annotated[
     str | None,
-    typer.Option("--socket", metavar="PATH", help="The daemon's socket; by default this user's."),
+    typer.Option(
+        "--socket",
+        metavar="PATH",
+        envvar=SOCKET_VARIABLE,
+        help="The daemon's socket; by default this user's.",
+    ),
 ]
 AnswerAsJson = Annotated[
     bool, typer.Option("--json", help="Print the answer as JSON, as the protocol defines it.")

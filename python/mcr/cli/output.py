@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import IO, Protocol, cast
 
 from rich.cells import cell_len
@@ -93,8 +94,8 @@ def show_table(
 
 
 def moment(unix_s: float) -> str:
-    """Return a Unix time as local date and time."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(unix_s))
+    """Return a Unix time as RFC 3339 has it, in local time with its offset and milliseconds."""
+    return datetime.fromtimestamp(unix_s).astimezone().isoformat(timespec="milliseconds")
 
 
 def span(seconds: float) -> str:

@@ -14,21 +14,17 @@ from .options import CountOption, DurationOption, ReportAsJson
 from .signals import stopping
 from .writer import PATIENCE_S, TextWriter
 
-_MODERATE_PPS = 1000.0  # 11 Mbit/s in datagrams of the default size
-_UNPACED = "max"
 _OPTIONS = {"size_bytes": "--size", "rate_pps": "--rate"}
 
 
 def _rate(value: str | float) -> float:
-    """Datagrams per second; infinite for `max`."""
-    if value == _UNPACED:
-        return math.inf
+    """Datagrams per second."""
     try:
         rate = float(value)
     except ValueError:
         rate = math.nan
     if not math.isfinite(rate):
-        raise ValueError(f"{value!r} is neither a number nor {_UNPACED!r}")
+        raise ValueError(f"{value!r} is not a number; --flood sends as fast as possible")
     return rate
 
 
@@ -42,13 +38,15 @@ def send(
         ),
     ],
     rate: Annotated[
-        float,
+        float | None,
+        typer.Option(metavar="PPS", parser=_rate, help="Datagrams per second; or give --flood."),
+    ] = None,
+    flood: Annotated[
+        bool,
         typer.Option(
-            metavar=f"PPS|{_UNPACED}",
-            parser=_rate,
-            help=f"Datagrams per second; {_UNPACED} sends as fast as possible.",
+            "--flood", help="Send as fast as possible, which can fill the link; or give --rate."
         ),
-    ] = _MODERATE_PPS,
+    ] = False,
     size: Annotated[
         int, typer.Option(metavar="BYTES", min=HEADER_BYTES, help="Payload of each datagram.")
     ] = DEFAULT_SIZE_BYTES,
@@ -69,9 +67,11 @@ def send(
 
     Runs until Ctrl-C or a limit. mcr receive measures loss, order and latency of the stream.
     """
-    sender = _sender(endpoint, None if rate == math.inf else rate, size, ttl)
+    if (rate is None) != flood:
+        raise typer.BadParameter("give one of --rate PPS and --flood", param_hint="'--rate'")
+    sender = _sender(endpoint, rate, size, ttl)
     with sender, stopping(sender.stop):
-        pace = "as fast as possible" if rate == math.inf else f"{rate:g} a second"
+        pace = "as fast as possible" if rate is None else f"{rate:g} a second"
         notices = TextWriter(sys.stderr)
         notices.write(
             f"sending to {endpoint}, ttl {sender.target.ttl}, {size} bytes each, {pace}\n"

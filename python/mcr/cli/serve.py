@@ -20,7 +20,7 @@ from ..daemon.supervisor import (
     choose_offload,
 )
 from ..errors import McrError
-from ..protocol.constants import Level, default_socket
+from ..protocol.constants import SOCKET_VARIABLE, Level, default_socket
 from ..relay.settings import BUFFER_BYTES, default_expectation
 from .options import (
     AcceptBadChecksums,
@@ -58,6 +58,7 @@ _SocketPath = Annotated[
     typer.Option(
         metavar="PATH",
         parser=_socket_path,
+        envvar=SOCKET_VARIABLE,
         help="Where clients reach the daemon. By default /run/mcr/mcr.sock for root, and a path"
         " below XDG_RUNTIME_DIR for others.",
     ),

@@ -14,7 +14,7 @@ from typing import Concatenate, ParamSpec, Self, TypeVar
 from ..alarms.event import Event
 from ..alarms.event_iterator import EventIterator
 from ..errors import McrError
-from ..protocol.constants import default_socket
+from ..protocol.constants import SOCKET_VARIABLE, default_socket
 from ..taps.filter import RING_BYTES, TRACE_FRAME_BYTES, Taken, TapFilter
 from ..taps.stream import TapStream
 from . import methods
@@ -244,8 +244,9 @@ class EventStream(EventIterator):
 
 
 def socket_path(path: str | PathLike[str] | None) -> Path:
-    """The given path, or the default."""
-    return default_socket() if path is None else Path(path)
+    """The given path, or else that of MCR_SOCKET, or the default."""
+    named = os.environ.get(SOCKET_VARIABLE) if path is None else path
+    return Path(named) if named else default_socket()
 
 
 def check_timeout(timeout_s: float) -> float:

@@ -72,6 +72,10 @@ def name_process(name: str) -> None:
         Path("/proc/self/comm").write_text(name)
 
 
+SOCKET_VARIABLE = "MCR_SOCKET"
+"""The environment variable that names the socket of the daemon."""
+
+
 def default_socket() -> Path:
     """The socket of this user's daemon by default.
 
