@@ -33,6 +33,7 @@ GROUPS = {
         "workers",
         "interfaces",
     },
+    "Shell and manual": {"completion", "man"},
 }
 WITH_RULES = {"relay", "doctor", "rule add", "rule replace"}
 COLUMNS = 80

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 from tests.support.deadline import wait_until
 from tests.support.fake_supervisor import FakeSupervisor
 from tests.support.line_proxy import LineProxy, answering, send_message
@@ -23,7 +22,7 @@ from tests.support.raw_client import RawClient
 
 import mcr
 from mcr import _native
-from mcr.cli import main, output
+from mcr.cli import main
 
 A = "239.1.1.1%lo:5001,name=feed-a to 127.0.0.1:7001"
 B = "239.1.1.2%lo:5001 to 239.2.0.2%lo:6001,ttl=8 127.0.0.1:7001"
@@ -439,31 +438,3 @@ def test_watching_on_a_terminal(control: FakeSupervisor) -> None:
         finally:
             process.kill()
             os.close(own)
-
-
-@pytest.mark.parametrize("width", [20, 40, 80, 140, 400])
-def test_narrow_terminals_cut_no_rule(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A table where it fits, else one line for each cell, never truncated."""
-
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    terminal = Terminal()
-    monkeypatch.setattr("sys.stdout", terminal)
-    monkeypatch.setattr(output, "Console", lambda file: Console(file=file, width=width))
-    long = f"{B} {B.split(' to ')[1]}"
-    output.show_table(("id", "rule"), [(ID_B, long), (ID_A, "a[red]b\x1b[2J")])
-    printed = terminal.getvalue()
-    assert long in printed
-    assert "a[red]b\\x1b[2J" in printed
-    assert ("│" in printed) == (width > len(long) + 20)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.2, "0 s"), (61, "1 min 1 s"), (7384.2, "2 h 3 min"), (90_000, "1 d 1 h")],
-)
-def test_spans(seconds: float, text: str) -> None:
-    """Two units are enough."""
-    assert output.span(seconds) == text

@@ -36,6 +36,7 @@ class CommandEntry(NamedTuple):
 
 
 _RELAY, _DAEMON, _RULES, _DIAGNOSE = "Relay and test", "Daemon", "Rules of the daemon", "Diagnose"
+_SHELL = "Shell and manual"
 
 COMMANDS: Mapping[str, CommandEntry] = {
     "relay": CommandEntry(
@@ -167,6 +168,12 @@ COMMANDS: Mapping[str, CommandEntry] = {
     ),
     "workers": CommandEntry("observe:workers", _DIAGNOSE, ("mcr workers",)),
     "interfaces": CommandEntry("observe:interfaces", _DIAGNOSE, ("mcr interfaces",)),
+    "completion": CommandEntry(
+        "completion:completion", _SHELL, ("mcr completion bash", "mcr completion fish")
+    ),
+    "man": CommandEntry(
+        "man:man", _SHELL, ("mcr man rule edit", "mcr man --directory /usr/local/share/man/man1")
+    ),
 }
 """Every command by its name, in the order of the help."""
 

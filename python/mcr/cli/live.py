@@ -13,7 +13,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from ..protocol.selection import label
+from ..protocol.selection import label, state_colour
 from ..protocol.summary import bits_text, interface_line
 from ..protocol.text import printable
 from ..stats import RuleRate, RuleStats, Stats
@@ -129,7 +129,8 @@ class _Columns(NamedTuple):
 
     def rule_lines(self, rule: RuleStats, rate: RuleRate) -> list[Text]:
         cells = _numbers(rule, rate)
-        style = "red" if rate.lost_pps or rule.alarms else ""
+        style = state_colour(rule, is_losing=rate.lost_pps > 0)
+        of_numbers = style if style == "red" else ""
         numbers = "".join(f"{cells[heading]:>{n + _GAP}}" for heading, n in self.numbers.items())
         name = printable(label(rule))
         state = _wrapped(printable(rule.state), self.state)
@@ -137,14 +138,18 @@ class _Columns(NamedTuple):
             texts = [*_wrapped(name, self.width), numbers.strip(), *state]
             first = len(texts) - len(state) - 1
             return [
-                Text(each if at < first else f"{' ' * _INDENT}{each}", style=style)
+                Text(
+                    each if at < first else f"{' ' * _INDENT}{each}",
+                    style=style if at > first else of_numbers,
+                )
                 for at, each in enumerate(texts)
             ]
         name += " " * (self.label - cell_len(name))
         head = f"{name}{numbers}{' ' * _GAP}"
         indent = " " * cell_len(head)
         return [
-            Text(f"{indent if at else head}{each}", style=style) for at, each in enumerate(state)
+            Text.assemble((indent if at else head, of_numbers), (each, style))
+            for at, each in enumerate(state)
         ]
 
 

@@ -8,7 +8,7 @@ terminal's cursor.
 import io
 import sys
 import time
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import IO, Protocol, cast
@@ -74,10 +74,11 @@ def rehearse(stats: Stats, *, as_json: bool) -> None:
 
 
 def show_table(
-    headings: Sequence[str], rows: Iterable[Sequence[str]], red: Container[int] = ()
+    headings: Sequence[str], rows: Iterable[Sequence[str]], styles: Sequence[str] = ()
 ) -> None:
-    """Print rows to standard output; on a terminal those with the numbers `red` are red.
+    """Print rows to standard output; on a terminal each in its style, unless NO_COLOR is set.
 
+    All of a red row is red, of others only the last cell has the colour.
     On a terminal that is wide enough they form a table, on a narrower one each row is a paragraph
     with a line per cell. Elsewhere each row is a line with aligned columns.
     """
@@ -87,10 +88,11 @@ def show_table(
         _print_aligned([list(headings), *cells], widths)
         return
     console = Console(file=sys.stdout)
+    styles = styles or [""] * len(cells)
     if sum(widths) + _FRAME_COLUMNS * len(widths) + 1 <= console.width:
-        console.print(_table(headings, cells, red))
+        console.print(_table(headings, cells, styles))
     else:
-        _print_paragraphs(console, headings, cells, red)
+        _print_paragraphs(console, headings, cells, styles)
 
 
 def moment(unix_s: float) -> str:
@@ -141,13 +143,19 @@ def _unseen(interface: InterfaceStats) -> str:
     return f"{interface.name}: {', '.join(facts)}" if facts else ""
 
 
-def _table(headings: Sequence[str], cells: list[list[str]], red: Container[int]) -> Table:
+def _table(headings: Sequence[str], cells: list[list[str]], styles: Sequence[str]) -> Table:
     table = Table()
     for heading in headings:
         table.add_column(Text(heading), no_wrap=True)
-    for number, row in enumerate(cells):
-        table.add_row(*map(Text, row), style="red" if number in red else "")
+    for row, style in zip(cells, styles, strict=True):
+        *others, last = row
+        table.add_row(*map(Text, others), Text(last, style=style), style=_of_row(style))
     return table
+
+
+def _of_row(style: str) -> str:
+    """The style of a whole row."""
+    return style if style == "red" else ""
 
 
 def _print_aligned(rows: list[list[str]], widths: Sequence[int]) -> None:
@@ -159,11 +167,11 @@ def _print_aligned(rows: list[list[str]], widths: Sequence[int]) -> None:
 
 
 def _print_paragraphs(
-    console: Console, headings: Sequence[str], cells: list[list[str]], red: Container[int]
+    console: Console, headings: Sequence[str], cells: list[list[str]], styles: Sequence[str]
 ) -> None:
-    for number, row in enumerate(cells):
+    for number, (row, style) in enumerate(zip(cells, styles, strict=True)):
         if number:
             print()
-        for heading, cell in zip(headings, row, strict=True):
-            style = "red" if number in red else None
-            console.print(Text(f"{heading}: {cell}"), style=style, soft_wrap=True)
+        for at, (heading, cell) in enumerate(zip(headings, row, strict=True), 1):
+            own = style if at == len(row) else _of_row(style)
+            console.print(Text(f"{heading}: {cell}"), style=own or None, soft_wrap=True)

@@ -10,7 +10,7 @@ import typer
 from ..client import methods
 from ..client.methods import Call, NewRule
 from ..protocol.results import ChangeResult, RuleInfo, RuleList
-from ..protocol.selection import ListOrder, arranged
+from ..protocol.selection import ListOrder, arranged, loses, state_colour
 from ..protocol.summary import relayer
 from ..protocol.text import printable
 from ..rules.grammar import join_arguments
@@ -215,7 +215,7 @@ def _show_rules(listed: RuleList, without: str) -> None:
             )
             for rule in listed
         ),
-        red={number for number, rule in enumerate(listed) if rule.alarms},
+        [state_colour(rule, is_losing=loses(rule, listed.time)) for rule in listed],
     )
     for rule in listed:
         if rule.offload_detail is not None:

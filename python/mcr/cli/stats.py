@@ -11,7 +11,7 @@ import typer
 
 from ..client import Client, methods
 from ..protocol.results import DaemonStats
-from ..protocol.selection import StatsOrder, arranged
+from ..protocol.selection import StatsOrder, arranged, loses, state_colour
 from ..protocol.summary import bits_text, daemon_report, sums_report
 from ..stats import Rate, RuleStats, Stats
 from .options import AnswerAsJson, SocketOption
@@ -118,8 +118,8 @@ def _warn(found: DaemonStats) -> None:
 def _show_lines(found: DaemonStats) -> None:
     headings = ("id", "name", "in/s", "rate", "matched", "sent", "lost", "rule", "state")
     if found.rules:
-        red = {number for number, rule in enumerate(found.rules) if rule.alarms}
-        show_table(headings, map(_line, found.rules), red)
+        styles = [state_colour(rule, is_losing=loses(rule, found.time)) for rule in found.rules]
+        show_table(headings, map(_line, found.rules), styles)
 
 
 def _line(rule: RuleStats) -> tuple[str, ...]:

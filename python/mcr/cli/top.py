@@ -13,7 +13,7 @@ from ..errors import McrError
 from ..protocol.selection import StatsOrder
 from .options import SocketOption
 from .remote import connect
-from .rule import known_rules
+from .rule_output import known_rules
 from .selection import OnlyProblems, SomeRules
 
 

@@ -46,6 +46,25 @@ def mentions(rule: AnyRule, text: str) -> bool:
     return not wanted or any(wanted in each.casefold() for each in texts)
 
 
+def loses(rule: AnyRule, now: float) -> bool:
+    """Whether a rule has lost copies lately, at the Unix time `now`."""
+    losses = (output.last_loss for output in rule.outputs)
+    return any(loss is not None and now - loss.at < RECENT_S for loss in losses)
+
+
+def state_colour(rule: AnyRule, *, is_losing: bool) -> str:
+    """The colour of a rule's state: green if it flows, red if it loses or an alarm is raised.
+
+    Otherwise it waits, or is silent, and is yellow; what a user disabled has none.
+    """
+    if rule.state_code == "disabled":
+        return ""
+    if is_losing or rule.alarms:
+        return "red"
+    is_well = rule.state_code == "flowing" and all(each.parked is None for each in rule.outputs)
+    return "green" if is_well else "yellow"
+
+
 def arranged(
     rules: Iterable[R], order: StatsOrder | None, *, only_problems: bool, now: float
 ) -> tuple[R, ...]:
