@@ -2,17 +2,20 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+from tests.support.deadline import wait_until
 
 import mcr
 
 from .checks import settle
 from .daemons import serving
+from .deaths import kill
 from .egress import Kind
 from .lab import Lab
 from .relays import Ingress, relaying
-from .traffic import MarkedReceiver, Marks, PacedFlow
+from .traffic import MarkedReceiver, Marks, PacedFlow, payloads
 
 RATE_PPS = 4000
 FIRST, SECOND, THIRD, FOURTH = (f"239.2.121.{end}%out0:6001" for end in (1, 2, 3, 4))
@@ -88,3 +91,36 @@ def test_an_edit_touches_nothing_else(lab: Lab, ingress: Ingress, kind: Kind) ->
         assert gone == flow.sent[: len(gone)]
         assert new == flow.sent[-len(new) :]
         assert (len(new), rule.outputs[2].sent) == (count - len(gone), len(new))
+
+
+def test_an_edit_outlives_processes(lab: Lab, tmp_path: Path) -> None:
+    """The id and the counters, when workers or control die, and the id when the daemon restarts."""
+    state = ("--state", str(tmp_path / "state"))
+    rule_id = mcr.Rule.parse(RULE).id
+    with (
+        serving(lab.relay, *state) as daemon,
+        daemon.client() as client,
+        lab.sender("239.1.121.1", 5001) as sender,
+    ):
+
+        def relay_ten(*sent: int) -> None:
+            sender.send(payloads(10))
+            stats = settle(client, lambda stats: stats.rules[0].matched == sent[0])
+            assert [each.sent for each in stats.rules[0].outputs] == [*sent]
+            assert stats.rules[0].id == rule_id
+
+        client.add_rule(RULE)
+        relay_ten(10, 10, 10)
+        client.edit_rule("edited", set_outputs={2: "ttl=9"}, remove_outputs=[3])
+        relay_ten(20, 20)
+        kill(*daemon.workers)
+        wait_until(lambda: client.workers()[0].state == "running")
+        relay_ten(30, 30)
+        kill(daemon.control)
+        client.edit_rule("edited", add_outputs=[FOURTH])
+        relay_ten(40, 40, 10)
+        assert client.replace_rules(client.rules()).kept == (rule_id,)
+    with serving(lab.relay, *state) as daemon, daemon.client() as client:
+        (rule,) = client.rules()
+        text = f"239.1.121.1%in0:5001,name=edited to {FIRST} {SECOND},ttl=9,dscp=46 {FOURTH}"
+        assert (rule.id, rule.rule) == (rule_id, text)
