@@ -1,15 +1,15 @@
 """A rule of a set: as written, as resolved on this host, enabled or not, with its index keys."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, Protocol, Self
 
 from .copy_key import copy_key
-from .layout import Layout, all_new, arranged, new_outputs
+from .layout import Layout, arranged, new_outputs
 from .local_host import LocalHost
 from .loops import FlowKey, listener_flows
 from .model import Rule
-from .spec import ResolvedRule, edit_spec, output_spec, rule_spec, spec_members
+from .spec import ResolvedOutput, ResolvedRule, edit_spec, output_spec, rule_spec, spec_members
 
 DeviceResolver = Callable[[str], str]
 """Returns the kernel name of an interface for its name in a rule."""
@@ -73,19 +73,19 @@ class ActiveRule:
         """
         rule_input = resolved.input
         sources = rule_input.sources or (None,)
-        layout = layout or all_new(rule)
-        new = new_outputs(layout, resolved)
-        keys: dict[int, list[Hashable]] = {
-            place: [
-                copy_key(rule_input, source, each)
-                for each in outputs
-                if each.is_resolved
-                for source in sources
-            ]
-            for place, outputs in new.items()
-        }
-        specs = {place: list(map(output_spec, outputs)) for place, outputs in new.items()}
-        copies = arranged(layout, before.copies if before else (), keys, len(sources))
+
+        def keys(outputs: Iterable[ResolvedOutput]) -> tuple[Hashable, ...]:
+            known = (each for each in outputs if each.is_resolved)
+            return tuple(copy_key(rule_input, own, each) for each in known for own in sources)
+
+        if before is None or layout is None:
+            copies, specs = keys(resolved.outputs), tuple(map(output_spec, resolved.outputs))
+        else:
+            new = new_outputs(layout, resolved)
+            new_keys = {place: keys(outputs) for place, outputs in new.items()}
+            new_specs = {place: [*map(output_spec, outputs)] for place, outputs in new.items()}
+            copies = arranged(layout, before.copies, new_keys, len(sources))
+            specs = arranged(layout, before.specs, new_specs)
         return cls(
             resolved.id,
             rule,
@@ -93,7 +93,7 @@ class ActiveRule:
             enabled,
             claims=copies if rule.name is None else (rule.name, *copies),
             flows=tuple(listener_flows(rule_input)),
-            specs=arranged(layout, before.specs if before else (), specs),
+            specs=specs,
             host=host,
         )
 

@@ -356,7 +356,8 @@ class RuleSet:
 
     def _ids_by_text(self) -> dict[str, str]:
         """The ids of edited rules, by those that their texts would have."""
-        return {self._entries[each].rule.text_id: each for each in self._edited}
+        rules = ((each, self._entries.get(each)) for each in tuple(self._edited))
+        return {entry.rule.text_id: each for each, entry in rules if entry is not None}
 
     def _answers_after(
         self, steps: Iterable[RuleStep], replaced: Container[str], names: HostResolver | None
