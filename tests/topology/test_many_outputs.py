@@ -26,7 +26,7 @@ CHANGE_S = 0.02
 """Four times what it may take on a quiet machine."""
 OUTPUT_CHANGE_S = {"library": 0.012, "daemon": 0.03}
 """Four times the processor time that an edit of one output of a rule takes."""
-WORKER_KIB, ALL_KIB = 2, 6
+WORKER_KIB, ALL_KIB = 2, 5
 """The memory of an output in a worker, and in all processes together."""
 
 
