@@ -151,6 +151,25 @@ def test_an_edited_rule_keeps_its_id_and_keys() -> None:
         assert (back.changed, back.removed) == ({IDS[ONE]: "replaced"}, (IDS[TWO],))
 
 
+def test_a_configuration_leaves_what_was_edited_at_run_time() -> None:
+    """Unless that is pruned; its new text in a configuration is the rule itself."""
+    book = Rulebook("packet")
+    wanted = [EnabledRule(Rule.parse(text), True) for text in (ONE, TWO)]
+    book.commit(book.apply(wanted, HostResolver(), prune=False)[0])
+    book.commit(book.edit("one", RuleEdit.of(set_outputs={1: "ttl=9"}), HostResolver()))
+    record = book.rules[IDS[ONE]]
+    assert (record.origin, record.rule.outputs[0].ttl) == ("run time", 9)
+    draft, found = book.apply(wanted, HostResolver(), prune=False)
+    assert (found.overruled, draft.moves) == ((IDS[ONE],), False)
+    edited = [EnabledRule(Rule.parse(str(record.rule)), True), wanted[1]]
+    draft, found = book.apply(edited, HostResolver(), prune=False)
+    assert (found.adopted, found.changed, found.removed) == ((IDS[ONE],), (), ())
+    draft, found = book.apply(wanted, HostResolver(), prune=True)
+    assert (found.changed, draft.changed) == ((IDS[ONE],), {IDS[ONE]: "replaced"})
+    book.commit(draft)
+    assert str(book.rules[IDS[ONE]].rule) == ONE
+
+
 def book_of(*texts: str) -> Rulebook:
     """A rulebook with these rules."""
     book = Rulebook("packet")

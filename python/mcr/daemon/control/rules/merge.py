@@ -1,7 +1,7 @@
 """What a configuration makes of the rules, before any of it is checked on this host.
 
 The configuration is what is wanted. What clients have added stays beside it, and what they have
-enabled or disabled stays so, unless all of that is to be pruned.
+enabled, disabled or edited stays so, unless all of that is to be pruned.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ class Merge:
     beside: tuple[str, ...]
     """Ids of rules that clients have added, and that stay."""
     overruled: tuple[str, ...]
-    """Ids of rules that stay enabled or disabled as at run time."""
+    """Ids of rules that stay enabled, disabled or edited as at run time."""
 
     @property
     def is_empty(self) -> bool:
@@ -93,10 +93,10 @@ def merge(before: KnownRules, wanted: Sequence[EnabledRule], *, prune: bool) -> 
     for entry in wanted:
         rule_id = entry.rule.id
         own = before.get(rule_id)
-        is_turned = own is not None and own.origin == "run time" and own.enabled != entry.enabled
-        if own is not None and is_turned and not prune:
+        if own is not None and not prune and _is_overruled(own, entry):
             overruled.append(rule_id)
-            entry = entry._replace(enabled=own.enabled, origin="run time")  # noqa: PLW2901
+            rule = own.rule if own.rule.is_edited else entry.rule
+            entry = EnabledRule(rule, own.enabled, origin="run time")  # noqa: PLW2901
         else:
             entry = entry._replace(origin="file")  # noqa: PLW2901
         entries.append(entry)
@@ -121,6 +121,12 @@ def merge(before: KnownRules, wanted: Sequence[EnabledRule], *, prune: bool) -> 
         tuple(beside),
         tuple(overruled),
     )
+
+
+def _is_overruled(own: RuleRecord | RuleSetAside, entry: EnabledRule) -> bool:
+    """Whether a rule of a configuration was enabled, disabled or edited at run time."""
+    is_edited = own.rule.is_edited and own.rule != entry.rule
+    return own.origin == "run time" and (own.enabled != entry.enabled or is_edited)
 
 
 def _refuse_doubles(wanted: Sequence[EnabledRule]) -> None:

@@ -5,10 +5,9 @@ makes of the rules that workers have is decided in `rules.ruleset`. Resolves no 
 """
 
 import re
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from typing import TypeVar
 
 from ...._native import interfaces
 from ....choices import Ingress
@@ -26,10 +25,10 @@ from ..api.errors import RpcError, cut
 from .draft import Draft, RuleRecord, RuleSetAside
 from .entries import EnabledRule
 from .existing import check_names, differences
+from .fitting import plan_fitting
 from .merge import Merge, merge
 
 _MANY_OUTPUTS = 16
-T = TypeVar("T")
 _PATTERN = re.compile(r"[*?[]")
 _AS_BEFORE: Mapping[str, RuleOrigin] = {}
 
@@ -184,7 +183,7 @@ class Rulebook:
             RuleError: with all problems.
         """
         plan = self._set.plan_edit(interfaces(), self.rule(ref).id, edit, names)
-        _check_names([step.after.rule for step in plan.steps], self._aside, ())
+        check_names([step.after.rule for step in plan.steps], self._aside, ())
         draft = self._draft(plan, self._aside)
         return replace(draft, changed=dict.fromkeys(draft.changed, "edited"))
 
@@ -206,7 +205,8 @@ class Rulebook:
         Raises:
             RuleError: with all problems; ``rule N`` counts the wanted ones from 1.
         """
-        found = merge({**self._records, **self._aside}, wanted, prune=prune)
+        known: dict[str, RuleRecord | RuleSetAside] = {**self._records, **self._aside}
+        found = merge(known, self._identified(wanted), prune=prune)
         gone = {*found.removed, *found.changed}
         aside = {each: own for each, own in self._aside.items() if each not in gone}
         if found.is_empty:
@@ -279,7 +279,7 @@ class Rulebook:
         """
         host = interfaces()
         ids = [each.id for each in self._set.unfinished]
-        plan, _ = _plan_fitting(ids, lambda fitting: self._set.replan(host, fitting, names))
+        plan, _ = plan_fitting(ids, lambda fitting: self._set.replan(host, fitting, names))
         return self._draft(plan, self._aside)
 
     def commit(self, draft: Draft) -> None:
@@ -318,7 +318,7 @@ class Rulebook:
         """
         waiting = [self._aside[each] for each in rule_ids if each in self._aside]
         entries = [EnabledRule(own.rule, own.enabled, origin=own.origin) for own in waiting]
-        plan, refused = _plan_fitting(
+        plan, refused = plan_fitting(
             entries, lambda fitting: self._plan(fitting, names, self._aside)
         )
         again = {entry.rule.id: RuleSetAside.of(entry, why) for entry, why in refused}
@@ -417,49 +417,19 @@ class Rulebook:
             waiting = self._aside.get(rule_id)
             own = "client" if waiting is None else waiting.origin
             return RuleRecord.of(step.after, origins.get(rule_id, own))
-        is_turned = before.enabled != step.after.enabled
+        rule = step.after.rule
+        is_turned = before.enabled != step.after.enabled or (
+            rule.is_edited and rule is not before.rule
+        )
         own = _turned(before.origin) if is_turned else before.origin
         return before.after(step, origins.get(rule_id, own))
 
 
 def _turned(origin: RuleOrigin) -> RuleOrigin:
-    """The origin of a rule that a client has enabled or disabled."""
+    """The origin of a rule that a client has enabled, disabled or edited."""
     return "client" if origin == "client" else "run time"
 
 
 def _has_text(output: Output) -> bool:
     """Whether its text reads as this output: no interface's name has a character of the grammar."""
     return set(output.interface or "").isdisjoint(GRAMMAR_CHARACTERS)
-
-
-def _plan_fitting(
-    given: Sequence[T], plan: Callable[[Sequence[T]], RulePlan]
-) -> tuple[RulePlan, list[tuple[T, str]]]:
-    """Plan a change with as many of the given rules as fit.
-
-    Returns:
-        The plan, and the rules that it leaves out, each with its first problem.
-
-    Raises:
-        RuleError: a problem that concerns no single rule.
-    """
-    fitting, refused = list(given), list[tuple[T, str]]()
-    while True:
-        try:
-            return plan(fitting), refused
-        except RuleError as error:
-            problems = _first_problems(error)
-            if not problems:
-                raise
-            refused += [(fitting[at], why) for at, why in problems.items()]
-            fitting = [each for at, each in enumerate(fitting) if at not in problems]
-
-
-def _first_problems(error: RuleError) -> dict[int, str]:
-    """The first problem of each rule, by the index of the rule."""
-    found: dict[int, str] = {}
-    for problem in error.problems:
-        match problem.path:
-            case ("rule", int(number), *rest):
-                found.setdefault(number - 1, str(Problem(tuple(rest), problem.message)))
-    return found
