@@ -130,7 +130,7 @@ def test_the_file_is_wanted_and_the_state_has_what_clients_changed(
     file.write_text("rules = [")
     command = lab.relay.command(MCR, "serve", "--socket", str(tmp_path / "s"), *options)
     code, said = run_to_end(command)
-    assert (code, f"{file}:1: is neither TOML nor JSON" in said) == (2, True)
+    assert (code, f"{file}:1: is neither TOML nor JSON" in said) == (1, True)
     kept = ("--keep-going", "--state", str(state))
     with serving(lab.relay, *options, *kept) as daemon, daemon.client() as client:
         assert texts(client) == [(OTHER, True)]

@@ -211,11 +211,12 @@ def serve(
 def _file_options(context: typer.Context, keep_going: bool) -> _FileOptions:
     """What the configuration file gives, if it is not refused or the user wants to go on."""
     file: _FileOptions = context.obj or _FileOptions()
-    if file.error is not None and not keep_going:
-        raise file.error
     if file.error is not None:
+        prefix = "warning" if keep_going else "mcr"
         for line in str(file.error).splitlines():
-            print(f"warning: {line}", file=sys.stderr)
+            print(f"{prefix}: {line}", file=sys.stderr)
+        if not keep_going:
+            raise typer.Exit(1)
         text = "THE CONFIGURATION IS REFUSED: starting without it, with the rules that were kept"
         print(f"warning: {text}", file=sys.stderr, flush=True)
     return file

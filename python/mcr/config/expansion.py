@@ -7,7 +7,7 @@
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..rules.fields import Invalid
@@ -67,14 +67,10 @@ def _column(name: str, value: object) -> Sequence[int | str]:
         if last - first >= LIMIT:
             raise Invalid(f"{name}: {value!r} has more than {LIMIT} values")
         return range(first, last + 1)
-    is_list = isinstance(value, list) and 0 < len(value) <= LIMIT
-    if not is_list or not all(type(each) in (int, str) for each in _items(value)):
+    items: list[Any] = value if isinstance(value, list) else []
+    if not 0 < len(items) <= LIMIT or any(type(each) not in (int, str) for each in items):
         raise Invalid(f"{name}: must be a range or an array of numbers and texts; {_FORM}")
-    return list(_items(value))
-
-
-def _items(value: object) -> Iterator[int | str]:
-    return iter(value) if isinstance(value, list) else iter(())
+    return items
 
 
 def _expand_text(text: str, values: Values) -> int | str:

@@ -5,7 +5,7 @@ Owns the names of all keys. The values of rules are checked where rules are made
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 from ..choices import Egress, Hosts, IngressChoice, Offload
 from ..protocol.constants import Level
@@ -153,8 +153,6 @@ FILE: Mapping[str, Key] = {
 }
 MAIN_ONLY = ("include", "daemon")
 """Keys that an included file cannot have."""
-
-Table = Literal["file", "daemon", "defaults", "input", "output", "rule"]
 
 
 def unknown(name: str, known: Iterable[str]) -> str:

@@ -34,8 +34,6 @@ class RuleLocation(NamedTuple):
 
     document: Document
     path: KeyPath
-    value: object
-    """Its element of `rules`."""
 
 
 class WantedRule(NamedTuple):
@@ -89,8 +87,8 @@ class Configuration:
     def _placed(self, problem: Problem) -> Problem:
         match _parts(problem.field):
             case ("rule", int(number), *rest) if number <= len(self.rules):
-                place = self.rules[number - 1].place
-                label = name_of(place.value)
+                rule, _enabled, place = self.rules[number - 1]
+                label = rule.name if isinstance(rule, Rule) else name_of(rule)
                 return place.document.problem(
                     place.path, problem.message, within=tuple(rest), label=label
                 )
@@ -177,7 +175,7 @@ class _DocumentReader:
             return
         for position, value in enumerate(given):
             path = ("rules", position)
-            place = RuleLocation(self._document, path, value)
+            place = RuleLocation(self._document, path)
             for form in self._forms(path, value, defaults):
                 yield WantedRule(form.rule, form.enabled, place)
 

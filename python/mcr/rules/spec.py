@@ -15,6 +15,7 @@ from .grammar import format_ports
 
 UNRESOLVED: Mapping[int, Address] = {4: IPv4Address(0), 6: IPv6Address(0)}
 """The address of an output whose host name is not resolved yet, by IP version; it is parked."""
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +215,7 @@ def rule_specs(rules: Iterable[tuple[ResolvedRule, bool]]) -> bytes:
 
 
 def _encode(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+    return _ENCODER.encode(value).encode()
 
 
 def _input(rule_input: ResolvedInput) -> dict[str, Any]:

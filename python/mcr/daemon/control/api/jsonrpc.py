@@ -27,6 +27,7 @@ Caller = TypeVar("Caller")
 Pieces = list[bytes]
 """An answer in pieces, so that a long one never needs a single block of memory."""
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 _log = logging.getLogger("mcr.control")
 _clients = logging.getLogger("mcr.clients")
 
@@ -144,7 +145,7 @@ class Dispatcher(Generic[Caller]):
 
 def encode(value: object) -> bytes:
     """Encode a value as compact ASCII JSON, which holds any text of a client (lone surrogates)."""
-    return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+    return _ENCODER.encode(value).encode()
 
 
 def error_line(error: RpcError) -> Pieces:
