@@ -1,6 +1,7 @@
 """What `mcr stats` and `mcr rule list` offer for many rules: patterns, order, pages, lines."""
 
 import contextlib
+import io
 import os
 import pty
 import select
@@ -17,8 +18,10 @@ from tests.support.fake_supervisor import FakeSupervisor
 from tests.support.screen import Screen
 
 import mcr
+from mcr.cli.output import as_red
 from mcr.protocol.selection import has_problem
-from mcr.stats import OutputLoss, OutputStats, RuleStats
+from mcr.protocol.summary import report
+from mcr.stats import Alarm, OutputLoss, OutputStats, RuleStats, Stats
 
 from .test_commands import MCR, Command, command, proxied_command
 
@@ -199,3 +202,25 @@ os.setsid()
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 os.execv(sys.argv[1], sys.argv[1:])
 """
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_the_report_has_rules_with_an_alarm_in_red(
+    is_terminal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole, and only on a terminal with colours."""
+
+    class Output(io.StringIO):
+        def isatty(self) -> bool:
+            return is_terminal
+
+    monkeypatch.setattr("sys.stdout", Output())
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    alarmed = replace(FLOWING, id="1" * 12, outputs=(OUTPUT,), alarms=(Alarm("low_pps", 1, 2, 1),))
+    lines = report(Stats((), (FLOWING, alarmed)), mark=as_red).splitlines()
+    red = ["\x1b[31m" in line for line in lines]
+    assert red == ([False, False, True, True, True] if is_terminal else [False] * 5)
+    assert report(Stats((), (FLOWING, alarmed))).splitlines() == [
+        line.removeprefix("\x1b[31m").removesuffix("\x1b[0m") for line in lines
+    ]

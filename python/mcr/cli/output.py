@@ -95,6 +95,14 @@ def show_table(
         _print_paragraphs(console, headings, cells, styles)
 
 
+def as_red(line: str) -> str:
+    """Return a line in red if standard output is a terminal with colours, else as it is."""
+    console = Console(file=sys.stdout, soft_wrap=True)
+    with console.capture() as red:
+        console.print(Text(line, style="red"), end="")
+    return red.get()
+
+
 def moment(unix_s: float) -> str:
     """Return a Unix time as RFC 3339 has it, in local time with its offset and milliseconds."""
     return datetime.fromtimestamp(unix_s).astimezone().isoformat(timespec="milliseconds")

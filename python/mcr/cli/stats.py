@@ -15,7 +15,7 @@ from ..protocol.selection import StatsOrder, arranged, loses, state_colour
 from ..protocol.summary import bits_text, daemon_report, sums_report
 from ..stats import Rate, RuleStats, Stats
 from .options import AnswerAsJson, SocketOption
-from .output import INTERVAL_S, open_view, show_table
+from .output import INTERVAL_S, as_red, open_view, show_table
 from .pager import paged
 from .remote import connect
 from .rule_output import known_rules
@@ -72,7 +72,7 @@ def stats(
     _warn(found)
     with paged(not no_pager):
         if details or sys.stdout.isatty():
-            print(daemon_report(found), flush=True)
+            print(daemon_report(found, as_red), flush=True)
         else:
             print(sums_report(found))
             _show_lines(found)

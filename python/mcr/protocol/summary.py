@@ -1,6 +1,6 @@
 """Counters as text: the reports of `mcr relay` and `mcr stats`, and the final one of a daemon."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from ..rules.model import counted
 from ..stats import InterfaceStats, OutputStats, RuleStats, Stats
@@ -14,40 +14,30 @@ _ORDINARY = ("off", "disabled")
 """Reasons of the engine that say nothing about offload."""
 
 
-def report(stats: Stats, seconds: float | None = None) -> str:
+def report(
+    stats: Stats, seconds: float | None = None, mark: Callable[[str], str] | None = None
+) -> str:
     """Return a report of several lines: datagrams received, relayed and lost, by reason.
 
     Args:
         stats: the counters.
         seconds: the length of the run, for a final report.
+        mark: changes the lines of a rule that has an alarm, such as by a colour.
     """
     lines = [] if seconds is None else [f"ran {seconds:.1f} s"]
-    lines += map(interface_line, stats.interfaces)
+    lines += map(printable, map(interface_line, stats.interfaces))
     for rule in stats.rules:
-        name = f" ({rule.name})" if rule.name else ""
-        lines.append(f"rule {rule.id}{name}: {rule.rule}")
-        by = "" if rule.offload_reason in _ORDINARY else f", by the {relayer(rule)}"
-        lines.append(
-            f"  {rule.state}; matched {rule.matched} ({bytes_text(rule.matched_bytes)}){by}"
-        )
-        lines += _latency_lines(rule)
-        if rule.offload_detail is not None:
-            lines.append(f"  not relayed by the kernel: {rule.offload_detail}")
-        for output in rule.outputs:
-            losses = _reasons({**output.dropped, "pending": output.pending})
-            refused = f", refused {output.refused}" if output.refused else ""
-            way = ", by xdp" if output.way == "xdp" else ""
-            lines.append(
-                f"  {_place(output)}: sent {output.sent} of {output.wanted} "
-                f"({bytes_text(output.sent_bytes)}), lost {output.lost}{losses}{refused}{way}"
-            )
-    lines += [f"balance broken, please report this: {text}" for text in stats.imbalances()]
-    return "\n".join(map(printable, lines))
+        own = map(printable, _rule_lines(rule))
+        lines += map(mark, own) if mark is not None and rule.alarms else own
+    lines += [
+        printable(f"balance broken, please report this: {text}") for text in stats.imbalances()
+    ]
+    return "\n".join(lines)
 
 
-def daemon_report(stats: DaemonStats) -> str:
-    """Return a report with the sums of all interfaces and rules first."""
-    return f"{_sums(stats)}\n{report(stats)}".rstrip("\n")
+def daemon_report(stats: DaemonStats, mark: Callable[[str], str] | None = None) -> str:
+    """Return a report with the sums of all interfaces and rules first; `mark` as of `report`."""
+    return f"{_sums(stats)}\n{report(stats, mark=mark)}".rstrip("\n")
 
 
 def sums_report(stats: DaemonStats) -> str:
@@ -97,6 +87,24 @@ def time_text(us: float) -> str:
     if us < _KILO:
         return f"{us:.0f} us"
     return f"{us / _KILO:.1f} ms" if us < _KILO**2 else f"{us / _KILO**2:.1f} s"
+
+
+def _rule_lines(rule: RuleStats) -> Iterator[str]:
+    name = f" ({rule.name})" if rule.name else ""
+    yield f"rule {rule.id}{name}: {rule.rule}"
+    by = "" if rule.offload_reason in _ORDINARY else f", by the {relayer(rule)}"
+    yield f"  {rule.state}; matched {rule.matched} ({bytes_text(rule.matched_bytes)}){by}"
+    yield from _latency_lines(rule)
+    if rule.offload_detail is not None:
+        yield f"  not relayed by the kernel: {rule.offload_detail}"
+    for output in rule.outputs:
+        losses = _reasons({**output.dropped, "pending": output.pending})
+        refused = f", refused {output.refused}" if output.refused else ""
+        way = ", by xdp" if output.way == "xdp" else ""
+        yield (
+            f"  {_place(output)}: sent {output.sent} of {output.wanted} "
+            f"({bytes_text(output.sent_bytes)}), lost {output.lost}{losses}{refused}{way}"
+        )
 
 
 def _sums(stats: DaemonStats) -> str:
