@@ -325,7 +325,7 @@ def test_a_fix_that_is_refused_is_a_failure(
 
 def test_wrong_rule_text_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     """As for every command."""
-    assert main(["doctor", "nonsense"]) == 2
+    assert main(["doctor", "nonsense to"]) == 2
     assert capsys.readouterr().err.startswith("mcr: rule 1")
 
 

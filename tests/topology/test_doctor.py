@@ -3,6 +3,7 @@
 import json
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
@@ -169,6 +170,48 @@ def test_who_relays_the_rules_of_a_daemon(lab: Lab) -> None:
         text = "the engine relays host, not the kernel: the input is not a group"
         assert f"advice   offload: {text}" in told.stdout
         assert "an XDP program is attached" in told.stdout
+
+
+def test_what_a_running_daemon_says_of_its_rules(lab: Lab) -> None:
+    """By name or all of them: without traffic, a link that goes down, two senders on one group."""
+    lab.set_offload(on=True)
+    rules = (RULE.replace(":5001", ":5001,name=one"), RULE.replace(":5001", ":5002,name=two"))
+    with serving(lab.relay, "--flows") as daemon, daemon.client() as client:
+        client.add_rules(rules)
+        socket = ("--socket", str(daemon.socket))
+        told = command(lab, "one", *socket)
+        assert (told.returncode, told.stderr) == (0, "")
+        assert "advice   traffic: rule one: joined, no frame seen on in0" in told.stdout
+        assert "rule two" not in told.stdout
+        assert "membership: this host is a member of 239.1.70.1 on in0" in told.stdout
+        with (
+            lab.sender("239.1.70.1", 5001, source=("10.1.0.2", 4001)) as first,
+            lab.sender("239.1.70.1", 5001, source=("10.1.0.3", 4002)) as second,
+        ):
+
+            def both_send() -> bool:
+                first.send([bytes(100)])
+                second.send([bytes(100)])
+                rates = [flow.rate_1s for flow in client.flows().flows]
+                return len([rate for rate in rates if rate and rate.pps]) == 2
+
+            wait_until(both_send)
+            with ThreadPoolExecutor(1) as aside:
+                ended = aside.submit(command, lab, "o*", *socket)
+                wait_until(lambda: both_send() and ended.done(), PROCESS_S)
+                told = ended.result()
+        assert "advice   senders: 2 senders send to 239.1.70.1 port 5001" in told.stdout
+        assert "traffic" not in told.stdout
+        with lab.relay.down("out0"):
+            wait_until(lambda: any(output.parked for output in client.rule("one").outputs))
+            told = command(lab, *socket)
+        assert told.returncode == 1
+        assert (
+            "problem  output: output 1 of rule one (239.2.70.1%out0:6001) is parked" in told.stdout
+        )
+        told = command(lab, "nosuch", *socket)
+        assert told.returncode == 2
+        assert told.stderr == "mcr: there is no rule with the id or name 'nosuch'\n"
 
 
 def test_links_that_are_down_or_unplugged(lab: Lab) -> None:

@@ -3,25 +3,35 @@
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
 from ..client import Client
 from ..doctor import Finding, diagnose, repair
+from ..doctor.running import check_running
 from ..errors import McrError
-from ..rules import parse_rules
+from ..protocol.results import DaemonStats, FlowList, RuleInfo
+from ..protocol.text import printable
+from ..rules import Rule, parse_rules
 from ..rules.grammar import join_arguments
+from ..rules.objects import rule_from_object
 from .options import SocketOption
 
-_DAEMON_S = 2.0  # a daemon that hangs is no reason to wait
+_FLOWS = 10_000
+_DAEMON_S = 10.0  # a daemon that hangs is no reason to wait longer
 
 
 def doctor(
     rules: Annotated[
         list[str] | None,
-        typer.Argument(metavar="RULE", help="The rules to check, as for mcr relay."),
+        typer.Argument(
+            metavar="RULE",
+            help="The rules to check, as for mcr relay, or by id, name or pattern those of the"
+            " daemon.",
+        ),
     ] = None,
     interface: Annotated[
         list[str] | None,
@@ -38,17 +48,25 @@ def doctor(
     """Find what keeps this host from relaying, with the fix for it.
 
     Checks rights, the kernel, limits, interfaces and memberships, and changes nothing without
-    --fix. Asks the daemon, if one runs, which of its rules the kernel relays. The exit code is 1 if
-    there is a problem or a fix failed.
+    --fix. If a daemon runs, also what it counts: rules and outputs that receive, send or lose what
+    they should not, several senders, and which rules the kernel relays. The exit code is 1 if there
+    is a problem or a fix failed.
     """
-    parsed = parse_rules(join_arguments(rules) if rules else ())
+    texts = rules or []
+    named = [] if "to" in texts or any(" " in each for each in texts) else texts
+    running = _read_daemon(socket, named)
+    parsed = parse_rules(join_arguments(texts) if texts and not named else ())
+    if named and running is not None:
+        parsed = tuple(map(_rule_of, running.rules))
     findings = diagnose(*parsed, interfaces=interface or ())
     done: list[str] = []
     failed = False
     if fix:
         done, failed = _repair(findings)
         findings = diagnose(*parsed, interfaces=interface or ())
-    findings += tuple(_of_daemon(socket))
+    if running is not None:
+        flows = running.flows.flows
+        findings += (*check_running(running.stats, flows), *_relayers(running.rules))
     if as_json:
         print(json.dumps({"findings": [each.as_dict() for each in findings], "fixed": done}))
     else:
@@ -56,15 +74,35 @@ def doctor(
     return int(failed or any(finding.severity == "problem" for finding in findings))
 
 
-def _of_daemon(socket: str | None) -> Iterator[Finding]:
-    """Yield a finding for each rule of the daemon, if offload may be used there."""
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """What the daemon says of its rules."""
+
+    rules: tuple[RuleInfo, ...]
+    stats: DaemonStats
+    flows: FlowList
+
+
+def _read_daemon(socket: str | None, named: Sequence[str]) -> _Running | None:
+    """The rules of the daemon, or those named; None if none runs, and none was asked for."""
+    which = named or None
     try:
         with Client(socket, timeout_s=_DAEMON_S) as client:
-            rules = client.rules().rules
+            return _Running(
+                client.rules(which).rules, client.stats(which), client.flows(which, limit=_FLOWS)
+            )
     except (McrError, OSError):
-        if socket is not None:
+        if socket is not None or named:
             raise
-        return  # none runs here
+        return None
+
+
+def _rule_of(info: RuleInfo) -> Rule:
+    return Rule.parse(info.rule) if info.object is None else rule_from_object(info.object)
+
+
+def _relayers(rules: Sequence[RuleInfo]) -> Iterator[Finding]:
+    """A finding for each rule of the daemon, if offload may be used there."""
     for rule in rules:
         if rule.offload == "kernel":
             yield Finding("offload", "ok", f"the kernel relays {rule.name or rule.id}")
@@ -97,7 +135,7 @@ def _print(findings: tuple[Finding, ...], done: list[str]) -> None:
     for text in done:
         print(f"fixed    {text}")
     for finding in findings:
-        print(f"{finding.severity:8} {finding.name}: {finding.text}")
+        print(f"{finding.severity:8} {finding.name}: {printable(finding.text)}")
         if finding.fix:
             print(f"         {finding.fix}")
     count = Counter(finding.severity for finding in findings)
