@@ -4,6 +4,7 @@ Owns the lock. `wire` owns the socket, `session` holds the conversation, `method
 Does not load asyncio.
 """
 
+import os
 import threading
 from collections.abc import Callable, Iterable
 from os import PathLike
