@@ -85,6 +85,7 @@ impl Shared {
 
 impl LiveTaps {
     /// Whether a tap takes this rule.
+    #[cfg(feature = "offload")]
     pub(in crate::relay) fn take(&self, id: &RuleId) -> bool {
         self.0.values().any(|tap| tap.takes(id))
     }
