@@ -33,7 +33,19 @@ RULE = RuleStats(
 )
 ETH0 = InterfaceStats("eth0", "packet", 9, 9, 0, 0, None, {})
 FLOW = FlowStats(
-    RULE.id, "10.0.0.5", 4000, "239.1.1.1", 5001, 9, 900, NOW, NOW, 4, 4, (0,), rate_1s=Rate(9, 0, 0)
+    RULE.id,
+    "10.0.0.5",
+    4000,
+    "239.1.1.1",
+    5001,
+    9,
+    900,
+    NOW,
+    NOW,
+    4,
+    4,
+    (0,),
+    rate_1s=Rate(9, 0, 0),
 )
 
 
