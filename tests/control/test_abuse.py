@@ -21,7 +21,7 @@ from tests.support.pinger import PING_S, undelayed
 from tests.support.raw_client import RawClient
 
 from mcr.daemon.control import limits
-from mcr.daemon.control.api.methods import SHAPES
+from mcr.daemon.control.api.method_types import METHOD_TYPES
 from mcr.protocol.constants import LINE_BYTES, ErrorCode
 
 from .test_process import many
@@ -36,7 +36,7 @@ JSON_VALUES = st.recursive(
     max_leaves=12,
 )
 # All but what ends the daemon or lets it read the rest as something else.
-METHODS = st.sampled_from(sorted(SHAPES.keys() - {"shutdown"})) | st.text(max_size=9)
+METHODS = st.sampled_from(sorted(METHOD_TYPES.keys() - {"shutdown"})) | st.text(max_size=9)
 PARAM_NAMES = st.sampled_from(["rules", "rule", "kinds", "after", "level", "enabled", "dry_run"])
 REQUESTS = st.fixed_dictionaries(
     {"jsonrpc": st.just("2.0") | JSON_VALUES, "method": METHODS | JSON_VALUES},

@@ -10,7 +10,7 @@ from tests.support.fake_supervisor import FakeSupervisor
 from tests.support.raw_client import RawClient
 
 from mcr.alarms.event import Event
-from mcr.daemon.control.api.methods import SHAPES
+from mcr.daemon.control.api.method_types import METHOD_TYPES
 from mcr.daemon.control.api.schema import text
 from mcr.json_codec import JsonError, decode_object
 from mcr.protocol.constants import FACILITIES, ErrorCode
@@ -25,7 +25,7 @@ SCHEMA = Path(__file__).parents[2] / "docs" / "protocol.schema.json"
 def call(client: RawClient, method: str, /, **params: object) -> Any:  # noqa: ANN401 -- it differs
     """The result, checked against the schema."""
     result = client.call(method, **params)
-    assert decode_object(SHAPES[method].result, result).as_dict() == result, method
+    assert decode_object(METHOD_TYPES[method].result, result).as_dict() == result, method
     return result
 
 

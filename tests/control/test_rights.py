@@ -12,7 +12,7 @@ from tests.support.deadline import wait_until
 from tests.support.fake_supervisor import FakeSupervisor, control_process
 from tests.support.raw_client import RawClient
 
-from mcr.daemon.control.api.methods import SHAPES
+from mcr.daemon.control.api.method_types import METHOD_TYPES
 
 NOBODY = 65534
 PARAMS: dict[str, dict[str, object]] = {
@@ -43,7 +43,7 @@ def confined(request: pytest.FixtureRequest, directory: Path) -> Iterator[FakeSu
 
 def test_every_method_works_without_rights(confined: FakeSupervisor) -> None:
     """No method loads a module or opens a file that the sandbox hides."""
-    order = ["rules.add", *(name for name in SHAPES if name not in {"rules.add", "shutdown"})]
+    order = ["rules.add", *(name for name in METHOD_TYPES if name not in {"rules.add", "shutdown"})]
     with RawClient(confined.path) as client:
         for name in sorted(order, key=lambda name: name == "rules.remove"):
             answer = client.ask(name, **PARAMS.get(name, {}))

@@ -18,7 +18,7 @@ from tests.support.deadline import wait_until
 from tests.support.pinger import undelayed
 from tests.support.raw_client import RawClient
 
-from mcr.daemon.control.api.methods import SHAPES
+from mcr.daemon.control.api.method_types import METHOD_TYPES
 from mcr.daemon.control.log import LINES_A_SECOND, LINES_AT_ONCE
 from mcr.protocol.constants import LINE_BYTES, ErrorCode
 
@@ -249,7 +249,7 @@ NAMES = st.sampled_from(["rules", "rule", "kinds", "after", "level", "facility",
 REQUESTS = st.fixed_dictionaries(
     {
         "jsonrpc": st.just("2.0"),
-        "method": st.sampled_from(sorted(SHAPES.keys() - {"shutdown"})),
+        "method": st.sampled_from(sorted(METHOD_TYPES.keys() - {"shutdown"})),
         "id": st.integers() | WRONG,
     },
     # Nothing that changes the flow's own rule by accident: its id and name are no generated text.

@@ -13,7 +13,7 @@ from tests.support.raw_client import RawClient
 
 import mcr
 from mcr.cli import main
-from mcr.daemon.control.api.methods import SHAPES
+from mcr.daemon.control.api.method_types import METHOD_TYPES
 from mcr.daemon.supervisor.errors import StartError
 from mcr.daemon.supervisor.listener import Listener
 from mcr.protocol.constants import ErrorCode
@@ -84,7 +84,7 @@ def test_other_users_do_not(path: Path) -> None:
 
 def test_observers_change_nothing(daemon: Daemon, path: Path) -> None:
     """Each method that does more than show is refused, whatever its parameters."""
-    refused = [name for name, shape in SHAPES.items() if not shape.observes]
+    refused = [name for name, types in METHOD_TYPES.items() if not types.observes]
     assert {"rules.add", "rules.replace", "logs.set", "hosts.resolve", "shutdown"} <= set(refused)
     with RawClient(path) as observer, daemon.client() as client:
         before = client.hello().revision

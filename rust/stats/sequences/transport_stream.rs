@@ -62,20 +62,20 @@ impl Continuity {
             let Some(at) = self.find(packet) else { continue };
             let step = self.pids[at].step(packet);
             match step {
-                Step::Follows => {}
+                PacketStep::Follows => {}
                 _ if self.recent.contains(&print) => {
                     if lost == word::LOST {
                         words[word::DUPLICATED] += packets.len() as u64;
                     }
                     return;
                 }
-                Step::Repeats if lost == word::LOST => words[word::DUPLICATED] += 1,
-                Step::Repeats => {}
-                Step::Skips(count) if lost == word::LOST => miss(words, count),
-                Step::Skips(count) => words[lost] += count,
+                PacketStep::Repeats if lost == word::LOST => words[word::DUPLICATED] += 1,
+                PacketStep::Repeats => {}
+                PacketStep::Skips(count) if lost == word::LOST => miss(words, count),
+                PacketStep::Skips(count) => words[lost] += count,
             }
             let next = following(marks(packet));
-            self.pids[at] = Pid { next, is_repeated: matches!(step, Step::Repeats) };
+            self.pids[at] = Pid { next, is_repeated: matches!(step, PacketStep::Repeats) };
             self.last = at;
         }
         self.recent[self.next % RECENT] = print;
@@ -101,20 +101,20 @@ impl Continuity {
 
 impl Pid {
     /// The place of a packet behind the last one.
-    fn step(self, packet: &[u8; PACKET]) -> Step {
+    fn step(self, packet: &[u8; PACKET]) -> PacketStep {
         let [_, _, _, counter] = (marks(packet).wrapping_sub(self.next) & 15).to_be_bytes();
         match counter {
-            _ if is_discontinuity(packet) => Step::Follows,
-            0 => Step::Follows,
-            15 if !self.is_repeated => Step::Repeats,
+            _ if is_discontinuity(packet) => PacketStep::Follows,
+            0 => PacketStep::Follows,
+            15 if !self.is_repeated => PacketStep::Repeats,
             // Once more than is allowed: fifteen others are missing.
-            step => Step::Skips(u64::from(step)),
+            step => PacketStep::Skips(u64::from(step)),
         }
     }
 }
 
 /// The place of a packet behind the last one of its PID.
-enum Step {
+enum PacketStep {
     Follows,
     Repeats,
     /// This many are missing, modulo 16.

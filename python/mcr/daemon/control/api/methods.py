@@ -1,6 +1,6 @@
-"""The methods of the protocol: parameters, results and implementations.
+"""The methods of the protocol.
 
-Owns the table of methods, and the conversion of control's records to the protocol's results.
+Owns their implementations, and the conversion of control's records to the protocol's results.
 """
 
 import asyncio
@@ -12,18 +12,15 @@ from dataclasses import replace
 from importlib.metadata import version
 from typing import Any, NamedTuple, TypeVar
 
-from pydantic import BaseModel
-
 from .... import _native
 from ....choices import Ingress
 from ....errors import McrError
-from ....json_codec import JsonObject, encode_in_pieces, prepare
+from ....json_codec import encode_in_pieces
 from ....protocol.constants import PROTOCOL, ErrorCode
 from ....protocol.results import (
     ChangeResult,
     ConfigurationResult,
     DaemonConfiguration,
-    DaemonStats,
     EventPosition,
     ExplanationList,
     FlowList,
@@ -41,7 +38,6 @@ from ....protocol.results import (
     WorkerCount,
     WorkerList,
 )
-from ....stats import RuleStats
 from ....taps.filter import TapFilter
 from ....taps.names import NamedInterface
 from ....taps.rules import check_output, named_rule
@@ -60,6 +56,7 @@ from . import params
 from .errors import RpcError
 from .explain import explanations
 from .jsonrpc import Encoded, Method, Result
+from .method_types import METHOD_TYPES
 from .rule_info import info_aside, info_of, new_info
 from .server import Connection
 
@@ -73,47 +70,6 @@ _FEW = 16
 
 _NOT_ADDED = "not added (dry run)"
 """The state of a rule in the result of a dry run."""
-
-
-class MethodSchema(NamedTuple):
-    """The types of a method's parameters and result."""
-
-    params: type[BaseModel]
-    result: type[JsonObject]
-    observes: bool = False
-    """Whether it only shows numbers and states, so that observers may use it."""
-
-
-SHAPES: Mapping[str, MethodSchema] = {
-    "hello": MethodSchema(params.HelloParams, Hello, observes=True),
-    "ping": MethodSchema(params.NoParams, Pong, observes=True),
-    "rules.list": MethodSchema(params.SelectionParams, RuleList, observes=True),
-    "rules.get": MethodSchema(params.RuleParams, RuleResult, observes=True),
-    "rules.add": MethodSchema(params.AddParams, ChangeResult),
-    "rules.remove": MethodSchema(params.RefsParams, ChangeResult),
-    "rules.enable": MethodSchema(params.RefsParams, ChangeResult),
-    "rules.disable": MethodSchema(params.RefsParams, ChangeResult),
-    "rules.replace": MethodSchema(params.ReplaceParams, ChangeResult),
-    "rules.apply": MethodSchema(params.ApplyParams, ConfigurationResult),
-    "config.get": MethodSchema(params.NoParams, DaemonConfiguration, observes=True),
-    "config.reload": MethodSchema(params.ReloadParams, ConfigurationResult),
-    "rules.edit": MethodSchema(params.EditParams, ChangeResult),
-    "stats": MethodSchema(params.SelectionParams, DaemonStats, observes=True),
-    "flows": MethodSchema(params.FlowsParams, FlowList, observes=True),
-    "explain": MethodSchema(params.ExplainParams, ExplanationList, observes=True),
-    "taps.start": MethodSchema(params.TapParams, TapStarted),
-    "workers.list": MethodSchema(params.NoParams, WorkerList, observes=True),
-    "interfaces.list": MethodSchema(params.NoParams, InterfaceList, observes=True),
-    "logs.get": MethodSchema(params.NoParams, LogLevels, observes=True),
-    "logs.set": MethodSchema(params.LogsParams, LogLevels),
-    "events.subscribe": MethodSchema(params.SubscribeParams, EventPosition, observes=True),
-    "events.unsubscribe": MethodSchema(params.NoParams, Nothing, observes=True),
-    "hosts.resolve": MethodSchema(params.NoParams, HostChanges),
-    "shutdown": MethodSchema(params.NoParams, Nothing),
-}
-
-# Prepared now: at the first answer of each type it would delay all clients.
-prepare(RuleInfo, RuleStats, *(shape.result for shape in SHAPES.values()))
 
 
 class Daemon(NamedTuple):
@@ -146,7 +102,7 @@ class Methods:
         """All methods by name, for clients that may only observe."""
         return {
             name: method
-            if SHAPES[name].observes
+            if METHOD_TYPES[name].observes
             else replace(method, refusal=f"this socket only observes; {name} needs the daemon's")
             for name, method in self.table().items()
         }
@@ -180,7 +136,7 @@ class Methods:
             "hosts.resolve": self._hosts_resolve,
             "shutdown": self._shutdown,
         }
-        return {name: Method(shape.params, serve[name]) for name, shape in SHAPES.items()}
+        return {name: Method(types.params, serve[name]) for name, types in METHOD_TYPES.items()}
 
     async def _hello(self, client: Connection, given: params.HelloParams) -> Hello:
         if given.protocol != PROTOCOL:

@@ -9,7 +9,7 @@ from pydantic.json_schema import JsonSchemaMode
 from ....alarms.event import Event
 from ....protocol.constants import PROTOCOL, ErrorCode
 from ..events import EventFields
-from .methods import SHAPES
+from .method_types import METHOD_TYPES
 from .params import Request
 
 _HEAD = {
@@ -27,14 +27,14 @@ def schema() -> dict[str, Any]:
         ("event", "serialization", TypeAdapter(Event)),
         ("event fields", "serialization", TypeAdapter(EventFields)),
     ]
-    for name, shape in SHAPES.items():
-        parts.append((f"{name} params", "validation", TypeAdapter(shape.params)))
-        parts.append((f"{name} result", "serialization", TypeAdapter(shape.result)))
+    for name, types in METHOD_TYPES.items():
+        parts.append((f"{name} params", "validation", TypeAdapter(types.params)))
+        parts.append((f"{name} result", "serialization", TypeAdapter(types.result)))
     schemas, shared = TypeAdapter.json_schemas(parts)
     by_name = {name: part for (name, _mode), part in schemas.items()}
     methods = {
         name: {"params": by_name[f"{name} params"], "result": by_name[f"{name} result"]}
-        for name in SHAPES
+        for name in METHOD_TYPES
     }
     return {
         **_HEAD,
