@@ -179,8 +179,6 @@ def serve(
     path = socket or default_socket()
     observers_gid, observers_path = _observers_end(path, observers, observers_socket)
     permitted = _permitted(offload)
-    with usage_of("--expect"):
-        expectation = default_expectation(expect, flows=flows, offload=permitted)
     settings = DaemonSettings(
         socket=path,
         ingress=_available(ingress),
@@ -200,7 +198,7 @@ def serve(
         verify_checksums=not accept_bad_checksums,
         flows=flows,
         latency=latency == "on",
-        expect=None if expectation is None else str(expectation),
+        expect=_expectation(expect, flows, permitted),
         include=file.include,
         keep_going=keep_going,
         options=_chosen_options(context),
@@ -273,6 +271,12 @@ def _permitted(requested: Offload) -> Offload:
     if notice is not None:
         print(f"warning: {notice}", file=sys.stderr, flush=True)
     return chosen
+
+
+def _expectation(expect: str | None, flows: bool, offload: Offload) -> str | None:
+    with usage_of("--expect"):
+        found = default_expectation(expect, flows=flows, offload=offload)
+    return None if found is None else str(found)
 
 
 def _check_workers(offload: Offload, workers: int) -> None:

@@ -213,8 +213,8 @@ _INPUT = _Side(
         "seq": _Option(
             "seq",
             fields.sequence,
-            "rtp|rtp/HZ|ts|mold|mcr|OFFSET:WIDTH[le]|none",
-            "how datagrams are numbered; default: recognised",
+            "rtp|ts|mold|mcr|none",
+            "how datagrams are numbered; OFFSET:WIDTH, too",
         ),
     },
 )
