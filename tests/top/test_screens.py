@@ -11,7 +11,7 @@ import pytest
 from textual.pilot import Pilot
 
 from mcr.errors import DaemonError
-from mcr.stats import Alarm, FlowStats, InterfaceStats, OutputLoss, Rate
+from mcr.stats import Alarm, FlowStats, InterfaceStats, LatencyStats, OutputLoss, Rate
 from mcr.top.app import TopApp
 
 from .screens import NOW, FakeClient, app_of, colours, reader_of, rule, screen_text, shows
@@ -108,6 +108,22 @@ def test_a_rule_opens_with_its_outputs_and_flows() -> None:
         await shows(app, pilot, "this rule was removed")
         await pilot.press("escape")
         await shows(app, pilot, "1-1 of 1")
+
+    show(client, act)
+
+
+def test_latency_is_shown_where_it_is_measured() -> None:
+    """Of each rule in a column, and more on its own screen; else there is no column."""
+    latency = LatencyStats(9, 0, 12.0, 1200.0, 1300.0, 1400.0, 2000.0, ())
+    client = FakeClient([A, B])
+
+    async def act(app: TopApp, pilot: Pilot[None]) -> None:
+        assert "p99" not in screen_text(app)
+        client.rules_now = [replace(A, latency=latency), B]
+        found = await shows(app, pilot, "p99", "1.2 ms")
+        assert all(len(line) <= 80 for line in found.splitlines())
+        await pilot.press("enter")
+        await shows(app, pilot, "latency p50 12 us, p99 1.2 ms, max 1.4 ms of 9 datagrams")
 
     show(client, act)
 

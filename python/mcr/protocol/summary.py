@@ -89,12 +89,26 @@ def time_text(us: float) -> str:
     return f"{us / _KILO:.1f} ms" if us < _KILO**2 else f"{us / _KILO**2:.1f} s"
 
 
+def latency_text(rule: RuleStats) -> str | None:
+    """Return how long the datagrams of a rule take; None if nothing is known."""
+    latency = rule.latency
+    if latency is None:
+        return None
+    p50, p99, longest = latency.p50_us, latency.p99_us, latency.max_us
+    if p50 is not None and p99 is not None and longest is not None:
+        times = f"p50 {time_text(p50)}, p99 {time_text(p99)}, max {time_text(longest)}"
+        return f"{times} of {latency.samples} datagrams"
+    return "none (relayed by the kernel)" if rule.offload == "kernel" else None
+
+
 def _rule_lines(rule: RuleStats) -> Iterator[str]:
     name = f" ({rule.name})" if rule.name else ""
     yield f"rule {rule.id}{name}: {rule.rule}"
     by = "" if rule.offload_reason in _ORDINARY else f", by the {relayer(rule)}"
     yield f"  {rule.state}; matched {rule.matched} ({bytes_text(rule.matched_bytes)}){by}"
-    yield from _latency_lines(rule)
+    latency = latency_text(rule)
+    if latency is not None:
+        yield f"  latency: {latency}"
     if rule.offload_detail is not None:
         yield f"  not relayed by the kernel: {rule.offload_detail}"
     for output in rule.outputs:
@@ -120,18 +134,6 @@ def _sums(stats: DaemonStats) -> str:
         f"{counted(len(stats.rules))} at revision {stats.revision}: sent {totals.sent} of"
         f" {totals.wanted}, lost {totals.lost}{_reasons(lost)}"
     )
-
-
-def _latency_lines(rule: RuleStats) -> Iterator[str]:
-    latency = rule.latency
-    if latency is None:
-        return
-    p50, p99, longest = latency.p50_us, latency.p99_us, latency.max_us
-    if p50 is not None and p99 is not None and longest is not None:
-        times = f"p50 {time_text(p50)}, p99 {time_text(p99)}, max {time_text(longest)}"
-        yield f"  latency: {times} of {latency.samples} datagrams"
-    elif rule.offload == "kernel":
-        yield "  latency: none (relayed by the kernel)"
 
 
 def _place(output: OutputStats) -> str:

@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.widgets import Footer, Static
 
 from ..protocol.selection import AnyRule, label
-from ..protocol.summary import bits_text, bytes_text
+from ..protocol.summary import bits_text, bytes_text, latency_text
 from ..protocol.text import printable
 from ..stats import Rate, RuleStats
 from .reader import DaemonReader
@@ -89,5 +89,7 @@ class RuleScreen(TopScreen):
                     f" ({bytes_text(rule.matched_bytes)}){last}"
                 )
             )
+            latency = latency_text(rule)
+            lines += [Text(f"latency {latency}")] if latency is not None else []
         bars = self.reader.trend(rule.id).bars(SECONDS, self.reader.time)
         return Text("\n").join([*lines, Text(f"{bars}  last {SECONDS} s")])

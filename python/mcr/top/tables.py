@@ -10,13 +10,12 @@ from typing import Generic, NamedTuple, TypeVar
 
 from ..protocol.results import RuleOutputInfo
 from ..protocol.selection import RECENT_S, AnyRule, has_problem, label
-from ..protocol.summary import bits_text, endpoint_text
+from ..protocol.summary import bits_text, endpoint_text, time_text
 from ..stats import FlowStats, InterfaceStats, OutputStats, Rate, RuleStats
 from .trend import RateTrend
 
 T = TypeVar("T")
 _NO_RATE = Rate(0, 0, 0)
-_TREND = 12
 _SENTENCE = 28  # with this many columns a state is a sentence
 
 
@@ -77,6 +76,7 @@ def rules_table(
         trend: the rates of the last seconds of a rule, by its id.
         empty: what is shown without rules.
     """
+    has_latency = any(isinstance(rule, RuleStats) and rule.latency for rule in rules)
 
     def cells(rule: AnyRule, widths: Sequence[int]) -> Sequence[str]:
         rate = _rate(rule)
@@ -86,17 +86,19 @@ def rules_table(
             f"{rate.pps:.0f}",
             bits_text(rate.bits_per_s),
             f"{rate.dropped_pps:.0f}",
-            trend(rule.id).bars(widths[4], now),
+            *([_p99(rule)] if has_latency else []),
+            trend(rule.id).bars(widths[-2], now),
             state,
         )
 
     columns = (
-        Column("rule", 19, share=1),
+        Column("rule", 15 if has_latency else 19, share=1),
         Column("in/s", 8, is_number=True),
         Column("rate", 12, is_number=True),
         Column("lost/s", 7, is_number=True),
-        Column("trend", _TREND),
-        Column("state", 17, share=3),
+        *([Column("p99", 8, is_number=True)] if has_latency else []),
+        Column("trend", 8 if has_latency else 12),
+        Column("state", 16, share=3),
     )
     return TableContent(columns, rules, _id, _id, cells, lambda rule: rule_style(rule, now), empty)
 
@@ -223,6 +225,11 @@ def rule_style(rule: AnyRule, now: float) -> str:
     if rule.alarms or _rate(rule).dropped_pps:
         return "red"
     return "yellow" if has_problem(rule, now) else ""
+
+
+def _p99(rule: AnyRule) -> str:
+    latency = rule.latency if isinstance(rule, RuleStats) else None
+    return "" if latency is None or latency.p99_us is None else time_text(latency.p99_us)
 
 
 def _rate(rule: AnyRule) -> Rate:
