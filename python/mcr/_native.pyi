@@ -434,6 +434,21 @@ class RelayCore:
     def remove_tap(self, number: int) -> None:
         """End a tap; harmless if there is none with this number."""
 
+    def troubles(
+        self, version: int | None
+    ) -> (
+        tuple[
+            int,
+            list[tuple[str, tuple[Literal["unresolved", "waiting"], str] | None, list[str | None]]],
+        ]
+        | None
+    ):
+        """Return the rules that cannot receive or have an output that cannot send, and a version.
+
+        Each with its id, state and reason of its input or None, and for each output why it cannot
+        send or None. None if nothing has changed since `version`.
+        """
+
     def senders(self, rules: Sequence[str], window_ms: int) -> list[int] | None:
         """Return for each of these rules how many senders it heard in the last `window_ms`.
 

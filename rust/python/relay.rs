@@ -24,6 +24,9 @@ const SLICE: Duration = Duration::from_millis(50);
 /// The smallest useful size of receive buffers: a few super-frames.
 const MIN_BUFFER_BYTES: usize = 1 << 20;
 
+/// A rule's id, the state and reason of its input, and the reason of each output.
+type ListedTrouble = (String, Option<(&'static str, String)>, Vec<Option<String>>);
+
 /// A relay in this process: `apply` opens sockets, `start` starts threads.
 ///
 /// `workers` is the number of engines, at least 1; `buffer_bytes` the size of each one's receive
@@ -215,6 +218,23 @@ impl RelayCore {
     /// End a tap; harmless if there is none with this number.
     fn remove_tap(&self, py: Python<'_>, number: u64) -> PyResult<()> {
         Ok(py.detach(|| self.relay.remove_tap(number))?)
+    }
+
+    /// Return the rules that cannot receive or have an output that cannot send, and a version.
+    ///
+    /// Each with its id, state and reason of its input or None, and for each output why it cannot
+    /// send or None. None if nothing has changed since `version`.
+    fn troubles(&self, py: Python<'_>, version: Option<u64>) -> Option<(u64, Vec<ListedTrouble>)> {
+        let now = self.relay.version(); // before the rules are read: later changes count anew
+        if version == Some(now) {
+            return None;
+        }
+        let statuses = py.detach(|| self.relay.rules_in_trouble());
+        let troubles = statuses.into_iter().map(|status| {
+            let input = status.trouble.map(|trouble| (trouble.state.name(), trouble.reason));
+            (status.id, input, status.parked)
+        });
+        Some((now, troubles.collect()))
     }
 
     /// Return for each of these rules how many senders it heard in the last `window_ms`.

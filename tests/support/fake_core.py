@@ -100,6 +100,9 @@ class FakeCore:
         """One warning."""
         return ["the receive buffer is small"]
 
+    def troubles(self, version: int | None) -> None:
+        """No rule has any."""
+
     def senders(self, rules: Sequence[str], window_ms: int) -> None:
         """None are counted."""
 

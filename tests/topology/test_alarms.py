@@ -153,6 +153,23 @@ def test_a_changed_sender_is_an_event(lab: Lab) -> None:
         assert (event.fields["before"], event.fields["after"]) == (FIRST[0], SECOND[0])
 
 
+def test_what_waits_and_is_parked_is_an_event(lab: Lab) -> None:
+    """Each beginning with its reason, and each end; nothing that was so before."""
+    idle = "239.1.47.9%nosuch0:5001,name=idle to 239.2.47.9%out1:6009"
+    with (
+        relaying(lab.relay, RULE.format("none"), idle, ingress="packet") as relay,
+        relay.events(["rule"]) as stream,
+    ):
+        assert stream.read(0.6) is None
+        for interface, began, ended, text in (
+            ("out0", "parked", "unparked", "output 1 of rule feed is parked: out0 is down"),
+            ("in0", "waiting", "resumed", "rule feed waits: waiting: in0 is down"),
+        ):
+            with lab.relay.down(interface):
+                assert next_event(stream.read, "rule", began).text == text
+            assert next_event(stream.read, "rule", ended).fields["name"] == "feed"
+
+
 def check(lab: Lab, socket: str, *arguments: str) -> tuple[int, str]:
     """The exit code and the line of `mcr check`."""
     command = [MCR, "check", *arguments, "--socket", socket]

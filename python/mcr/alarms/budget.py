@@ -17,6 +17,10 @@ _VERBS = {
     "began": "lose copies or frames",
     "continues": "still lose copies or frames",
     "source_changed": "hear another sender",
+    "waiting": "wait for what their input needs",
+    "resumed": "receive again",
+    "parked": "are parked",
+    "unparked": "send again",
 }
 
 
@@ -65,7 +69,8 @@ def _sum(notices: Sequence[Notice]) -> Notice:
         kinds = ", ".join(f"{code} {count}" for code, count in codes.items())
         text = f"{len(notices)} rules {_VERBS[first.event]}: {kinds}"
     else:
-        text = f"{len(notices)} rules {_VERBS[first.event]}"
+        what = "outputs" if "output" in first.fields else "rules"
+        text = f"{len(notices)} {what} {_VERBS[first.event]}"
     return Notice(
         first.kind,
         "many",

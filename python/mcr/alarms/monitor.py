@@ -1,7 +1,7 @@
 """The events that follow from each sample of the counters of a relay."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from .._native import CounterReading
 from ..rules.expectation import Expectation
@@ -58,16 +58,23 @@ class CounterMonitor:
         """Compare the next sample with none, after a pause."""
         self._last = None
 
-    def sample(self, reading: CounterReading, rules: Mapping[str, WatchedRule]) -> list[Notice]:
+    def sample(
+        self,
+        reading: CounterReading,
+        rules: Mapping[str, WatchedRule],
+        others: Iterable[Notice] = (),
+    ) -> list[Notice]:
         """Return what has happened since the last sample; nothing for the first one.
 
         Args:
             reading: the counters.
             rules: all rules, by id; another mapping if any has changed.
+            others: events of this moment that do not follow from counters.
         """
         now = Moment(time.monotonic(), time.time())
         watched = self._expectations.watched(rules.values())
-        notices = self._expectations.sample(now, watched, self._levels(reading, watched))
+        notices = [*others]
+        notices += self._expectations.sample(now, watched, self._levels(reading, watched))
         if rules is not self._rules:
             self._rules, self._known = rules, tuple(rules.values())
             self._keys = [(each.rule.id, each.keys) for each in self._known]

@@ -13,6 +13,7 @@ from typing import NamedTuple, Self
 from .._native import RelayCore, interfaces, output_keys
 from ..alarms.monitor import CounterMonitor
 from ..alarms.timing import Timing
+from ..alarms.troubles import TroubleMonitor
 from ..errors import McrError
 from ..explain.explainer import RuleExplainer
 from ..rules import Rule
@@ -66,6 +67,7 @@ class ActiveRules:
         """
         self.core = core
         self.monitor = CounterMonitor(expect, core.senders, core.ingress, TIMING)
+        self.troubles = TroubleMonitor()
         self._default = expect or EMPTY
         self._counted: dict[str, CountedRule] = {}
         self._counted_of: tuple[ActiveRule, ...] = ()

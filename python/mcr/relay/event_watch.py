@@ -69,9 +69,11 @@ class EventWatch(Generic[T]):
         """Sample the counters once, and publish what follows; return whether to continue."""
         if not (self._streams or running.expects):
             running.monitor.forget()
+            running.troubles.forget()
             return False
         with self._sampling:
-            for notice in running.monitor.sample(running.core.reading(), rules):
+            troubles = running.troubles.sample(running.core, rules)
+            for notice in running.monitor.sample(running.core.reading(), rules, troubles):
                 self._publish(notice)
         return True
 

@@ -82,7 +82,9 @@ class RelayReports:
         return tuple(map(explainer.explain, datagrams))
 
     def events(self, kinds: Iterable[str] | None = None) -> RelayEventStream:
-        """Return a stream of what happens from now on: alarms, losses, changed senders.
+        """Return a stream of what happens from now on.
+
+        Alarms, losses, changed senders, inputs that wait and outputs that are parked.
 
         Args:
             kinds: any of rule, alarm, loss; None means all.

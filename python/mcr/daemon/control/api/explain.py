@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 
+from ....alarms.troubles import Trouble
 from ....choices import Ingress
 from ....errors import RuleError
 from ....explain.explainer import Obstacles, RuleExplainer
 from ....explain.results import DatagramFacts, Explanation
 from ....protocol.constants import ErrorCode
 from ..rules.draft import RuleRecord
-from ..workers.status import Trouble
 from .errors import RpcError, with_problems
 from .params import DatagramObject
 

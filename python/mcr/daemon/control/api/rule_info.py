@@ -4,13 +4,13 @@ from collections.abc import Iterable
 from itertools import zip_longest
 from typing import Any
 
+from ....alarms.troubles import Trouble
 from ....protocol.results import RuleInfo, RuleOutputInfo
 from ....rules import Rule
 from ....rules.objects import text_or_object
 from ....stats import RuleFacts, RuleStats
 from ..rules.draft import RuleRecord, RuleSetAside
 from ..workers.counter_reader import new_rule_state
-from ..workers.status import Trouble
 
 
 def info_aside(aside: RuleSetAside) -> RuleInfo:

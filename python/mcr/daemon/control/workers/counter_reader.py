@@ -15,6 +15,7 @@ from ...._native import CounterPages, CounterReading
 from ....alarms.monitor import CounterMonitor
 from ....alarms.notice import Notice
 from ....alarms.timing import Timing
+from ....alarms.troubles import Trouble
 from ....json_codec import encode_in_pieces
 from ....protocol.results import DaemonStats, Totals
 from ....rules.expectation import Expectation
@@ -32,7 +33,6 @@ from ..api.jsonrpc import Encoded
 from ..rules.draft import RuleRecord
 from ..rules.rulebook import Rulebook
 from .pool import WorkerPool
-from .status import Trouble
 from .worker import DeathRecord, Worker
 
 T = TypeVar("T")

@@ -7,8 +7,8 @@ passes workers' log lines on to the log.
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
 
+from ....alarms.troubles import Trouble, trouble_notices
 from ....stats.rule_state import InputTrouble
 from .. import limits
 from ..events import EventBus
@@ -36,17 +36,6 @@ _LEVELS = {
 _FACILITIES = {"worker": "workers", "interface": "interfaces", "socket": "workers"}
 _DEFERRED_REPORTS = 4 * limits.REQUEST_RULES
 """The most deferred reports; only a faulty worker sends more during a change."""
-
-
-class Trouble(NamedTuple):
-    """Why a rule does not work, or not as it could."""
-
-    trouble: InputTrouble | None = None
-    """Why its input waits."""
-    parked: tuple[str | None, ...] = ()
-    """For each output, why it is parked; None where it works."""
-    engine: str | None = None
-    """Why the engine relays it and not the kernel, if that is worth a sentence."""
 
 
 class RuleStatusTracker:
@@ -147,26 +136,8 @@ class RuleStatusTracker:
         self._publish_changes(record, before, self.get(rule_id))
 
     def _publish_changes(self, record: RuleRecord, before: Trouble, after: Trouble) -> None:
-        name, rule_id = record.rule.name, record.rule.id
-        label = name or rule_id
-        if (before.trouble is None) != (after.trouble is None):
-            waits = after.trouble is not None
-            event = "waiting" if waits else "resumed"
-            text = (
-                f"rule {label} waits: {after.trouble}" if waits else f"rule {label} receives again"
-            )
-            self._events.publish("rule", event, text, id=rule_id, name=name)
-        for index in range(len(record.resolved.outputs)):
-            reason_before = before.parked[index] if index < len(before.parked) else None
-            reason = after.parked[index] if index < len(after.parked) else None
-            if (reason_before is None) == (reason is None):
-                continue
-            number = record.resolved.number_of(index)
-            event = "unparked" if reason is None else "parked"
-            text = f"output {number} of rule {label} " + (
-                "sends again" if reason is None else f"is parked: {reason}"
-            )
-            self._events.publish("rule", event, text, id=rule_id, name=name, output=number)
+        for notice in trouble_notices(record, before, after):
+            self._events.publish(notice.kind, notice.event, notice.text, **notice.fields)
 
     def _publish_link(self, message: WorkerMessage) -> None:
         change = message.get("change", "")
