@@ -247,7 +247,10 @@ impl Engine {
         if OBSERVED {
             let arrived_ns = intake.arrival_ns(token, ring.bytes(&buffer), counters.now_ms());
             counts::observe(counters, plan, rules, (&arrival, ring.bytes(&buffer), arrived_ns));
-            egress.note_received(intake.source(token), ring.bytes(&buffer), plan, window.len());
+            // Else flows and latency would pay for what a tap asks.
+            if egress.taps.is_some() {
+                egress.note_received(intake.source(token), ring.bytes(&buffer), plan, window.len());
+            }
         }
         Lanes { ring, plan, window, egress, counters }.enter(buffer, &arrival, rules)
     }
