@@ -354,7 +354,7 @@ def test_no_right_to_connect(opened: Opener, path: Path, monkeypatch: pytest.Mon
     def refuse(_: Path) -> socket.socket:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr("mcr.client.sync.open_connection", refuse)
+    monkeypatch.setattr("mcr.client.wire.open_connection", refuse)
     monkeypatch.setattr("mcr.client.aio.open_connection", refuse)
     with pytest.raises(mcr.RightsError, match="become a member of the socket's group"):
         opened(path).ping()
