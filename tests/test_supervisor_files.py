@@ -45,6 +45,7 @@ class TestKept:
                 os.ftruncate(descriptor, 1 << 30)
             with pytest.raises(PermissionError):
                 os.pwrite(descriptor, b"x", 4096)
+            assert stat.S_IMODE(os.fstat(descriptor).st_mode) == 0o600
             assert set(EventSequence(descriptor).last().values()) == {0}
             os.pwrite(descriptor, b"\xff" * 4096, 0)
             numbers = EventSequence(descriptor)

@@ -9,7 +9,9 @@ from contextlib import ExitStack, contextmanager
 def fixed_size_memfd(size: int, name: str) -> int:
     """Return a descriptor of a zeroed, writable memfd whose size is sealed.
 
-    A process that gets the descriptor can thus leave no more than these bytes to the next one.
+    A process that gets the descriptor can thus leave no more than these bytes to the next one. Only
+    its owner may open it again: a memfd is made with all rights for everyone (memfd_create(2)), so
+    that who gets it read-only could make it writable through /proc.
 
     Args:
         size: the size in bytes.
@@ -18,6 +20,7 @@ def fixed_size_memfd(size: int, name: str) -> int:
     descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         os.ftruncate(descriptor, size)
+        os.fchmod(descriptor, 0o600)
         seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
         fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
     except OSError:

@@ -52,7 +52,7 @@ const ITSELF: [c_long; 29] = [
 ];
 
 /// Data is written only to connections or memfds: files are opened for reading only.
-const FILES: [c_long; 22] = [
+const FILES: [c_long; 23] = [
     libc::SYS_read,
     libc::SYS_readv,
     libc::SYS_pread64,
@@ -61,6 +61,7 @@ const FILES: [c_long; 22] = [
     libc::SYS_pwrite64,
     libc::SYS_lseek,
     libc::SYS_ftruncate,
+    libc::SYS_fchmod,
     libc::SYS_memfd_create,
     libc::SYS_fstat,
     libc::SYS_newfstatat,
