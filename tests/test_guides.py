@@ -102,7 +102,7 @@ def test_python_blocks_run(code: str, daemon_socket: Path) -> None:
         check=False,
     )
     assert run.returncode == 0, run.stderr
-    assert "feed-b joined, no frame seen on lo" in run.stdout
+    assert ("feed-b joined, no frame seen on lo" in run.stdout) == ("rule.state" in code)
 
 
 @pytest.mark.parametrize("text", RULES.blocks("text")[0].splitlines())
@@ -127,7 +127,14 @@ def test_every_option_is_listed() -> None:
 def test_the_commands_of_the_page_are_understood() -> None:
     """Their rules are valid, and each option exists."""
     words = [line for line in commands("mcr", USAGE.blocks("sh")) if line]
-    assert {line[0] for line in words} == {"relay", "send", "receive", "explain"}
+    assert {line[0] for line in words} == {
+        "relay",
+        "send",
+        "receive",
+        "explain",
+        "trace",
+        "capture",
+    }
     for command, *arguments in words:
         asked = [str(MCR), command, "--help"]
         shown = subprocess.run(asked, capture_output=True, text=True, timeout=TIMEOUT_S, check=True)

@@ -34,12 +34,16 @@ if TYPE_CHECKING:
     from .explain.results import OtherRule as OtherRule
     from .explain.results import RuleExplanation as RuleExplanation
     from .protocol.results import ChangeResult as ChangeResult
+    from .protocol.results import ConfigurationResult as ConfigurationResult
+    from .protocol.results import DaemonConfiguration as DaemonConfiguration
     from .protocol.results import DaemonStats as DaemonStats
     from .protocol.results import FlowList as FlowList
     from .protocol.results import Hello as Hello
     from .protocol.results import InterfaceInfo as InterfaceInfo
     from .protocol.results import LogLevels as LogLevels
     from .protocol.results import Pong as Pong
+    from .protocol.results import RuleDifference as RuleDifference
+    from .protocol.results import RuleForm as RuleForm
     from .protocol.results import RuleInfo as RuleInfo
     from .protocol.results import RuleList as RuleList
     from .protocol.results import RuleOutputInfo as RuleOutputInfo
@@ -102,12 +106,16 @@ _EXPORTS = {
     ),
     ".protocol.results": (
         "ChangeResult",
+        "ConfigurationResult",
+        "DaemonConfiguration",
         "DaemonStats",
         "FlowList",
         "Hello",
         "InterfaceInfo",
         "LogLevels",
         "Pong",
+        "RuleDifference",
+        "RuleForm",
         "RuleInfo",
         "RuleList",
         "RuleOutputInfo",

@@ -135,7 +135,8 @@ def on_terminal(control: FakeSupervisor, rows: int, *arguments: str) -> str:
     own, theirs = pty.openpty()
     termios.tcsetwinsize(own, (rows, 160))
     words = [str(MCR), *arguments, "--socket", str(control.path)]
-    environment = {**os.environ}
+    sizes = {"COLUMNS", "LINES"}
+    environment = {name: value for name, value in os.environ.items() if name not in sizes}
     with subprocess.Popen(
         words, stdout=theirs, stderr=theirs, stdin=theirs, env=environment
     ) as process:
@@ -167,7 +168,8 @@ def test_ctrl_c_leaves_the_live_view_as_it_was(control: FakeSupervisor) -> None:
     starter = [sys.executable, "-c", _WITH_TERMINAL, *words]
     screen = Screen(100)
     # Not as readline has left it behind Python's back, with the size of another terminal.
-    environment = {**os.environ}
+    sizes = {"COLUMNS", "LINES"}
+    environment = {name: value for name, value in os.environ.items() if name not in sizes}
     with subprocess.Popen(
         starter, stdout=theirs, stderr=theirs, stdin=theirs, env=environment
     ) as process:

@@ -182,6 +182,12 @@ class FakeWorker:
         self.log_level = request["level"]
         return {}
 
+    def _tap(self, _request: dict[str, Any]) -> dict[str, Any]:
+        return {}
+
+    def _untap(self, _request: dict[str, Any]) -> dict[str, Any]:
+        return {}
+
     def _write_page(self) -> None:
         if self.page is None:
             return
