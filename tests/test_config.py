@@ -243,9 +243,9 @@ def calls_of(work: Callable[[], object]) -> int:
 
 
 def test_a_change_costs_work_for_itself_only() -> None:
-    """Adding a rule to 10 000 others costs as much as adding it to ten."""
+    """Adding a rule to 3000 others costs as much as adding it to ten."""
     costs = []
-    for count in (10, 10_000):
+    for count in (10, 3000):
         rules = [f"239.{n >> 8}.{n & 255}.1%eth0:5001 to 192.0.2.7:{n + 1}" for n in range(count)]
         rule_set = running(*rules)
         last = rule_set.rules[-1]
