@@ -196,14 +196,14 @@ class FakeWorker:
             self.page.write(rules, self._counts, self._losses, self._kernel_dropped_frames)
 
 
-_KNOWN: dict[bytes, tuple[bytes, ...]] = {}
+_KNOWN: dict[int, tuple[dict[str, Any], tuple[bytes, ...]]] = {}
 
 
 def _keys(rule: dict[str, Any]) -> tuple[bytes, ...]:
-    """Those of a rule's outputs; many rules take long."""
-    spec = json.dumps(rule).encode()
-    known = _KNOWN.get(spec)
-    if known is None:
-        keys = output_keys(spec)
-        known = _KNOWN[spec] = tuple(keys[at : at + 8] for at in range(0, len(keys), 8))
-    return known
+    """Those of a rule's outputs. Kept for each specification: those of many rules take long."""
+    known = _KNOWN.get(id(rule))
+    if known is None or known[0] is not rule:
+        keys = output_keys(json.dumps(rule).encode())
+        known = rule, tuple(keys[at : at + 8] for at in range(0, len(keys), 8))
+        _KNOWN[id(rule)] = known
+    return known[1]
