@@ -322,7 +322,7 @@ class TestChildren:
             "supervisor_channel": 5,
             "broker": 6,
             "page": 7,
-        } | {"flows": False, "latency": True}
+        } | {"flows": False, "latency": False}
         probe = command[4].replace(
             "sys.exit(_native.run_worker(sys.argv[2]))",
             "print(_native.interfaces()[0].name, *(m for m in sys.modules if m[:3] == 'mcr'),"

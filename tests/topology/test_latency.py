@@ -43,7 +43,7 @@ def measured(read: Callable[[], mcr.Stats], rule: int, count: int) -> mcr.Latenc
 
 def test_it_is_a_part_of_the_whole_way(lab: Lab, ingress: Ingress) -> None:
     """Of both families, one by one: shorter than from the sender's call to the receiver's."""
-    with relaying(lab.relay, *RULES, ingress=ingress) as relay:
+    with relaying(lab.relay, *RULES, ingress=ingress, latency=True) as relay:
         for number, (group, out) in enumerate(GROUPS.items()):
             whole_us = []
             with lab.sender(group, 5001) as sender, lab.receive(out, 6001) as receiver:
@@ -69,7 +69,7 @@ def test_a_super_frame_counts_its_datagrams(lab: Lab, ingress: Ingress) -> None:
     lab.set_offload(on=True)
     try:
         with (
-            relaying(lab.relay, *RULES, ingress=ingress) as relay,
+            relaying(lab.relay, *RULES, ingress=ingress, latency=True) as relay,
             lab.sender("239.1.47.1", 5001) as sender,
             lab.receive("239.2.47.1", 6001) as receiver,
         ):
@@ -89,7 +89,7 @@ def test_a_busy_socket_measures_a_part_and_a_ring_all(lab: Lab, ingress: Ingress
     """Both count all that is relayed."""
     lab.set_offload(on=False)
     with (
-        relaying(lab.relay, *RULES, ingress=ingress) as relay,
+        relaying(lab.relay, *RULES, ingress=ingress, latency=True) as relay,
         lab.sender("239.1.47.1", 5001) as sender,
     ):
         sender.send(payloads(MANY, [100]))
@@ -98,15 +98,15 @@ def test_a_busy_socket_measures_a_part_and_a_ring_all(lab: Lab, ingress: Ingress
         assert (found.unmeasured == 0) == (ingress == "packet")
 
 
-def test_it_can_be_switched_off(lab: Lab, ingress: Ingress) -> None:
+def test_it_is_off_by_default(lab: Lab, ingress: Ingress) -> None:
     """Then no rule has it."""
-    with relaying(lab.relay, *RULES, ingress=ingress, latency=False) as relay:
+    with relaying(lab.relay, *RULES, ingress=ingress) as relay:
         assert [rule.latency for rule in relay.stats().rules] == [None, None]
 
 
 def test_a_worker_that_stands_still_shows(lab: Lab, ingress: Ingress) -> None:
     """The longest time is that of its stop; histograms survive the worker."""
-    options = ("--ingress", ingress, "--latency", "on")
+    options = ("--ingress", ingress, "--latency")
     with (
         serving(lab.relay, *options) as daemon,
         daemon.client() as client,

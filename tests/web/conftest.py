@@ -10,8 +10,8 @@ from tests.topology.daemons import Daemon, serving
 
 @pytest.fixture(scope="package")
 def daemon() -> Iterator[Daemon]:
-    """A daemon that counts flows, shared by the tests of this folder."""
-    with serving(None, "--ingress", "udp", "--flows", "--observers", "sys") as made:
+    """A daemon that counts flows and latency, shared by the tests of this folder."""
+    with serving(None, "--ingress", "udp", "--flows", "--latency", "--observers", "sys") as made:
         yield made
 
 

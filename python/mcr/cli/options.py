@@ -1,6 +1,6 @@
 """Options that several commands share, each with its type, its range and its help."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -71,8 +71,10 @@ FlowsOption = Annotated[
     ),
 ]
 LatencyOption = Annotated[
-    Literal["on", "off"],
-    typer.Option(help="Measure how long the datagrams of each rule take through the relay."),
+    bool,
+    typer.Option(
+        "--latency", help="Measure how long the datagrams of each rule take through the relay."
+    ),
 ]
 ExpectOption = Annotated[
     str | None,

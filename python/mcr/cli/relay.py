@@ -60,7 +60,7 @@ def relay(
     cpus: CpusOption = None,
     accept_bad_checksums: AcceptBadChecksums = False,
     flows: FlowsOption = False,
-    latency: LatencyOption = "on",
+    latency: LatencyOption = False,
     expect: ExpectOption = None,
     user: Annotated[
         str | None,
@@ -92,7 +92,7 @@ def relay(
         cpus=places,
         verify_checksums=not accept_bad_checksums,
         flows=flows,
-        latency=latency == "on",
+        latency=latency,
         hosts=hosts,
         expect=expectation,
     )

@@ -161,7 +161,7 @@ def serve(
     hosts: HostsOption = "first",
     accept_bad_checksums: AcceptBadChecksums = False,
     flows: FlowsOption = False,
-    latency: LatencyOption = "on",
+    latency: LatencyOption = False,
     expect: ExpectOption = None,
     log_level: _LogLevel = "info",
 ) -> None:
@@ -197,7 +197,7 @@ def serve(
         log_level=log_level,
         verify_checksums=not accept_bad_checksums,
         flows=flows,
-        latency=latency == "on",
+        latency=latency,
         expect=_expectation(expect, flows, permitted),
         include=file.include,
         keep_going=keep_going,

@@ -88,6 +88,7 @@ DAEMON: Mapping[str, Key] = {
         "Also relay datagrams with a wrong UDP checksum.", _SWITCH, _switch
     ),
     "flows": Key("Count who sends to each rule.", _SWITCH, _switch),
+    "latency": Key("Measure how long the datagrams of each rule take.", _SWITCH, _switch),
     "expect": Key("What rules expect that say nothing, such as 2s.", _TEXT, _expectation),
     "log_level": Key("Log messages of this level and above.", *_choice(Level)),
 }

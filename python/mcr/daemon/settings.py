@@ -41,7 +41,7 @@ class DaemonSettings:
     """Whether datagrams with a wrong UDP checksum are dropped."""
     flows: bool = False
     """Whether workers count the flows of each rule."""
-    latency: bool = True
+    latency: bool = False
     """Whether workers measure the latency of each rule."""
     expect: str | None = None
     """What rules expect that say nothing, as text."""

@@ -49,7 +49,7 @@ class Relay(RelayReports):
         cpus: Iterable[int] | str | None = None,
         verify_checksums: bool = True,
         flows: bool = False,
-        latency: bool = True,
+        latency: bool = False,
         hosts: Hosts = "first",
         expect: Expectation | str | None = None,
     ) -> None:

@@ -47,7 +47,7 @@ export class LatencyChart {
     this.figure.hidden = !this.latency;
     this.note.hidden = !!this.latency;
     this.note.textContent = latency === null || latency === undefined
-      ? "Not measured: the daemon runs with --latency off." : rule.offload === "kernel"
+      ? "Not measured: the daemon runs without --latency." : rule.offload === "kernel"
         ? "None: the kernel relays this rule." : "No datagram yet.";
     this.draw();
   }
