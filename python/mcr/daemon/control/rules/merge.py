@@ -109,15 +109,17 @@ def merge(before: KnownRules, wanted: Sequence[EnabledRule], *, prune: bool) -> 
         else:
             changed.append(rule_id)
     ids = {entry.rule.id for entry in entries}
-    others = {each: own for each, own in before.items() if each not in ids}
-    beside = [each for each, own in others.items() if own.origin == "client" and not prune]
+    beside, removed = list[str](), list[str]()
+    for each, own in before.items():
+        if each not in ids:
+            (beside if own.origin == "client" and not prune else removed).append(each)
     return Merge(
         before,
         entries,
         frozenset(unchanged),
         tuple(adopted),
         tuple(changed),
-        tuple(each for each in others if each not in set(beside)),
+        tuple(removed),
         tuple(beside),
         tuple(overruled),
     )
