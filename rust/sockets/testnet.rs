@@ -1,6 +1,7 @@
 //! Network namespaces for tests: each test thread gets its own, which is removed with it.
 
 use std::env;
+use std::fmt::Debug;
 use std::io::{Write, stderr};
 use std::net::UdpSocket;
 use std::process::Command;
@@ -120,6 +121,20 @@ pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(5);
     while !holds() {
         assert!(Instant::now() < deadline, "not in time: {what}");
+        thread::yield_now();
+    }
+}
+
+/// Waits until `read` gives this. What a test closes can stay open for a moment: a command that a
+/// neighbouring test starts has copies of all descriptors until it executes its program.
+pub(crate) fn wait_for<T: PartialEq + Debug>(expected: T, mut read: impl FnMut() -> T) {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        let seen = read();
+        if seen == expected {
+            return;
+        }
+        assert!(Instant::now() < deadline, "expected {expected:?}, still {seen:?}");
         thread::yield_now();
     }
 }

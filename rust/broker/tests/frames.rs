@@ -113,10 +113,10 @@ fn unclaimed_sockets_are_closed_when_released() {
         worker.join(&far, OTHER, &[]).unwrap();
         assert_eq!((supervisor.open_sockets(), groups(FAR)), (4, 2));
         worker.release_unclaimed().unwrap();
-        assert_eq!((supervisor.open_sockets(), groups(FAR)), (2, 1));
-        assert!(!is_all());
+        wait_for((2, 1), || (supervisor.open_sockets(), groups(FAR)));
+        wait_for(false, is_all);
         worker.leave(far.index, OTHER, &[]);
-        assert_eq!((supervisor.open_sockets(), groups(FAR)), (1, 0));
+        wait_for((1, 0), || (supervisor.open_sockets(), groups(FAR)));
     });
 }
 

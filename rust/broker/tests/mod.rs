@@ -15,7 +15,7 @@ use crate::sockets::netlink::groups::GroupList;
 use crate::sockets::output::{self, OutputSocket};
 use crate::sockets::provider::{Socket, SocketProvider};
 use crate::sockets::testnet::{
-    FAR, NEAR, in_namespace, interface, ip, rerun, settle, wait_until, with_cable,
+    FAR, NEAR, in_namespace, interface, ip, rerun, settle, wait_for, wait_until, with_cable,
 };
 use crate::sockets::udp_input::UdpInputRequest;
 use crate::spec::{Choice, OutputSpec};

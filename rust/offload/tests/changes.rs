@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use super::lab::{
     GROUP, Lab, SENDER, frame, frame_to, number, output, packet_socket, rule, with_lab,
@@ -33,6 +34,8 @@ fn under_traffic(lab: &mut Lab, changes: impl FnOnce(&mut Lab)) -> u32 {
             while !stop.load(Ordering::Relaxed) {
                 socket.send(&frame(number, 60)).unwrap();
                 number += 1;
+                // The ring of a cable's end has 256 slots.
+                thread::sleep(Duration::from_micros(20));
             }
             number
         });

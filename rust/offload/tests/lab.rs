@@ -128,7 +128,7 @@ pub(super) fn datagram(frame: &[u8]) -> (Datagram, Vec<u8>) {
 
 pub(super) fn packet_socket(name: &str) -> OwnedFd {
     let fd = socket::open(libc::AF_PACKET, libc::SOCK_RAW, name).unwrap();
-    SockRef::from(&fd).set_recv_buffer_size(64 << 20).unwrap();
+    socket::receive_buffer(fd.as_fd(), 64 << 20, name).unwrap();
     sockaddr::bind_link_layer(fd.as_fd(), interface(name).index.cast_signed()).unwrap();
     fd
 }

@@ -7,7 +7,9 @@ use std::os::fd::AsFd;
 use super::*;
 use crate::addr::Addr;
 use crate::sockets::interfaces;
-use crate::sockets::testnet::{NEAR, in_namespace, interface, ip, wait_until, with_cable};
+use crate::sockets::testnet::{
+    NEAR, in_namespace, interface, ip, wait_for, wait_until, with_cable,
+};
 use crate::spec::Choice;
 use crate::spec::{InputSpec, Join, OutputSpec, RuleSpec};
 use crate::stats::sequences::SequenceSpec;
@@ -62,7 +64,7 @@ fn an_interface_of_a_refused_rule_is_not_reported() {
         let bad = rule([127, 0, 0, 1], "lo", None);
         relay.change(&[], &[good.clone(), bad.clone()]).unwrap_err();
         assert!(relay.report().interfaces.is_empty());
-        assert_eq!(memberships(), before);
+        wait_for(before.clone(), memberships);
         relay.change(&[], &[good]).unwrap();
         relay.change(&[], &[bad]).unwrap_err();
         assert_eq!(relay.report().interfaces.len(), 1);
@@ -81,7 +83,7 @@ fn a_change_after_stop_changes_nothing() {
         relay.stop();
         let before = memberships();
         relay.change(&ids, &[rule([239, 1, 1, 2], "lo", None)]).unwrap_err();
-        assert_eq!(memberships(), before);
+        wait_for(before.clone(), memberships);
         assert_eq!(relay.rule_ids(), ids);
     });
 }
@@ -238,14 +240,14 @@ fn if_one_port_of_a_range_fails_none_is_opened() {
         range.input.last_port = 5005;
         let error = relay.change(&[], &[range.clone()]).unwrap_err().to_string();
         assert!(error.contains("5003"), "{error}");
-        assert_eq!(bound_sockets(), 1);
+        wait_for(1, bound_sockets);
         range.input.last_port = 5002;
         let ids = [range.id.clone()];
         relay.change(&[], &[range]).unwrap();
         // One for each port, and the output's.
         assert_eq!(bound_sockets(), 1 + 2 + 1);
         relay.change(&ids, &[]).unwrap();
-        assert_eq!(bound_sockets(), 1);
+        wait_for(1, bound_sockets);
     });
 }
 
@@ -262,12 +264,12 @@ fn the_groups_of_a_refused_block_are_left() {
             let mut bad = rule([239, 1, 2, 1], "lo", None);
             bad.outputs[0].source_port = Choice::Chosen(taken.local_addr().unwrap().port());
             relay.change(&[], &[block.clone(), bad]).unwrap_err();
-            assert_eq!(memberships(), before);
+            wait_for(before.clone(), memberships);
             let ids = [block.id.clone()];
             relay.change(&[], &[block]).unwrap();
             assert_eq!(memberships().lines().count(), before.lines().count() + 64);
             relay.change(&ids, &[]).unwrap();
-            assert_eq!(memberships(), before);
+            wait_for(before.clone(), memberships);
         }
     });
 }
@@ -291,7 +293,7 @@ fn an_abandoned_change_was_prepared_and_leaves_nothing() {
                 false
             });
             assert!(!refused.unwrap());
-            assert_eq!((memberships(), bound_sockets()), (before, sockets));
+            wait_for((before, sockets), || (memberships(), bound_sockets()));
             assert_eq!(relay.report().interfaces.len(), 1);
             let agreed = relay.apply(&change, |_| true);
             assert!(agreed.unwrap());

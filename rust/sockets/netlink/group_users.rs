@@ -102,7 +102,7 @@ mod tests {
     use std::net::{Ipv4Addr, UdpSocket};
 
     use super::*;
-    use crate::sockets::testnet::{NEAR, interface, with_cable};
+    use crate::sockets::testnet::{NEAR, interface, wait_for, with_cable};
 
     #[test]
     fn each_member_is_counted() {
@@ -134,9 +134,9 @@ mod tests {
             let second = join();
             assert_eq!(users(), [2, 2]);
             drop(first);
-            assert_eq!(users(), [1, 1]);
+            wait_for([1, 1], users);
             drop(second);
-            assert_eq!(users(), [0, 0]);
+            wait_for([0, 0], users);
         });
     }
 }
