@@ -134,6 +134,17 @@ impl BrokerServer {
         Ok(answer)
     }
 
+    /// The request of a worker, which does not know that another one has a helper for the port.
+    pub(super) fn beside_other_workers(&self, mut request: Request) -> Request {
+        if let Some(key) = SocketKey::of_helper(&request)
+            && let Request::GroHelperForPort { is_beside_own, .. } = &mut request
+        {
+            let mut workers = self.workers.iter();
+            *is_beside_own |= workers.any(|worker| worker.leases.helpers(&key).next().is_some());
+        }
+        request
+    }
+
     /// Closes the fan-out groups in which no worker has a socket any more.
     pub(super) fn close_unused_groups(&mut self) {
         let used: HashSet<u64> =
@@ -143,7 +154,7 @@ impl BrokerServer {
         }
     }
 
-    fn worker(&mut self, number: u16) -> std::result::Result<&mut WorkerSockets, Fault> {
+    pub(super) fn worker(&mut self, number: u16) -> std::result::Result<&mut WorkerSockets, Fault> {
         self.workers.get_mut(usize::from(number)).ok_or(NO_WORKER)
     }
 }

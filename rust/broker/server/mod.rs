@@ -300,7 +300,8 @@ impl BrokerServer {
             | Request::KernelFan { .. }
             | Request::KernelCpu { .. }) => return self.grant_kernel(worker, request),
             other => {
-                let answer = known.grant(other)?;
+                let request = self.beside_other_workers(other);
+                let answer = self.worker(worker)?.grant(request)?;
                 return self.follow_votes(worker, answer);
             }
         }

@@ -414,8 +414,8 @@ impl Inputs {
         self.holds_shared_state() && input.is_joined()
     }
 
-    /// Whether this process holds the memberships and helpers that make frames arrive: one of
-    /// several processes is enough.
+    /// Whether this process holds the memberships that make frames arrive: one of several processes
+    /// is enough.
     fn holds_shared_state(&self) -> bool {
         self.ingress == Ingress::Packet && self.share.is_first()
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-use super::{InputSpec, Inputs};
+use super::{Ingress, InputSpec, Inputs};
 use crate::spec::{Choice, OutputSpec};
 
 /// The largest number of ports of one group with a helper for merging, a socket each.
@@ -94,7 +94,7 @@ impl Inputs {
 
     /// Whether an input's helpers are for ports alone, since it has too many groups.
     pub(in crate::relay) fn merges_by_port(&self, input: &InputSpec) -> bool {
-        self.holds_shared_state()
+        self.ingress == Ingress::Packet
             && input.group_bits > 0
             && usize::from(input.last_port - input.port) < MERGED_PORTS
     }
