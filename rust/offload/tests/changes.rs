@@ -78,7 +78,10 @@ fn changes_of_other_rules_lose_nothing() {
             }
         });
         for (end, mut all) in arrived.into_iter().enumerate() {
-            all.extend(numbers(&lab, end));
+            wait_until("the last arrives", || {
+                all.extend(numbers(&lab, end));
+                all.last() == Some(&(sent - 1))
+            });
             assert_eq!(all, (0..sent).collect::<Vec<_>>());
         }
         assert!(lab.passed().is_empty());
@@ -110,7 +113,10 @@ fn a_replaced_rule_neither_loses_nor_repeats() {
                 });
             }
         });
-        arrived.extend(numbers(&lab, 0).into_iter().chain(numbers(&lab, 1)));
+        wait_until("the last arrives", || {
+            arrived.extend(numbers(&lab, 0).into_iter().chain(numbers(&lab, 1)));
+            arrived.contains(&(sent - 1))
+        });
         arrived.sort_unstable();
         assert_eq!(arrived, (0..sent).collect::<Vec<_>>());
         matched += lab.table.counters(1).unwrap().matched.datagrams;

@@ -22,7 +22,7 @@ use crate::offload::{
 use crate::packet::{ChecksumState, Datagram, FrameMeta, parse};
 use crate::sockets::interfaces;
 use crate::sockets::socket;
-use crate::sockets::testnet::{FAR, NEAR, in_namespace, interface, ip, wait_until};
+use crate::sockets::testnet::{FAR, NEAR, in_namespace, interface, ip, settle, wait_until};
 use crate::spec::{Choice, Ttl};
 use crate::sys::{netdev, sockaddr};
 
@@ -82,8 +82,11 @@ impl Lab {
         Self { programs, table, hook: Some(hook), injector, stack, ends }
     }
 
+    /// Sends a frame, and waits until it has gone through both cables: on a busy machine a thread
+    /// of the kernel delivers it later.
     pub(super) fn send(&self, frame: &[u8]) {
         assert_eq!(SockRef::from(&self.injector).send(frame).unwrap(), frame.len());
+        settle();
     }
 
     pub(super) fn fan(&mut self, rule: &KernelRule) -> Fan {
