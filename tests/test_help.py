@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from mcr import Rule
 from mcr.cli import application, main
+from mcr.cli import commands as commands_list
 from mcr.rules.grammar import Noun, join_arguments, option_help
 
 ROOT = typer.main.get_command(application())
@@ -50,6 +53,12 @@ def commands(group: object = ROOT, path: str = "") -> Iterator[tuple[str, TyperC
             yield f"{path}{name}", command
 
 
+def top_level() -> dict[str, TyperCommand | TyperGroup]:
+    """The commands and groups directly after `mcr`."""
+    assert isinstance(ROOT, TyperGroup)
+    return dict(ROOT.commands)  # type: ignore[arg-type]
+
+
 COMMANDS = dict(commands())
 
 
@@ -86,6 +95,22 @@ def test_commands_are_listed_in_groups(option: str, capsys: pytest.CaptureFixtur
         summaries = " ".join(sections[heading].split())
         assert summaries.count(".") == len(names)
         assert "..." not in summaries
+
+
+def test_the_list_has_the_first_line_of_each_commands_help() -> None:
+    """It has the lines without loading the commands."""
+    listed = {name: entry.summary for name, entry in commands_list.COMMANDS.items()}
+    own = {name: (command.help or "").partition("\n")[0] for name, command in top_level().items()}
+    assert listed == own
+
+
+def test_the_list_loads_no_command() -> None:
+    """What commands need takes several times as long to load as the list."""
+    look = (
+        "import sys; from mcr.cli import main; main(['--help']);"
+        " sys.exit(any(name in sys.modules for name in ('pydantic', 'mcr.client', 'mcr.relay')))"
+    )
+    subprocess.run([sys.executable, "-c", look], check=True, stdout=subprocess.DEVNULL)
 
 
 def test_a_group_has_examples_too(capsys: pytest.CaptureFixture[str]) -> None:

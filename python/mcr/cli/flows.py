@@ -26,7 +26,7 @@ def flows(
     socket: SocketOption = None,
     as_json: AnswerAsJson = False,
 ) -> None:
-    """List who sends to each rule: counts, rates, TTL and DSCP, and what is lost before the relay.
+    """List who sends to each rule: counts, rates, TTL and DSCP, and what is lost before mcr.
 
     The daemon counts flows if it was started with --flows.
     """

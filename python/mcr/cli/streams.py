@@ -57,7 +57,7 @@ def streams(
     socket: SocketOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """List the multicast streams on links: sender, rate, sizes, what they carry, and their rules.
+    """List the multicast streams on links: sender, rate, sizes, contents and rules.
 
     Needs CAP_NET_RAW. Reads what arrives, and session announcements (SAP); a switch sends only the
     groups that some host on this port has joined. Whether a rule relays them is asked of the
