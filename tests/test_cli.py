@@ -120,7 +120,9 @@ SERVE_MISTAKES = [
     (["--offload", "on"], "'--offload': 'on' is not one of 'off', 'auto', 'require'"),
     (["--offload", "require", "--workers", "2"], "'--offload': require needs --workers 1; "),
     (["--hosts", "some"], "'--hosts': 'some' is not one of 'first', 'all'"),
-    (["--log-level", "loud"], "'--log-level': 'loud' is not one of 'debug', 'info', 'warning'"),
+    (["--log-level", "loud"], "'loud' is not one of 'debug', 'info', 'warning'"),
+    (["--log-level", "info,rule=debug"], "'rule' is not one of the facilities 'control', 'rules'"),
+    (["--log-format", "xml"], "'--log-format': 'xml' is not one of 'auto', 'text', 'json'"),
     (["--user", "no-such-user"], "'--user': there is no user 'no-such-user' on"),
     (["--socket", "dir/"], "'dir/' is a directory; name the socket's file"),
     (["--socket", ""], "'' is a directory; name the socket's file"),
@@ -152,6 +154,24 @@ def test_serve_names_invalid_options(
 
 def _never(setup: DaemonSettings) -> None:
     raise AssertionError(setup)
+
+
+@pytest.mark.parametrize(
+    ("options", "variable", "level"),
+    [([], "rules=debug", "rules=debug"), (["--log-level", "error"], "debug", "error")],
+)
+def test_the_variable_with_log_levels(
+    options: list[str], variable: str, level: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The command line wins over it, and it wins over the configuration."""
+    made: list[DaemonSettings] = []
+    monkeypatch.setattr("mcr.cli.serve.become_supervisor", made.append)
+    monkeypatch.setenv("MCR_LOG", variable)
+    config = tmp_path / "mcr.toml"
+    config.write_text('[daemon]\nlog_level = "warning"\nlog_format = "json"\n')
+    tmp_path.chmod(0o755)
+    assert main(["serve", "--ingress", "udp", "--config", str(config), *options]) == 0
+    assert (made[0].log_level, made[0].log_format) == (level, "json")
 
 
 def test_serve_passes_all_options_on(monkeypatch: pytest.MonkeyPatch) -> None:

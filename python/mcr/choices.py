@@ -18,3 +18,6 @@ Way = Literal["socket", "xdp"]
 """How the copies of one output leave now."""
 Hosts = Literal["first", "all"]
 """Which addresses of a host name get copies."""
+LogFormat = Literal["auto", "text", "json", "journal"]
+"""How the daemon writes its log: lines with the time, JSON, or lines with priorities. `auto` is
+journal where systemd's journal reads standard error, else lines without the time."""

@@ -17,6 +17,7 @@ from tests.support.fake_supervisor import FakeSupervisor
 from mcr.daemon.control.api.access import AccessPolicy, Peer, peer_of
 from mcr.daemon.control.log import LINES_A_SECOND, LINES_AT_ONCE, ControlLog, RateLimit, RepeatLimit
 from mcr.protocol.constants import FACILITIES
+from mcr.protocol.log_spec import LogSpec
 from mcr.protocol.results import LogLevels
 from mcr.protocol.text import printable
 
@@ -89,6 +90,20 @@ def test_a_facility_has_its_own_or_the_common_level(log: ControlLog) -> None:
     assert log.level_of("workers", "interfaces") == "warning"
     log.set_levels(log.with_level(None, "rules"))
     assert not logging.getLogger("mcr.rules").isEnabledFor(logging.INFO)
+
+
+def test_levels_as_text() -> None:
+    """One for all and some of their own; each mistake names the word."""
+    spec = LogSpec.parse("rules=debug, warning,supervisor=error")
+    assert (spec.level, len(spec.facilities)) == ("warning", 2)
+    assert [spec.level_of(each) for each in ("rules", "clients")] == ["debug", "warning"]
+    assert LogSpec.parse("rules=debug").level == "info"
+    for text, word in (("", "''"), ("loud", "'loud'"), ("x=info", "'x'"), ("rules=", "''")):
+        with pytest.raises(ValueError, match=f"^{word} is not one of"):
+            LogSpec.parse(text)
+    for text in ("info,debug", "rules=info,rules=debug"):
+        with pytest.raises(ValueError, match="has two levels for"):
+            LogSpec.parse(text)
 
 
 STUCK = """

@@ -57,6 +57,18 @@ def refused(directory: Path, *, config: bytes | None = None, state: bytes | None
         supervisor.close()
 
 
+def test_levels_hold_from_the_start(directory: Path) -> None:
+    """In workers as well: they get the most verbose level of the parts that they log for."""
+    levels = "error,interfaces=debug"
+    with (
+        control_process(directory, log_level=levels) as supervisor,
+        RawClient(supervisor.path) as client,
+    ):
+        assert supervisor.workers[0].log_level == "debug"
+        found = client.call("logs.get")
+        assert (found["global"], found["facilities"]["interfaces"]) == ("error", "debug")
+
+
 def test_a_successor_has_rules_revision_and_numbers(directory: Path) -> None:
     """The new process changes nothing in the workers."""
     with control_process(directory, workers=2) as supervisor:

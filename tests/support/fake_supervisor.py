@@ -47,6 +47,7 @@ class FakeSupervisor:
         self.keeps = 0
         self.config: bytes | None = None
         self.keep_going = False
+        self.log_level = "info"
         self.restarts: list[int] = []
         self.heartbeats = 0
         self.ready = threading.Event()
@@ -94,6 +95,7 @@ class FakeSupervisor:
             "hosts": "first",
             "config": None if self.config is None else "mcr.toml",
             "keep_going": self.keep_going,
+            "log_level": self.log_level,
         }
         self.process = subprocess.Popen(
             [*self.enter, sys.executable, "-I", "-m", "mcr.daemon.control", json.dumps(arguments)],
@@ -268,6 +270,7 @@ def control_process(
     enter: Sequence[str] = (),
     user: int | None = None,
     name: str | None = None,
+    log_level: str = "info",
 ) -> Iterator[FakeSupervisor]:
     """A control process that serves; `enter` begins the command that starts it.
 
@@ -277,6 +280,7 @@ def control_process(
         directory, workers=workers, state=state, enter=enter, user=user, name=name
     )
     supervisor.config = config
+    supervisor.log_level = log_level
     supervisor.start()
     try:
         assert supervisor.process.poll() is None, supervisor.said()

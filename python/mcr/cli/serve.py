@@ -9,7 +9,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from ..affinity import chosen_cpus
-from ..choices import Ingress, IngressChoice, Offload
+from ..choices import Ingress, IngressChoice, LogFormat, Offload
 from ..config.keys import DAEMON
 from ..daemon.account import Account, target_account
 from ..daemon.settings_reader import read_settings
@@ -20,7 +20,8 @@ from ..daemon.supervisor import (
     choose_offload,
 )
 from ..errors import McrError
-from ..protocol.constants import SOCKET_VARIABLE, Level, default_socket
+from ..protocol.constants import SOCKET_VARIABLE, default_socket
+from ..protocol.log_spec import LOG_VARIABLE, LogSpec
 from ..relay.settings import BUFFER_BYTES, default_expectation
 from .options import (
     AcceptBadChecksums,
@@ -41,6 +42,11 @@ def _socket_path(text: str) -> Path:
     if not text or text.endswith("/"):
         raise ValueError(f"{text!r} is a directory; name the socket's file")
     return Path(text).absolute()
+
+
+def _log_level(text: str) -> str:
+    LogSpec.parse(text)
+    return text
 
 
 def _state_file(text: str) -> Path:
@@ -141,7 +147,23 @@ _StateFile = Annotated[
         " run time beside those of --config; without that with all.",
     ),
 ]
-_LogLevel = Annotated[Level, typer.Option(help="Log messages of this level and above.")]
+_LogLevel = Annotated[
+    str,
+    typer.Option(
+        metavar="LEVELS",
+        parser=_log_level,
+        envvar=LOG_VARIABLE,
+        help="Log messages of this level (debug, info, warning, error) and above, and of parts of"
+        " the daemon of another one, such as info,rules=debug.",
+    ),
+]
+_LogFormat = Annotated[
+    LogFormat,
+    typer.Option(
+        help="How to write the log: text has the time in each line, json one object a line,"
+        " journal priorities; auto is journal under systemd, and lines without the time elsewhere."
+    ),
+]
 
 
 def serve(
@@ -164,6 +186,7 @@ def serve(
     latency: LatencyOption = False,
     expect: ExpectOption = None,
     log_level: _LogLevel = "info",
+    log_format: _LogFormat = "auto",
 ) -> None:
     """Run the daemon, which relays by the rules that clients set.
 
@@ -172,13 +195,11 @@ def serve(
     without rights; the supervisor, which keeps them, reads nothing from clients or the network.
     """
     file = _file_options(context, keep_going)
-    places = _places(cpus, workers)
-    _check_workers(offload, workers)
     with usage_of("--user"):
         account = target_account(user)
     path = socket or default_socket()
     observers_gid, observers_path = _observers_end(path, observers, observers_socket)
-    permitted = _permitted(offload)
+    permitted = _permitted(offload, workers)
     settings = DaemonSettings(
         socket=path,
         ingress=_available(ingress),
@@ -186,7 +207,7 @@ def serve(
         offload=permitted,
         workers=workers,
         buffer_bytes=BUFFER_BYTES,
-        cpus=places,
+        cpus=_places(cpus, workers),
         account=account,
         group=_group(user, account),
         observers=observers_gid,
@@ -195,6 +216,7 @@ def serve(
         state=state,
         hosts=hosts,
         log_level=log_level,
+        log_format=log_format,
         verify_checksums=not accept_bad_checksums,
         flows=flows,
         latency=latency,
@@ -266,7 +288,8 @@ def _available(asked: IngressChoice) -> Ingress:
     return chosen
 
 
-def _permitted(requested: Offload) -> Offload:
+def _permitted(requested: Offload, workers: int) -> Offload:
+    _check_workers(requested, workers)
     chosen, notice = choose_offload(requested)
     if notice is not None:
         print(f"warning: {notice}", file=sys.stderr, flush=True)

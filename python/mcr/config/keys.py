@@ -7,8 +7,8 @@ import difflib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, get_args
 
-from ..choices import Egress, Hosts, IngressChoice, Offload
-from ..protocol.constants import Level
+from ..choices import Egress, Hosts, IngressChoice, LogFormat, Offload
+from ..protocol.log_spec import LogSpec
 from ..relay.settings import WORKERS_LIMIT
 from ..rules import fields
 from ..rules.expectation import Expectation
@@ -64,6 +64,15 @@ def _expectation(value: object) -> str:
     return str(Expectation.parse(value))
 
 
+def _log_level(value: object) -> str:
+    text = _text(value)
+    try:
+        LogSpec.parse(text)
+    except ValueError as error:
+        raise Invalid(str(error)) from None
+    return text
+
+
 def _workers(value: object) -> int:
     return fields.integer(value, 1, WORKERS_LIMIT)
 
@@ -90,7 +99,10 @@ DAEMON: Mapping[str, Key] = {
     "flows": Key("Count who sends to each rule.", _SWITCH, _switch),
     "latency": Key("Measure how long the datagrams of each rule take.", _SWITCH, _switch),
     "expect": Key("What rules expect that say nothing, such as 2s.", _TEXT, _expectation),
-    "log_level": Key("Log messages of this level and above.", *_choice(Level)),
+    "log_level": Key(
+        "Log messages of this level and above, such as info,rules=debug.", _TEXT, _log_level
+    ),
+    "log_format": Key("How to write the log.", *_choice(LogFormat)),
 }
 """The options of `mcr serve`, which win over the file."""
 

@@ -6,8 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from ..choices import Egress, Hosts, Ingress, Offload
-from ..protocol.constants import Level
+from ..choices import Egress, Hosts, Ingress, LogFormat, Offload
 from .account import Account
 
 
@@ -36,7 +35,9 @@ class DaemonSettings:
     egress: Egress = "auto"
     offload: Offload = "off"
     hosts: Hosts = "first"
-    log_level: Level = "info"
+    log_level: str = "info"
+    """The levels, as `mcr.protocol.log_spec` has them."""
+    log_format: LogFormat = "auto"
     verify_checksums: bool = True
     """Whether datagrams with a wrong UDP checksum are dropped."""
     flows: bool = False

@@ -29,7 +29,7 @@ from .api.server import Server
 from .arguments import ControlArguments
 from .event_sequence import EventSequence
 from .events import EventBus, EventFields
-from .log import ControlLog, default_levels
+from .log import ControlLog
 from .rules.configurator import Configurator, unreadable
 from .rules.rulebook import Rulebook
 from .rules.snapshot import read_all
@@ -81,8 +81,7 @@ class ControlApp:
         sequence = EventSequence(arguments.numbers)
         self._events = EventBus(sequence.last(), sequence.record)
         self._events.hold()  # until the last event number of an earlier daemon is known
-        self._log = ControlLog(self._publish_record)
-        self._log.levels = default_levels(arguments.log_level)
+        self._log = ControlLog(self._publish_record, arguments.log_level, arguments.log_format)
         self._log.install()
         _log.log(logging.DEBUG if hidden == ALL_HIDDEN else logging.WARNING, "%s", hidden)
         self._supervisor = SupervisorChannel(
@@ -105,6 +104,7 @@ class ControlApp:
             self._supervisor.request_restart,
             self._update_status,
         )
+        self._pool.log_level = self._log.level_of("workers", "interfaces")
         self._checks, self._lookups, self._side = (
             ThreadPoolExecutor(threads, f"mcr-{name}")
             for name, threads in (("judge", 1), ("lookup", limits.HOST_LOOKUPS), ("side", 2))

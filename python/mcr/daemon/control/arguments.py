@@ -4,8 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ...choices import Hosts, Ingress, Offload
-from ...protocol.constants import Level
+from ...choices import Hosts, Ingress, LogFormat, Offload
 from ...relay.settings import why_uncounted
 from ...rules.expectation import Expectation
 
@@ -59,7 +58,9 @@ class ControlArguments(BaseModel):
     workers: Annotated[int, Field(ge=1, le=256)]
     ingress: Ingress
     hosts: Hosts = "first"
-    log_level: Level = "info"
+    log_level: str = "info"
+    """The levels, as `mcr.protocol.log_spec` has them."""
+    log_format: LogFormat = "auto"
     flows: bool = False
     offload: Offload = "off"
     expect: str | None = None

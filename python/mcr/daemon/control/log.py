@@ -16,10 +16,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
+from ...choices import LogFormat
 from ...protocol.constants import FACILITIES, LEVELS, Facility, Level
+from ...protocol.log_spec import LogSpec
 from ...protocol.results import LogLevels
 from ...protocol.text import printable
-from ..journal import leads_to_journal, priority
+from ..log_format import LineFormat, choose_format
 from .api.errors import cut
 
 _QUEUED_RECORDS = 1000
@@ -93,22 +95,25 @@ class RateLimit(logging.Filter):
         return True
 
 
-def default_levels(level: str = "info") -> LogLevels:
-    """This level for all facilities."""
-    return LogLevels(level, dict.fromkeys(FACILITIES))
+def default_levels(text: str = "info") -> LogLevels:
+    """The levels that a text has, such as `info,rules=debug` (`LogSpec`)."""
+    wanted = LogSpec.parse(text)
+    return LogLevels(wanted.level, {name: wanted.facilities.get(name) for name in FACILITIES})
 
 
 class ControlLog(logging.handlers.QueueHandler):
     """The handler of all records of this process."""
 
-    def __init__(self, publish: Publish) -> None:
+    def __init__(
+        self, publish: Publish, levels: str = "info", log_format: LogFormat = "auto"
+    ) -> None:
         """Limit the records; call `publish` with each, in the thread that logs it."""
         self._records: queue.Queue[logging.LogRecord] = queue.Queue(_QUEUED_RECORDS)
         super().__init__(self._records)
-        self.levels = default_levels()
+        self.levels = default_levels(levels)
         self._publish = publish
         self._dropped = 0
-        self._lines = _LineFormatter(leads_to_journal(sys.stderr.fileno()))
+        self._lines = _LineFormatter(choose_format(log_format, sys.stderr.fileno()))
         self.setFormatter(self._lines)
         for each in (PlainText(), RepeatLimit(), RateLimit()):
             self.addFilter(each)
@@ -149,8 +154,8 @@ class ControlLog(logging.handlers.QueueHandler):
     def enqueue(self, record: logging.LogRecord) -> None:
         """Queue a record, or drop it if the queue is full; the next one says how many were."""
         if self._dropped:
-            text = f"control: dropped {self._dropped} records, as nothing read standard error"
-            record.msg = self._lines.line("warning", text) + record.msg
+            text = f"dropped {self._dropped} records, as nothing read standard error"
+            record.msg = self._lines.line(record.created, "warning", "control", text) + record.msg
         try:
             self._records.put_nowait(record)
         except queue.Full:
@@ -160,7 +165,9 @@ class ControlLog(logging.handlers.QueueHandler):
 
     def say(self, text: str) -> None:
         """Write lines to standard error only, whatever the level is."""
-        self.enqueue(logging.makeLogRecord({"msg": f"{text}\n"}))
+        now_s = time.time()
+        lines = (self._lines.line(now_s, "info", None, each) for each in text.splitlines())
+        self.enqueue(logging.makeLogRecord({"msg": "".join(lines)}))
 
     def flush_to_stderr(self, within_s: float) -> None:
         """Wait until the queued lines are written, at most for so long."""
@@ -170,21 +177,21 @@ class ControlLog(logging.handlers.QueueHandler):
 
 
 class _LineFormatter(logging.Formatter):
-    """Formats a record as lines, each with its level or with a priority for the journal."""
+    """Formats a record as lines, one for its message and one for each line of a traceback."""
 
-    def __init__(self, journal: bool) -> None:
+    def __init__(self, line_format: LineFormat) -> None:
         super().__init__()
-        self._journal = journal
+        self._line_format = line_format
 
     def format(self, record: logging.LogRecord) -> str:
-        texts = [f"{_facility(record)}: {record.getMessage()}"]
+        texts = [record.getMessage()]
         if record.exc_info:
             texts += self.formatException(record.exc_info).splitlines()
-        return "".join(self.line(record.levelname.lower(), text) for text in texts)
+        level, facility = record.levelname.lower(), _facility(record)
+        return "".join(self.line(record.created, level, facility, text) for text in texts)
 
-    def line(self, level: str, text: str) -> str:
-        head = priority(level) if self._journal else f"{level}: "
-        return f"{head}{printable(text)}\n"
+    def line(self, unix_s: float, level: str, facility: str | None, text: str) -> str:
+        return f"{self._line_format(unix_s, level, facility, text)}\n"
 
 
 class _Writer(logging.handlers.QueueListener):

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from typing import NoReturn
 
 from ..._native import try_io_uring
+from ...protocol.log_spec import LogSpec
 from ..settings import DaemonSettings
 from .argv import supervisor_command
 from .capabilities import (
@@ -71,7 +72,8 @@ def supervise(settings: DaemonSettings, tools: NativeTools | None = None) -> boo
     fill_standard_descriptors()
     try_io_uring()
     tools = native_tools() if tools is None else tools
-    log = StderrLog(settings.log_level)
+    level = LogSpec.parse(settings.log_level).level_of("supervisor")
+    log = StderrLog(level, log_format=settings.log_format)
     raise_descriptor_limit()
     for name, feature in tools.restore_features():
         log.log("info", f"turned {feature} of {name} on again: an mcr that was killed left it off")

@@ -121,6 +121,7 @@ def control_command(
         "ingress": settings.ingress,
         "hosts": settings.hosts,
         "log_level": settings.log_level,
+        "log_format": settings.log_format,
         "flows": settings.flows,
         "offload": settings.offload,
         "expect": settings.expect,

@@ -6,11 +6,13 @@ Writing never blocks: if standard error is a full pipe, the line is dropped and 
 import os
 import select
 import socket
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 
+from ...choices import LogFormat
 from ...protocol.constants import LEVELS
-from ..journal import leads_to_journal, priority
+from ..log_format import choose_format
 
 _LINE_BYTES = 4096  # PIPE_BUF: written in one piece where poll(2) reports POLLOUT (pipe(7))
 
@@ -19,39 +21,46 @@ class StderrLog:
     """Lines on standard error."""
 
     def __init__(
-        self, level: str, target: int = 2, environment: Mapping[str, str] = os.environ
+        self,
+        level: str,
+        target: int = 2,
+        environment: Mapping[str, str] = os.environ,
+        log_format: LogFormat = "auto",
     ) -> None:
         """Log records of this severity and above.
 
         Args:
             level: one of `LEVELS`.
             target: the descriptor of standard error.
-            environment: contains JOURNAL_STREAM where standard error goes to the journal; lines
-                begin with their priority there (sd-daemon(3)).
+            environment: contains JOURNAL_STREAM where standard error goes to the journal.
+            log_format: how lines are written.
         """
         self._threshold = LEVELS.index(level)
         self._target = target
-        self._is_journal = leads_to_journal(target, environment)
+        self._format = choose_format(log_format, target, environment)
         self._dropped = 0
 
     def log(self, level: str, text: str) -> None:
         """Write a log record, if its level is high enough, in the format of control's log."""
         if LEVELS.index(level) >= self._threshold:
-            head = "" if self._is_journal else f"{level}: "
-            self.write(f"{head}supervisor: {text}", level)
+            self._write(level, "supervisor", text)
 
-    def write(self, text: str, level: str = "info") -> None:
-        """Write a line regardless of the log level; `level` sets its priority in the journal."""
+    def write(self, text: str) -> None:
+        """Write a line that is no record, regardless of the log level."""
+        self._write("info", None, text)
+
+    def _write(self, level: str, facility: str | None, text: str) -> None:
+        text = text.replace("\n", " ")
         if not self._is_writable():
             self._dropped += 1
             return
         if self._dropped:
             text = f"{text} ({self._dropped} earlier lines dropped)"
             self._dropped = 0
-        prefix = priority(level) if self._is_journal else ""
-        line = f"{prefix}{text}".encode("utf-8", "replace")[: _LINE_BYTES - 1]
+        line = self._format(time.time(), level, facility, text)
+        content = line.encode("utf-8", "replace")[: _LINE_BYTES - 1]
         try:
-            os.write(self._target, line.replace(b"\n", b" ") + b"\n")
+            os.write(self._target, content + b"\n")
         except OSError:
             self._dropped += 1  # a pipe without a reader, or a full disk
 

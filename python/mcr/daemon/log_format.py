@@ -1,0 +1,69 @@
+"""The lines of the daemon's log: plain, with the time, as JSON, or with priorities for the journal.
+
+Control and the supervisor write to the same standard error, so both format their lines here.
+"""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+
+from ..choices import LogFormat
+from ..protocol.text import printable
+
+_PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3}  # syslog(3)
+_JSON_CHARS = 900
+"""The longest message in JSON: with 4 bytes a character, a line stays below PIPE_BUF (4096)."""
+
+LineFormat = Callable[[float, str, str | None, str], str]
+"""Makes a line without its line feed of a Unix time in seconds, a level, a facility and a text.
+
+A line without a facility is not a log record, such as the final report.
+"""
+
+
+def choose_format(
+    name: LogFormat, descriptor: int, environment: Mapping[str, str] = os.environ
+) -> LineFormat:
+    """Return the format of this name; `auto` depends on where the descriptor leads."""
+    if name == "auto":
+        return _journal if leads_to_journal(descriptor, environment) else _plain
+    return {"text": _timed, "json": _json, "journal": _journal}[name]
+
+
+def leads_to_journal(descriptor: int, environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether the journal reads the lines written to a descriptor (systemd.exec(5)).
+
+    JOURNAL_STREAM has the device and inode of the standard error that systemd created. A process
+    whose standard error was redirected to a file inherits the variable, but the file must not get
+    priorities.
+    """
+    try:
+        status = os.fstat(descriptor)
+    except OSError:
+        return False
+    return environment.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+def _plain(_: float, level: str, facility: str | None, text: str) -> str:
+    return printable(text if facility is None else f"{level}: {facility}: {text}")
+
+
+def _timed(unix_s: float, level: str, facility: str | None, text: str) -> str:
+    return f"{_rfc3339(unix_s)} {_plain(unix_s, level, facility, text)}"
+
+
+def _journal(_: float, level: str, facility: str | None, text: str) -> str:
+    """A line with its priority (sd-daemon(3)), which the journal turns into PRIORITY=."""
+    return f"<{_PRIORITIES[level]}>{printable(text if facility is None else f'{facility}: {text}')}"
+
+
+def _json(unix_s: float, level: str, facility: str | None, text: str) -> str:
+    fields = {"time": _rfc3339(unix_s), "level": level, "pid": os.getpid()}
+    if facility is not None:
+        fields["facility"] = facility
+    return json.dumps({**fields, "message": printable(text)[:_JSON_CHARS]}, ensure_ascii=False)
+
+
+def _rfc3339(unix_s: float) -> str:
+    return datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="milliseconds")

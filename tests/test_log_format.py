@@ -1,0 +1,54 @@
+"""The formats of the daemon's log."""
+
+import json
+import os
+from collections.abc import Iterator
+from datetime import datetime
+
+import pytest
+
+from mcr.choices import LogFormat
+from mcr.daemon.supervisor.log import StderrLog
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    """A pipe as standard error."""
+    ends = os.pipe()
+    yield ends
+    for end in ends:
+        os.close(end)
+
+
+def lines_of(pipe: tuple[int, int], name: LogFormat, text: str) -> list[str]:
+    """What the supervisor writes as a record and as a line that is no record."""
+    log = StderrLog("info", pipe[1], {}, name)
+    log.log("warning", text)
+    log.write(text)
+    return os.read(pipe[0], 9000).decode().splitlines()
+
+
+@pytest.mark.parametrize("text", ["bad \u00e4", "\x1b\n" + '"\U0001f600' * 3000])
+def test_json(pipe: tuple[int, int], text: str) -> None:
+    """Each line is one object that fits into a pipe in one piece, whatever the text is."""
+    record, other = map(json.loads, lines_of(pipe, "json", text))
+    assert record.pop("message") == other["message"]
+    assert other["message"].startswith(text[:5].replace("\x1b\n", "\\x1b "))
+    assert datetime.fromisoformat(record.pop("time")).tzinfo is not None
+    assert record == {"level": "warning", "facility": "supervisor", "pid": os.getpid()}
+    assert "facility" not in other
+
+
+def test_text_has_the_time(pipe: tuple[int, int]) -> None:
+    """With milliseconds, before each line."""
+    record, other = lines_of(pipe, "text", "bad\nthing")
+    for line, wanted in ((record, "warning: supervisor: bad thing"), (other, "bad thing")):
+        time, _, rest = line.partition(" ")
+        assert rest == wanted
+        assert datetime.fromisoformat(time).tzinfo is not None
+        assert len(time.partition(".")[2]) == len("123+00:00")
+
+
+def test_priorities_on_request(pipe: tuple[int, int]) -> None:
+    """Also where standard error does not lead to the journal."""
+    assert lines_of(pipe, "journal", "bad") == ["<4>supervisor: bad", "<6>bad"]
