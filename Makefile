@@ -5,6 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 TOOLS := .venv/.tools-stamp
 WHEEL := .venv/.wheel-stamp
+SITE_TOOLS := .venv/.site-tools-stamp
 SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md bpf/relay.bpf.o $(shell find rust python -type f -not -name '*.pyc')
 # Root gives each of several test processes a network namespace. They mostly wait, so there may be
 # more of them than processors.
@@ -13,7 +14,7 @@ CARGO_DENY_VERSION := 0.20.2
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint format bench guard coverage audit build bpf stubs clean help .preflight
+.PHONY: demo test lint format docs bench guard coverage audit build bpf stubs clean help .preflight
 .DEFAULT_GOAL := help
 
 demo: $(WHEEL) ## relay live traffic over loopback (as root also across network namespaces)
@@ -38,6 +39,9 @@ format: $(TOOLS) ## rewrite the sources in the one accepted layout
 	cargo fmt
 	$(BIN)/ruff check --quiet --fix
 	$(BIN)/ruff format --quiet
+
+docs: $(WHEEL) $(SITE_TOOLS) ## the documents as a site, in target/site; warnings are errors
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs/site . target/site
 
 bench: $(WHEEL) ## mcr beside its peers in network namespaces (root; takes minutes; options: ARGS=...)
 	$(BIN)/python -m bench $(ARGS)
@@ -76,6 +80,10 @@ help: ## this list
 $(TOOLS): requirements-dev.txt | .preflight
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --no-deps --requirement requirements-dev.txt
+	@touch $@
+
+$(SITE_TOOLS): requirements-docs.txt $(TOOLS)
+	$(BIN)/pip install --quiet --no-deps --requirement requirements-docs.txt
 	@touch $@
 
 $(WHEEL): $(SOURCES) $(TOOLS) | .preflight

@@ -114,7 +114,8 @@ class AsyncClient:
 
     The tasks of one event loop can share it; they take turns.
 
-    Example:
+    Example::
+
         async with mcr.AsyncClient() as client:
             await client.add_rule("239.1.1.1%eth0:5001 to 239.2.0.1%eth1:6001")
             async for event in client.events(["worker"]):

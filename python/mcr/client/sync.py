@@ -39,7 +39,8 @@ class Client:
     `DaemonError`, since the client cannot know whether it was made. All methods are thread-safe;
     threads take turns. After fork(2), a child process must create its own client.
 
-    Example:
+    Example::
+
         with mcr.Client() as client:
             client.add_rule("239.1.1.1%eth0:5001 to 239.2.0.1%eth1:6001")
             for rule in client.rules():
