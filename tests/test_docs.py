@@ -92,6 +92,16 @@ def test_files_exist(path: Path) -> None:
         assert list(ROOT.glob(name)), name
 
 
+def test_promises_are_tested() -> None:
+    """Each test that the reliability page names exists."""
+    rows = re.findall(r"^\| .+ \|$", (ROOT / "docs/reliability.md").read_text(), re.M)
+    promises = [row for row in rows if not row.startswith(("| fault |", "|---"))]
+    for row in promises:
+        found = re.search(r"`(tests/[\w/]+\.py)::(\w+)` \|$", row)
+        assert found, row
+        assert f"\ndef {found[2]}(" in (ROOT / found[1]).read_text(), row
+
+
 def anchors(path: Path) -> set[str]:
     """The names by which GitHub links to the headings of a document."""
     headings = re.findall(r"^#+ (.+)$", FENCE.sub("", path.read_text()), re.M)

@@ -14,7 +14,6 @@ include_patterns = ["*.md", "bench/README.md", "docs/**"]
 exclude_patterns = [
     ".*",
     "bpf",
-    "dist",
     "examples",
     "findings",
     "python",
