@@ -14,7 +14,7 @@ CARGO_DENY_VERSION := 0.20.2
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint format docs bench guard coverage audit build bpf stubs clean help .preflight
+.PHONY: demo test lint format docs topologies bench guard coverage audit build bpf stubs clean help .preflight
 .DEFAULT_GOAL := help
 
 demo: $(WHEEL) ## relay live traffic over loopback (as root also across network namespaces)
@@ -39,6 +39,9 @@ format: $(TOOLS) ## rewrite the sources in the one accepted layout
 	cargo fmt
 	$(BIN)/ruff check --quiet --fix
 	$(BIN)/ruff format --quiet
+
+topologies: $(WHEEL) ## traffic through chains, trees, meshes and wide fan-outs of relays: one table (root)
+	$(BIN)/python -m tests.topology.shape_table
 
 docs: $(WHEEL) $(SITE_TOOLS) ## the documents as a site, in target/site; warnings are errors
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs/site . target/site
@@ -71,7 +74,7 @@ clean: ## remove what make has made
 	rm -rf .venv dist target .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # First of all, so that one line names everything that is missing for what was asked.
 .preflight:
