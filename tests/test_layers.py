@@ -37,6 +37,7 @@ PYTHON_LAYERS = [
     "config",
     "client",
     "daemon",
+    "fleet",
     "web",
     "top",
     "cli",

@@ -80,6 +80,15 @@ COMMANDS: Mapping[str, CommandEntry] = {
         "Make the rules of the daemon those of a configuration, in one transaction.",
         ("mcr apply mcr.toml", "mcr apply mcr.toml --prune --yes"),
     ),
+    "agent": CommandEntry(
+        "agent:agent",
+        _DAEMON,
+        "Keep the daemon's rules those of documents in a directory, until SIGTERM or Ctrl-C.",
+        (
+            "mcr agent --directory /srv/fleet --node ams1",
+            "mcr agent --directory /srv/fleet --node ams1 --label site=ams --prune",
+        ),
+    ),
     "import": CommandEntry(
         "import_:import_",
         _DAEMON,

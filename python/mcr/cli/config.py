@@ -11,13 +11,14 @@ import typer
 
 from ..client import methods
 from ..config import schema as config_schema
+from ..config.forms import wanted_forms
 from ..config.writer import WrittenRule, write_toml
 from ..protocol.results import ConfigurationResult, RuleDifference, RuleForm
 from ..protocol.text import printable
 from ..rules import Rule
 from ..rules.model import counted
 from ..rules.objects import rule_from_object
-from .config_file import check_configuration, read_configuration, wanted_forms
+from .config_file import check_configuration, read_configuration
 from .help import CommandGroup, add_command, epilog_of
 from .options import AnswerAsJson, SocketOption
 from .remote import ask, connect

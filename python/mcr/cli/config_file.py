@@ -3,7 +3,6 @@
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 from .. import _native
 from ..choices import Ingress
@@ -13,7 +12,6 @@ from ..config.reader import Configuration, read_files
 from ..daemon.sealed_memfd import LIMIT_BYTES, read_bounded
 from ..errors import McrError, RuleError
 from ..rules.hostnames import HostResolver
-from ..rules.objects import text_or_object
 from ..rules.ruleset import RuleSet
 
 SUFFIXES = (".toml", ".json")
@@ -58,15 +56,6 @@ def parse_configuration(name: str, content: bytes) -> Configuration:
 def is_configuration(argument: str) -> bool:
     """Whether an argument names a file rather than a rule."""
     return argument.endswith(SUFFIXES) and os.path.isfile(argument)
-
-
-def wanted_forms(configuration: Configuration) -> list[str | dict[str, Any]]:
-    """The rules of a configuration as the protocol has them."""
-    forms = []
-    for wanted in configuration.rules:
-        rule = wanted.rule if isinstance(wanted.rule, str) else text_or_object(wanted.rule)
-        forms.append(rule if wanted.enabled else {"rule": rule, "enabled": False})
-    return forms
 
 
 def check_configuration(configuration: Configuration) -> tuple[str, ...]:

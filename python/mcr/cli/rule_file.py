@@ -4,9 +4,10 @@ import sys
 from pathlib import Path
 
 from ..client.methods import NewRule
+from ..config.forms import wanted_forms
 from ..protocol.constants import LINE_BYTES
 from ..rules.file_format import parse_file
-from .config_file import parse_configuration, wanted_forms
+from .config_file import parse_configuration
 
 _DERIVED = {
     *("id", "name", "object", "state", "state_code", "facts", "outputs"),

@@ -1,0 +1,198 @@
+"""`Agent`: keeps the rules of a daemon those of the node's documents."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from ..client.aio import AsyncClient
+from ..config.document import FileContent
+from ..config.forms import wanted_forms
+from ..config.reader import Configuration, read_files
+from ..errors import DaemonError, McrError, RuleError
+from ..protocol.results import ConfigurationResult
+from .memory import RememberedDocuments, recall, remember
+from .source import DOCUMENT_BYTES, FleetDocument, NodeIdentity, RuleSource, SourceError
+from .status import NodeState, NodeStatus, bounded
+
+PERIOD_S = 2.0
+"""The time between two comparisons with source and daemon when nothing is known to have changed."""
+HEARTBEAT_S = 10.0
+"""The longest time between two reports."""
+
+
+class _Outcome(NamedTuple):
+    """What became of the documents."""
+
+    state: NodeState
+    problems: tuple[str, ...] = ()
+    rules: int = 0
+
+
+class Agent:
+    """Follows a source, and applies its documents to a daemon in one transaction.
+
+    A document that disappears removes no rule, nor does a source that cannot be read: the agent
+    keeps what it has read last. A document without rules removes them.
+
+    Example:
+        node = NodeIdentity("ams1", (("site", "ams"),))
+        async with mcr.AsyncClient() as client:
+            await Agent(FileSource(Path("/srv/fleet"), node), client, node).run()
+    """
+
+    def __init__(
+        self,
+        source: RuleSource,
+        client: AsyncClient,
+        node: NodeIdentity,
+        *,
+        state: Path | None = None,
+        prune: bool = False,
+        log: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """Read the documents of the last run; contact neither source nor daemon yet.
+
+        Args:
+            source: where the documents are.
+            client: a client of the daemon.
+            node: which node this is.
+            state: a file that keeps the documents; None keeps them only in memory.
+            prune: also remove rules that other clients have added.
+            log: called with a sentence when something has changed.
+
+        Raises:
+            OSError: `state` cannot be read.
+            JsonError: `state` has another content.
+        """
+        self._source, self._client, self._node = source, client, node
+        self._path, self._prune, self._log = state, prune, log
+        self._remembered = recall(state)
+        self._outcome = _Outcome("no_document")
+        self._settled: tuple[tuple[object, ...], _Outcome] | None = None
+        self._daemon_revision: int | None = None
+        self._reported: tuple[object, ...] | None = None
+        self._reported_at = 0.0
+        self._trouble: str | None = None
+
+    async def run(self) -> None:
+        """Follow the source until cancelled."""
+        while True:
+            await self.reconcile()
+            await self._source.wait_for_change(PERIOD_S)
+
+    async def reconcile(self) -> NodeStatus:
+        """Read the documents, make the daemon's rules theirs, report; return the status."""
+        await self._read()
+        outcome = await self._apply()
+        if outcome != self._outcome:
+            self._log_outcome(outcome)
+        self._outcome = outcome
+        status = self._status()
+        await self._report(status)
+        return status
+
+    async def _read(self) -> None:
+        try:
+            documents = await self._source.read()
+        except SourceError as error:
+            self._note_trouble(str(error))
+            return
+        self._note_trouble(None)
+        names = {each.name for each in documents}
+        kept = tuple(each for each in self._remembered.documents if each.name not in names)
+        if not documents:
+            return
+        merged = tuple(sorted((*kept, *documents), key=lambda each: each.name))
+        changed = merged != self._remembered.documents
+        self._remembered = RememberedDocuments(merged, time.time())
+        if changed:
+            try:
+                remember(self._path, self._remembered)
+            except OSError as error:
+                self._log(f"warning: {self._path} cannot be written: {error.strerror}")
+
+    async def _apply(self) -> _Outcome:
+        documents = self._remembered.documents
+        if not documents:
+            return _Outcome("no_document")
+        try:
+            hello = await self._client.hello()
+            key = (documents, hello.pid, hello.revision)
+            if self._settled is not None and self._settled[0] == key:
+                return self._settled[1]
+            configuration = read_document_rules(documents)
+            with configuration.placed():
+                change = await self._client.apply_rules(
+                    wanted_forms(configuration), prune=self._prune
+                )
+        except RuleError as error:
+            outcome = _Outcome("refused", bounded(tuple(map(str, error.problems))))
+            self._settled = key, outcome
+            return outcome
+        except McrError as error:
+            state: NodeState = "daemon_unreachable" if isinstance(error, DaemonError) else "refused"
+            return _Outcome(state, (str(error),))
+        outcome = _Outcome("applied", rules=len(configuration.rules))
+        self._settled = (documents, hello.pid, change.revision), outcome
+        self._daemon_revision = change.revision
+        if not change.is_empty:
+            self._log(_sentence(change))
+        return outcome
+
+    def _status(self) -> NodeStatus:
+        return NodeStatus(
+            node=self._node.name,
+            labels=dict(self._node.labels),
+            state=self._outcome.state,
+            revisions={each.name: each.revision for each in self._remembered.documents},
+            problems=bounded(self._outcome.problems),
+            rules=self._outcome.rules,
+            daemon_revision=self._daemon_revision,
+            documents_at=self._remembered.read_at,
+            at=time.time(),
+        )
+
+    async def _report(self, status: NodeStatus) -> None:
+        content = (replace(status, at=0.0, documents_at=None),)
+        if content == self._reported and time.monotonic() - self._reported_at < HEARTBEAT_S:
+            return
+        try:
+            await self._source.report(status)
+        except SourceError as error:
+            self._note_trouble(str(error))
+            return
+        self._reported, self._reported_at = content, time.monotonic()
+
+    def _note_trouble(self, trouble: str | None) -> None:
+        """Log that the source fails, once, and how old the documents are."""
+        if trouble is not None and self._trouble is None:
+            read_at = self._remembered.read_at
+            kept = "no document was read yet"
+            if read_at is not None:
+                kept = f"the rules stay as read {max(0.0, time.time() - read_at):.0f} s ago"
+            self._log(f"warning: {trouble}; {kept}")
+        self._trouble = trouble
+
+    def _log_outcome(self, outcome: _Outcome) -> None:
+        for each in outcome.problems:
+            self._log(f"{outcome.state.replace('_', ' ')}: {each}")
+
+
+def read_document_rules(documents: tuple[FleetDocument, ...]) -> Configuration:
+    """The rules of documents, which may have what included files may have.
+
+    Raises:
+        ConfigError: with all problems.
+    """
+    for each in documents:
+        if len(each.text) > DOCUMENT_BYTES:
+            raise RuleError([(each.name, f"is longer than {DOCUMENT_BYTES} bytes; divide it")])
+    main = FileContent("the agent", b"")
+    return read_files([main, *(FileContent(each.name, each.text.encode()) for each in documents)])
+
+
+def _sentence(change: ConfigurationResult) -> str:
+    counts = f"{len(change.added)} added, {len(change.changed)} changed"
+    return f"applied: {counts}, {len(change.removed)} removed; revision {change.revision}"

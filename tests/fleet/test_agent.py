@@ -1,0 +1,147 @@
+"""An agent of a real daemon: its documents are followed, refused whole, remembered."""
+
+import contextlib
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.deadline import wait_until
+from tests.topology.daemons import Daemon, serving
+
+import mcr
+from mcr.fleet import NodeIdentity
+
+MCR = str(Path(sys.executable).parent / "mcr")
+FEED = "239.77.1.1%lo:5077,name=feed-a to 239.77.2.1%lo:6077"
+OTHER = "239.77.1.2%lo:5078,name=feed-b to 127.0.0.1:7077"
+RATE_PPS, DURATION_S = 2000, 3
+
+
+@pytest.fixture(scope="module")
+def daemon() -> Iterator[Daemon]:
+    """A daemon on loopback."""
+    with serving(None, "--ingress", "udp") as made:
+        yield made
+
+
+@contextlib.contextmanager
+def agent(daemon: Daemon, directory: Path, *arguments: str) -> Iterator[None]:
+    """Run an agent of node ams1 in site ams, until SIGTERM, which it obeys."""
+    command = [MCR, "agent", "--directory", str(directory), "--node", "ams1"]
+    command += ["--label", "site=ams", "--socket", str(daemon.socket), *arguments]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            assert process.stderr.readline().startswith("ready: node ams1")
+            yield
+        finally:
+            process.terminate()
+            try:
+                assert process.wait(20) == 0
+            finally:
+                process.kill()
+
+
+def write(directory: Path, name: str, *rules: str) -> None:
+    """Write a document with these rules."""
+    path = directory / f"{name}.toml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"rules = {json.dumps(rules)}\n")
+
+
+def status_when(directory: Path, state: str, rules: int) -> Any:  # noqa: ANN401 -- JSON
+    """Wait until the agent reports this state and number of rules; return its report."""
+
+    def look() -> Any:  # noqa: ANN401 -- JSON
+        with contextlib.suppress(FileNotFoundError):
+            status = json.loads((directory / "status" / "ams1.json").read_text())
+            return status if (status["state"], status["rules"]) == (state, rules) else None
+        return None
+
+    return wait_until(look, 20, what=f"{state} with {rules} rules")
+
+
+def names(daemon: Daemon) -> set[str | None]:
+    """The names of the daemon's rules."""
+    with daemon.client() as client:
+        return {rule.name for rule in client.rules()}
+
+
+def test_traffic_never_notices_the_source(daemon: Daemon, tmp_path: Path) -> None:
+    """Changes, a broken document and a source that disappears lose nothing of another rule."""
+    directory = tmp_path / "fleet"
+    write(directory, "labels/site=ams", FEED)
+    with agent(daemon, directory, "--state", str(tmp_path / "state.json")):
+        assert status_when(directory, "applied", 1)["labels"] == {"site": "ams"}
+        with (
+            mcr.Receiver("239.77.2.1%lo:6077") as receiver,
+            mcr.Sender("239.77.1.1%lo:5077", rate_pps=RATE_PPS) as sender,
+        ):
+            sent = RATE_PPS * DURATION_S
+            sending = threading.Thread(target=sender.send, args=(sent,))
+            receiving = threading.Thread(target=receiver.receive, args=(sent,), daemon=True)
+            receiving.start()
+            sending.start()
+            write(directory, "nodes/ams1", OTHER)
+            status_when(directory, "applied", 2)
+            (directory / "nodes" / "ams1.toml").write_text("rules = [\n'no rule'\n")
+            (problem,) = status_when(directory, "refused", 0)["problems"]
+            assert problem.startswith("nodes/ams1:")
+            assert names(daemon) == {"feed-a", "feed-b"}
+            directory.rename(tmp_path / "away")
+            sending.join()
+            (tmp_path / "away").rename(directory)
+            write(directory, "nodes/ams1")
+            status_when(directory, "applied", 1)
+            wait_until(lambda: receiver.report().received >= sent, what="all copies")
+            report = receiver.report()
+            assert (report.received, report.lost) == (sent, 0)
+    with daemon.client() as client:
+        assert not client.stats().imbalances()
+        assert client.stats().totals.lost == 0
+
+
+def test_documents_are_remembered(daemon: Daemon, tmp_path: Path) -> None:
+    """A start without the source restores the rules; what disappears removes none."""
+    directory, state = tmp_path / "fleet", tmp_path / "state.json"
+    write(directory, "nodes/ams1", FEED, OTHER)
+    with agent(daemon, directory, "--state", str(state), "--prune"):
+        status_when(directory, "applied", 2)
+        (directory / "nodes" / "ams1.toml").unlink()
+    with daemon.client() as client:
+        client.replace_rules([])
+    directory.rename(tmp_path / "away")
+    with agent(daemon, directory, "--state", str(state), "--prune"):
+        wait_until(lambda: names(daemon) == {"feed-a", "feed-b"}, 20, what="restored rules")
+        with daemon.client() as client:
+            client.add_rule("239.77.1.3%lo:5079,name=mine to 127.0.0.1:7077")
+        wait_until(lambda: names(daemon) == {"feed-a", "feed-b"}, 20, what="pruned rules")
+    with daemon.client() as client:
+        client.replace_rules([])
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["daemon.workers = 2\nrules = []\n", 'include = "*.toml"\n', "rules = 1\n", "{", "rules = ["],
+)
+def test_hostile_documents_are_refused(daemon: Daemon, tmp_path: Path, text: str) -> None:
+    """Settings, included files and what is no configuration: refused whole and reported."""
+    (tmp_path / "nodes").mkdir()
+    (tmp_path / "nodes" / "ams1.toml").write_text(text)
+    with agent(daemon, tmp_path):
+        assert status_when(tmp_path, "refused", 0)["problems"]
+    assert not names(daemon)
+
+
+@pytest.mark.parametrize("name", ["", "../ams1", "a/b", "a=b", "-a", "a" * 101, "ä"])
+def test_names_are_checked(name: str) -> None:
+    """They become names of files."""
+    with pytest.raises(ValueError, match="must be 1 to 100 letters"):
+        NodeIdentity(name)
+    with pytest.raises(ValueError, match="must be 1 to 100 letters"):
+        NodeIdentity("ams1", (("site", name),))
