@@ -46,7 +46,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         compiler = _compiler()
-        _run(["cargo", "build", "--quiet", "--release", "--locked", "--bin", PROGRAM.name])
+        _run(["cargo", "build", "--quiet", "--release", "--locked", "--bin", PROGRAM.name, "--no-default-features"])
         counts = {name: _instructions(*words) for name, words in WORKLOADS.items()}
     except GuardError as error:
         print(f"guard: {error}", file=sys.stderr)
