@@ -32,7 +32,7 @@ def test_the_json_is_that_of_the_daemon(daemon: Daemon, web: WebProcess) -> None
     """Statistics, rules, flows, workers and interfaces; one rule with its history and events."""
     with daemon.client() as client:
         client.add_rule(FEED)
-        send(SENT)
+        send([bytes(100)] * SENT)
         stats = wait_for(client, SENT)
         rule_id = stats.rules[0].id
         wait_until(lambda: web.json("/api/stats")["totals"]["matched"] >= stats.totals.matched)

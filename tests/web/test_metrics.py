@@ -3,6 +3,8 @@
 import json
 import re
 import socket
+import struct
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,12 +23,18 @@ SENT = 300
 NAME = re.compile(r"\bmcr_[a-z_]+")
 
 
-def send(count: int, group: str = "239.1.93.1") -> None:
-    """Send datagrams of 100 bytes to a group on loopback."""
+def send(payloads: Iterable[bytes], group: str = "239.1.93.1") -> None:
+    """Send datagrams to a group on loopback."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
-        for _ in range(count):
-            sender.sendto(bytes(100), (group, 5001))
+        for payload in payloads:
+            sender.sendto(payload, (group, 5001))
+
+
+def rtp(numbers: Iterable[int]) -> Iterator[bytes]:
+    """Datagrams with these sequence numbers of RTP."""
+    for number in numbers:
+        yield struct.pack(">BBHII", 0x80, 96, number, number * 90, 7) + bytes(88)
 
 
 def wait_for(client: mcr.Client, matched: int) -> mcr.DaemonStats:
@@ -49,7 +57,7 @@ def test_metrics_equal_the_statistics(daemon: Daemon, web: WebProcess) -> None:
         receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         receiver.bind(("127.0.0.1", 7931))
         client.add_rules([FEED, OTHER])
-        send(SENT)
+        send([bytes(100)] * SENT)
         stats = wait_for(client, SENT)
         receiver.settimeout(5)
         assert [len(receiver.recv(200)) for _ in range(SENT)] == [100] * SENT
@@ -116,6 +124,26 @@ def test_metrics_follow_the_conventions(daemon: Daemon, web: WebProcess) -> None
     odd = web.request("/metrics", accept="application/openmetrics-text; version=what;;=,")
     assert odd.status == 200
     assert b"mcr_up 1.0" in odd.body
+
+
+def test_what_was_lost_before_the_relay(daemon: Daemon, web: WebProcess) -> None:
+    """Each number of the sequence is told once by its sender, some never, and two twice."""
+    numbers = [*range(20), *range(24, 40), 38, 39]
+    with daemon.client() as client:
+        client.add_rules([FEED])
+        send(rtp(numbers))
+        wait_for(client, len(numbers))
+        (flow,) = client.flows().flows
+        samples = samples_with(web, 4, "mcr_flow_lost_total", name="feed")
+    assert flow.sequence is not None
+    own = {"rule": flow.rule, "name": "feed", "source": "127.0.0.1", "group": "239.1.93.1"}
+    own |= {"source_port": str(flow.source_port), "port": "5001"}
+    assert value(samples, "mcr_flow_lost_total", **own, unit="datagrams") == 4
+    assert value(samples, "mcr_flow_duplicated_total", **own, unit="datagrams") == 2
+    assert value(samples, "mcr_flow_reordered_total", **own, unit="datagrams") == 0
+    assert value(samples, "mcr_flow_gaps_total", **own) == 1
+    jitter = value(samples, "mcr_flow_jitter_seconds", **own)
+    assert jitter == pytest.approx(flow.sequence.jitter_us / 1e6)
 
 
 def test_documented_and_used_metrics_exist(daemon: Daemon, web: WebProcess) -> None:

@@ -54,6 +54,9 @@ METRIC_RULES = 1000
 METRIC_OUTPUTS_PER_RULE = 4
 """Outputs with metrics, as a multiple of the limit of rules."""
 
+METRIC_FLOWS = 500
+"""Flows that have metrics of their own: those with the most datagrams."""
+
 FINDINGS_S = 60.0
 """How long the findings about a rule or the host are reused, in seconds."""
 

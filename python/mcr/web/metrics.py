@@ -15,6 +15,7 @@ from ..stats import AlarmCode, InterfaceStats, OutputStats, RuleStats, StateCode
 from . import limits
 from .latency_metrics import latency_metrics
 from .observer import DaemonReading
+from .sequence_metrics import sequence_metrics
 
 STATES: tuple[str, ...] = get_args(StateCode)
 ALARMS: tuple[str, ...] = get_args(AlarmCode)
@@ -81,6 +82,8 @@ class DaemonMetrics:
         yield _single("mcr_outputs_left_out", text, total - len(shown))
         yield from _of_rules(rules)
         yield from latency_metrics(rules)
+        names = {rule.id: rule.name or "" for rule in rules}
+        yield from sequence_metrics(reading.flows.flows, names)
         yield from _of_outputs(shown)
 
 

@@ -22,6 +22,7 @@ from ..protocol.results import (
     RuleList,
     WorkerInfo,
 )
+from . import limits
 from .feed import EventFeed
 from .history import History
 
@@ -48,7 +49,7 @@ class DaemonReading:
     aside: tuple[RuleInfo, ...]
     """The rules that no worker has, because they do not fit the daemon's host now."""
     flows: FlowList
-    """Without flows: whether they are counted, and how many."""
+    """Those with the most datagrams, and how many there are."""
 
 
 class DaemonObserver:
@@ -150,7 +151,7 @@ class DaemonObserver:
             hello = await client.hello()
             stats = await client.stats()
             workers = await client.workers()
-            flows = await client.flows(limit=1)
+            flows = await client.flows(limit=limits.METRIC_FLOWS)
             is_old = time.monotonic() - self._aside_at_s > _ASIDE_S
             if before is None or before.stats.revision != stats.revision or is_old:
                 stats, aside = await self._with_aside(stats)

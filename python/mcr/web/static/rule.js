@@ -113,11 +113,12 @@ export class RuleView {
       return;
     }
     const columns = [["Sender", false], ["To", false], ["In/s", true], ["Payload", true],
-      ["Datagrams", true], ["TTL", true], ["DSCP", true], ["Last seen", true]];
+      ["Datagrams", true], ["Lost before mcr", true], ["TTL", true], ["DSCP", true], ["Last seen", true]];
     const rows = flows.flows.map((flow) => [
       el("span", { class: "text" }, `${flow.source} port ${flow.source_port}`),
       el("span", { class: "text" }, `${flow.group} port ${flow.port}`),
       rate(flow.rate_1s?.pps), rate(flow.rate_1s?.bits_per_s, "bit/s"), count(flow.datagrams),
+      flow.sequence?.unit ? count(flow.sequence.lost) : "",
       flow.ttl_min === flow.ttl_max ? String(flow.ttl_min) : `${flow.ttl_min} to ${flow.ttl_max}`,
       flow.dscps.join(", "), ago(flow.last_seen, now),
     ]);
