@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Final, Literal, final
 
+_FlowGaps = tuple[str, str, int, str, int, int]
+
 __all__ = [
     "ENGINE_REASONS",
     "LOSSES",
@@ -455,6 +457,13 @@ class RelayCore:
         None if flows are not counted.
         """
 
+    def sequence_gaps(self, rules: Sequence[str]) -> list[_FlowGaps] | None:
+        """Return the flows of these rules in which numbers are missing: the rule's id, the sender
+        and its port, the group and its port, and how many numbers.
+
+        None if flows are not counted.
+        """
+
     def latency(self, rules: Sequence[str]) -> list[dict[str, Any]] | None:
         """Return the latency of these rules as dictionaries: `sum_ns`, `max_ns`, `unmeasured`, and
         `buckets` with the least time, the least of the next bucket, and the datagrams.
@@ -525,6 +534,12 @@ class CounterPages:
 
     def senders(self, rules: Sequence[str], window_ms: int) -> list[int] | None:
         """Return the senders of these rules as `RelayCore.senders` does.
+
+        None if no worker counts flows.
+        """
+
+    def sequence_gaps(self, rules: Sequence[str]) -> list[_FlowGaps] | None:
+        """Return the flows in which numbers are missing, as `RelayCore.sequence_gaps` does.
 
         None if no worker counts flows.
         """

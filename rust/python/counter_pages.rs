@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
 use pyo3::types::PyDict;
 
-use super::flows::flow_dict;
+use super::flows::{ListedGaps, flow_dict, listed_gaps};
 use super::latency::latency_dicts;
 use super::reports::{counts, interface_dict, rule_dict};
 use super::specs;
@@ -47,6 +47,14 @@ impl CounterPages {
     /// None if no worker counts flows.
     fn senders(&self, py: Python<'_>, rules: Vec<String>, window_ms: u64) -> Option<Vec<usize>> {
         py.detach(|| Some(senders(&self.pages.flows(&rules)?, &rules, window_ms)))
+    }
+
+    /// Return the flows of these rules in which numbers are missing, as `RelayCore.sequence_gaps`
+    /// does.
+    ///
+    /// None if no worker counts flows.
+    fn sequence_gaps(&self, py: Python<'_>, rules: Vec<String>) -> Option<Vec<ListedGaps>> {
+        py.detach(|| Some(listed_gaps(&self.pages.flows(&rules)?)))
     }
 
     /// Return the latency of these rules as `RelayCore.latency` does.

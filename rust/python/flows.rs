@@ -4,7 +4,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::reports::set_rates;
-use crate::relay::FlowReport;
+use crate::relay::{FlowReport, sequence_gaps};
 use crate::stats::sequences::{self, Basis, Format, GAP_BUCKETS, SequenceWords, word};
 
 /// A flow as a dictionary.
@@ -28,6 +28,18 @@ pub(super) fn flow_dict<'py>(py: Python<'py>, flow: &FlowReport) -> PyResult<Bou
     fields.set_item("dscps", dscps)?;
     fields.set_item("sequence", sequence_dict(py, &flow.numbers)?)?;
     Ok(fields)
+}
+
+/// A flow in which numbers are missing: its rule, sender, group and ports, and how many.
+pub(super) type ListedGaps = (String, String, u16, String, u16, u64);
+
+/// The flows in which numbers are missing.
+pub(super) fn listed_gaps(flows: &[FlowReport]) -> Vec<ListedGaps> {
+    let listed = |(flow, lost): (&FlowReport, u64)| {
+        let (source, group) = (flow.source.to_string(), flow.group.to_string());
+        (flow.rule.clone(), source, flow.source_port, group, flow.port, lost)
+    };
+    sequence_gaps(flows).map(listed).collect()
 }
 
 /// What is known of the numbers in a flow's datagrams; None where they are not read.

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::counter_pages::CounterReading;
-use super::flows::flow_dict;
+use super::flows::{ListedGaps, flow_dict, listed_gaps};
 use super::latency::latency_dicts;
 use super::reports::report_dict;
 use super::specs::{read, read_rules};
@@ -242,6 +242,13 @@ impl RelayCore {
     /// None if flows are not counted.
     fn senders(&self, py: Python<'_>, rules: Vec<String>, window_ms: u64) -> Option<Vec<usize>> {
         py.detach(|| Some(senders(&self.relay.flows(&rules)?, &rules, window_ms)))
+    }
+
+    /// Return the flows of these rules in which numbers are missing.
+    ///
+    /// None if flows are not counted.
+    fn sequence_gaps(&self, py: Python<'_>, rules: Vec<String>) -> Option<Vec<ListedGaps>> {
+        py.detach(|| Some(listed_gaps(&self.relay.flows(&rules)?)))
     }
 
     /// Return the latency of these rules as dictionaries.

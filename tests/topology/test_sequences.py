@@ -189,3 +189,30 @@ def test_the_numbers_of_a_daemon_continue_after_a_death(lab: Lab) -> None:
         assert (flow.sequence.lost, flow.sequence.gaps, flow.sequence.numbered) == (4, 2, 7)
         assert (flow.sequence.basis, flow.sequence.payload_type) == ("told", 96)
         assert flow.sequence.jitter_of == "timestamps"
+
+
+def test_gaps_are_a_loss_of_their_flow(lab: Lab, ingress: Ingress) -> None:
+    """The counts of its events are the numbers that never came; late ones are no loss."""
+    with (
+        relaying(
+            lab.relay, f"{GROUP}%in0:5001,name=feed {TO}", ingress=ingress, flows=True
+        ) as relay,
+        relay.events(["loss"]) as events,
+        lab.sender(GROUP, 5001) as sender,
+    ):
+        numbers = [*range(20), 21, 20]
+        sender.send([rtp(number) for number in numbers])
+        settle(relay, lambda stats: stats.rules[0].matched == len(numbers))
+        first, event = 22, None
+        while event is None:  # the first sample is only compared with
+            sender.send([rtp(number) for number in range(first, first + 4)])
+            first, event = first + 5, events.read(0.3)
+        loss, (flow,) = event.loss, relay.flows()
+        assert (event.event, loss is None, flow.sequence is None) == ("began", False, False)
+        assert loss is not None
+        assert flow.sequence is not None
+        counted = loss.counts["sequence_gap"]
+        assert 1 <= counted <= flow.sequence.lost
+        assert (loss.source, loss.source_port) == (flow.source, flow.source_port)
+        assert (loss.group, loss.port) == (GROUP, 5001)
+        assert f"of rule feed loses {counted} sequence_gap" in event.text

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class LossReport(JsonObject):
-    """What an output or interface has lost; of an event `many`, what several have lost together."""
+    """What an output, interface or flow has lost; of an event `many`, what several have lost."""
 
     counts: Mapping[str, Count]
     """What was lost since the last event about it, by reason."""
@@ -23,7 +23,7 @@ class LossReport(JsonObject):
     duration_s: float = 0.0
     """The time from then to the last lost copy or frame."""
     id: str | None = None
-    """The id of the output's rule; None of an interface."""
+    """The id of the rule; None of an interface."""
     name: str | None = None
     """The name of that rule."""
     output: Count | None = None
@@ -32,8 +32,16 @@ class LossReport(JsonObject):
     """The address that the output sends to."""
     interface: str | None = None
     """The interface that lost what arrived."""
+    source: str | None = None
+    """The sender of the flow whose numbers are missing."""
+    source_port: Count | None = None
+    """Its port."""
+    group: str | None = None
+    """The address that it sends to."""
+    port: Count | None = None
+    """The port that it sends to."""
     of: Count = 1
-    """The number of outputs and interfaces that the counts are of."""
+    """The number of outputs, interfaces and flows that the counts are of."""
 
 
 @dataclass(frozen=True, slots=True)

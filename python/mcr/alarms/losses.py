@@ -1,4 +1,4 @@
-"""Losses of outputs and interfaces as events: the first one, summaries while it lasts, the end.
+"""Losses of outputs, interfaces and flows as events: their first one, summaries, and their end.
 
 The counts of the events of one loss add up to what the counters have risen by.
 """
@@ -14,16 +14,17 @@ from .timing import Timing
 _ADVICE = {
     "too_big": "larger than the path allows: check the MTU",
     "truncated_by_us": "larger than the receive buffers: an MTU or an offload has grown",
+    "sequence_gap": "numbers that mcr did not receive: look between the sender and this host",
     "kernel_dropped_frames": "the relay receives too slowly: frames, not datagrams",
 }
 """Where the reason alone does not say what to do."""
 
 
 class NewLoss(NamedTuple):
-    """What an output or interface has lost since the last sample."""
+    """What an output, interface or flow has lost since the last sample."""
 
     place: str
-    """The output or interface, in words."""
+    """The output, interface or flow, in words."""
     fields: Mapping[str, Any]
     """The members of its events that name it."""
     counts: Mapping[str, int]
@@ -32,7 +33,7 @@ class NewLoss(NamedTuple):
 
 @dataclass(slots=True)
 class _Episode:
-    """A loss of one output or interface that has begun and not ended."""
+    """A loss of one output, interface or flow that has begun and not ended."""
 
     place: str
     fields: Mapping[str, Any]
@@ -44,7 +45,7 @@ class _Episode:
 
 
 class LossMonitor:
-    """The losses that go on, one for each output and interface that loses."""
+    """The losses that go on, one for each output, interface and flow that loses."""
 
     def __init__(self, timing: Timing) -> None:
         """Start without losses."""

@@ -1,7 +1,8 @@
 """The events that follow from each sample of the counters of a relay."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Protocol
 
 from .._native import CounterReading
 from ..rules.expectation import Expectation
@@ -10,13 +11,22 @@ from .budget import EventBudget
 from .expectations import ExpectationMonitor, RuleLevel
 from .losses import LossMonitor, NewLoss
 from .notice import Moment, Notice, WatchedRule, label
+from .sequence_gaps import FlowGaps, SequenceGapMonitor
 from .sources import NewSource, SourceMonitor
 from .timing import Timing
 
 INTERVAL_S = 0.5
 """The interval of samples, as that of the samples for rates."""
-Senders = Callable[[Sequence[str], int], Sequence[int] | None]
-"""Returns for rules, by id, how many senders each heard in so many milliseconds; None: unknown."""
+
+
+class CountedFlows(Protocol):
+    """Where the flows of rules are counted, by id; all return None if they are not."""
+
+    def senders(self, rules: Sequence[str], window_ms: int, /) -> Sequence[int] | None:
+        """For each rule, how many senders it heard in so many milliseconds."""
+
+    def sequence_gaps(self, rules: Sequence[str], /) -> Sequence[FlowGaps] | None:
+        """The flows in which numbers are missing."""
 
 
 class CounterMonitor:
@@ -25,7 +35,7 @@ class CounterMonitor:
     def __init__(
         self,
         default: Expectation | None,
-        senders: Senders,
+        flows: CountedFlows,
         ingress: str,
         timing: Timing,
     ) -> None:
@@ -33,7 +43,7 @@ class CounterMonitor:
 
         Args:
             default: what rules expect that say nothing; None for nothing.
-            senders: counts the senders of rules.
+            flows: has the senders of rules, and what is missing of theirs.
             ingress: `packet` or `udp`.
             timing: when something becomes an event.
         """
@@ -41,7 +51,8 @@ class CounterMonitor:
         self._losses = LossMonitor(timing)
         self._sources = SourceMonitor(timing)
         self._budget = EventBudget()
-        self._senders = senders
+        self._flows = flows
+        self._gaps = SequenceGapMonitor()
         self._ingress = ingress
         self._window_ms = int(1000 * timing.senders_s)
         self._last: CounterReading | None = None
@@ -57,6 +68,7 @@ class CounterMonitor:
     def forget(self) -> None:
         """Compare the next sample with none, after a pause."""
         self._last = None
+        self._gaps.forget()
 
     def sample(
         self,
@@ -79,7 +91,7 @@ class CounterMonitor:
             self._rules, self._known = rules, tuple(rules.values())
             self._keys = [(each.rule.id, each.keys) for each in self._known]
         known = self._known
-        losses = [*self._interface_losses(reading)]
+        losses = [*self._interface_losses(reading), *self._sequence_gaps(rules)]
         if self._last is not None:
             lost, sources = reading.changes(self._last, self._keys)
             losses += (_output_loss(known[rule], place, counts) for rule, place, counts in lost)
@@ -93,11 +105,15 @@ class CounterMonitor:
         self, reading: CounterReading, watched: Sequence[tuple[WatchedRule, Expectation]]
     ) -> Iterator[RuleLevel]:
         counted = [each.rule.id for each, expect in watched if expect.sources is not None]
-        found = self._senders(counted, self._window_ms) if counted else None
+        found = self._flows.senders(counted, self._window_ms) if counted else None
         senders = {} if found is None else dict(zip(counted, found, strict=True))
         ids = [each.rule.id for each, _ in watched]
         for rule_id, (age_ms, pps, bits) in zip(ids, reading.levels(ids), strict=True):
             yield RuleLevel(age_ms, pps, bits, senders.get(rule_id))
+
+    def _sequence_gaps(self, rules: Mapping[str, WatchedRule]) -> Iterator[NewLoss]:
+        gaps = self._flows.sequence_gaps([*rules])
+        return iter(()) if gaps is None else self._gaps.sample(gaps, rules)
 
     def _interface_losses(self, reading: CounterReading) -> Iterator[NewLoss]:
         before, self._frames = self._frames, {}

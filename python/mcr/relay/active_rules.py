@@ -66,7 +66,7 @@ class ActiveRules:
             uncounted: why no senders are counted; None if they are.
         """
         self.core = core
-        self.monitor = CounterMonitor(expect, core.senders, core.ingress, TIMING)
+        self.monitor = CounterMonitor(expect, core, core.ingress, TIMING)
         self.troubles = TroubleMonitor()
         self._default = expect or EMPTY
         self._counted: dict[str, CountedRule] = {}

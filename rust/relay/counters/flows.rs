@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use super::rates::{RateWindows, Rates};
-use crate::stats::sequences::SequenceWords;
+use crate::stats::sequences::{self, Basis, SequenceWords};
 use crate::stats::{FlowRow, SlotOwner};
 
 /// A flow of a rule: what one sender sent to one group and port.
@@ -44,6 +44,14 @@ pub fn senders(flows: &[FlowReport], rules: &[String], window_ms: u64) -> Vec<us
         found.entry(&flow.rule).or_default().insert(flow.source);
     }
     rules.iter().map(|rule| found.get(rule.as_str()).map_or(0, HashSet::len)).collect()
+}
+
+/// The flows in which numbers are missing, each with how many.
+pub fn sequence_gaps(flows: &[FlowReport]) -> impl Iterator<Item = (&FlowReport, u64)> {
+    flows.iter().filter(|flow| Basis::of(&flow.numbers) != Basis::Undecided).filter_map(|flow| {
+        let lost = flow.numbers[sequences::word::LOST];
+        (lost > 0).then_some((flow, lost))
+    })
 }
 
 /// The flows of these rules in the rows of all pages, those with the most datagrams first.

@@ -44,6 +44,10 @@ class EventFields(TypedDict, total=False):
     changes: int
     what: str
     of: int
+    source: str
+    source_port: int
+    group: str
+    port: int
 
 
 class _PublishedEvent(NamedTuple):

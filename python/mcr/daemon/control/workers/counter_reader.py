@@ -83,7 +83,7 @@ class CounterReader:
             began_s: when control started (`time.monotonic`).
             expect: what rules expect that say nothing.
         """
-        self._monitor = CounterMonitor(expect, pages.senders, ingress, Timing())
+        self._monitor = CounterMonitor(expect, pages, ingress, Timing())
         self._pages = pages
         self._ingress = ingress
         self._pool = pool
