@@ -3,13 +3,17 @@
 import gc
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
 from tests.support.fake_core import FakeCore
 
 import mcr
+
+ANY: Any = mcr
+"""Takes what the types forbid."""
 
 A = "239.1.1.1%lo:5001,name=a to 127.0.0.1:7001"
 B = "239.1.1.2%lo:5001,name=b to 127.0.0.1:7002 127.0.0.1:7003"
@@ -82,12 +86,36 @@ def test_options_reach_the_engine() -> None:
         ({"buffer_bytes": 2.5e6}, "buffer_bytes: must be 1 MiB to 1 TiB, not 2500000.0"),
         ({"workers": 99_999}, "workers: must be an integer from 1 to 256, not 99999"),
         ({"buffer_bytes": 4096}, "buffer_bytes: must be 1 MiB to 1 TiB, not 4096"),
+        ({"cpus": 3}, "cpus: must be a list such as 0,2-3, not 3"),
+        ({"flows": "yes"}, "flows: must be True or False, not 'yes'"),
+        ({"expect": 5}, "expect: "),
     ],
 )
 def test_invalid_options_are_refused(options: dict[str, object], message: str) -> None:
     """The message names the option."""
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(mcr.ArgumentError, match=message):
         mcr.Relay(A, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: ANY.Relay(5), "a rule must be an mcr.Rule or a string, not int"),
+        (lambda: ANY.Rule.parse(b"x"), "a rule must be an mcr.Rule or a string, not bytes"),
+        (lambda: ANY.Sender(5), "an output must be an mcr.Output or a string, not int"),
+        (lambda: ANY.Receiver(None), "an input must be an mcr.Input or a string, not NoneType"),
+        (lambda: ANY.Client(3), "socket: must be a path, not 3"),
+        (lambda: ANY.Client("x", timeout_s="1"), "timeout_s: must be above 0 and finite, not '1'"),
+        (lambda: ANY.Client("x").add_rules([3]), "a rule must be an mcr.Rule or a string, not int"),
+        (lambda: ANY.Client("x").stats(3), "rules are a sequence"),
+    ],
+)
+def test_arguments_of_a_wrong_type_are_refused(call: Callable[[], object], message: str) -> None:
+    """With an error of mcr, which is a TypeError and a ValueError too."""
+    with pytest.raises(mcr.ArgumentError, match=message) as caught:
+        call()
+    assert isinstance(caught.value, mcr.McrError)
+    assert isinstance(caught.value, TypeError)
 
 
 def test_all_invalid_rules_are_named() -> None:

@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 
-from mcr.errors import EngineError, InterfaceError, McrError, Problem, RightsError, RuleError
+from mcr.errors import (
+    ArgumentError,
+    EngineError,
+    InterfaceError,
+    McrError,
+    Problem,
+    RightsError,
+    RuleError,
+)
 from mcr.rules import Input, Output, Rule, parse_rules
 
 TAKEN = Input("239.1.1.1", 5001, interface="eth0")
@@ -65,7 +73,7 @@ def test_the_id_does_not_depend_on_the_name() -> None:
 
 def test_a_lone_text_is_no_sequence_of_rules() -> None:
     """Otherwise each character would be taken for a rule."""
-    with pytest.raises(TypeError, match="a sequence"):
+    with pytest.raises(ArgumentError, match="a sequence"):
         parse_rules("239.1.1.1%lo:1 to 127.0.0.1:2")
 
 
@@ -213,7 +221,7 @@ def test_a_constructor_reports_all_fields_at_once() -> None:
 
 def test_only_text_is_parsed() -> None:
     """A value of another type is a TypeError."""
-    with pytest.raises(TypeError, match=r"an mcr\.Rule or a string, not int"):
+    with pytest.raises(ArgumentError, match=r"an mcr\.Rule or a string, not int"):
         Rule.parse(5)  # type: ignore[arg-type]
 
 

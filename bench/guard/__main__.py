@@ -46,7 +46,8 @@ def main() -> int:
     options = parser.parse_args()
     try:
         compiler = _compiler()
-        _run(["cargo", "build", "--quiet", "--release", "--locked", "--bin", PROGRAM.name, "--no-default-features"])
+        build = ["cargo", "build", "--quiet", "--release", "--locked", "--no-default-features"]
+        _run([*build, "--bin", PROGRAM.name])
         counts = {name: _instructions(*words) for name, words in WORKLOADS.items()}
     except GuardError as error:
         print(f"guard: {error}", file=sys.stderr)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .client.aio import AsyncEventStream as AsyncEventStream
     from .doctor import Finding as Finding
     from .doctor import diagnose as diagnose
+    from .errors import ArgumentError as ArgumentError
     from .errors import ConflictError as ConflictError
     from .errors import DaemonError as DaemonError
     from .errors import EngineError as EngineError
@@ -88,6 +89,7 @@ _EXPORTS = {
     ".client.aio": ("AsyncClient", "AsyncEventStream"),
     ".doctor": ("Finding", "diagnose"),
     ".errors": (
+        "ArgumentError",
         "ConflictError",
         "DaemonError",
         "EngineError",

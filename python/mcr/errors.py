@@ -56,6 +56,10 @@ class McrError(Exception):
     """The base class of all exceptions of mcr."""
 
 
+class ArgumentError(McrError, ValueError, TypeError):
+    """An argument is out of its range or of a wrong type; the text names it."""
+
+
 class RuleError(McrError, ValueError):
     """A rule, input or output is invalid, in itself or on this host.
 

@@ -277,7 +277,7 @@ def _target(
     endpoint: str | Output, ttl: int | None, check: ProblemCollector
 ) -> ResolvedOutput | None:
     try:
-        output = Output.parse(endpoint) if isinstance(endpoint, str) else endpoint
+        output = endpoint if isinstance(endpoint, Output) else Output.parse(endpoint)
         if ttl is not None:
             if output.ttl not in (None, ttl):
                 raise RuleError([("ttl", f"is {ttl}, but {output.ttl} in the endpoint")])
@@ -304,7 +304,7 @@ def _check_values(output: Output) -> None:
 
 
 def _source(endpoint: str | Input) -> ResolvedInput:
-    source = Input.parse(endpoint) if isinstance(endpoint, str) else endpoint
+    source = endpoint if isinstance(endpoint, Input) else Input.parse(endpoint)
     resolved = _resolver().resolve_input(source)
     if source.sources and not source.group.is_multicast:
         raise RuleError([("sources", f"{source.group} is not a group; omit the sources")])

@@ -233,7 +233,7 @@ def test_objects_hold_every_option(
 def test_a_lone_rule_is_no_sequence() -> None:
     """A string would otherwise be taken for a sequence of rules."""
     for call in (methods.add_rules, methods.replace_rules, methods.remove_rules, methods.stats):
-        with pytest.raises(TypeError, match=r"write \[rule\] for a single one"):
+        with pytest.raises(mcr.ArgumentError, match=r"write \[rule\] for a single one"):
             call(A)
 
 

@@ -132,7 +132,7 @@ class AsyncClient:
             timeout_s: the time limit for each request, in seconds, above 0.
 
         Raises:
-            ValueError: `timeout_s` is out of range.
+            ArgumentError: `timeout_s` is out of range.
         """
         self.path = socket_path(path)
         """The daemon's socket."""

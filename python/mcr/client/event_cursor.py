@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from ..alarms.event import Event
-from ..errors import DaemonError
+from ..errors import ArgumentError, DaemonError
 from ..json_codec import JsonError
 from . import methods
 from .jsonrpc import Notification
@@ -27,7 +27,7 @@ class EventCursor:
             after: first replay the available events after this number; None replays none.
         """
         if isinstance(kinds, str):
-            raise TypeError("kinds are a sequence; write [kind] for a single one")
+            raise ArgumentError("kinds are a sequence; write [kind] for a single one")
         self._session = session
         self._kinds = None if kinds is None else tuple(kinds)
         self._last = after

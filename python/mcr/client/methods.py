@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from ..errors import ArgumentError
 from ..explain.results import DatagramFacts, Explanation
 from ..explain.words import parse_datagram
 from ..json_codec import JsonObject
@@ -317,7 +318,7 @@ def explain(datagrams: Iterable[DatagramFacts | str]) -> Call[tuple[Explanation,
         RuleError: a datagram in words is invalid.
     """
     if isinstance(datagrams, str | DatagramFacts):
-        raise TypeError("datagrams are a sequence; write [datagram] for a single one")
+        raise ArgumentError("datagrams are a sequence; write [datagram] for a single one")
     each = (parse_datagram(one) if isinstance(one, str) else one for one in datagrams)
     given = {"datagrams": [one.as_dict() for one in each]}
     return Call("explain", given, ExplanationList, lambda result: result.explanations)
@@ -392,8 +393,8 @@ def _change_known(
 
 
 def _new(rules: Iterable[NewRule]) -> list[str | dict[str, Any]]:
-    if isinstance(rules, Rule | str | RuleInfo | Mapping):
-        raise TypeError("rules are a sequence; write [rule] for a single one")
+    if isinstance(rules, Rule | str | RuleInfo | Mapping) or not isinstance(rules, Iterable):
+        raise ArgumentError("rules are a sequence; write [rule] for a single one")
     return [_new_rule(rule) for rule in rules]
 
 
@@ -405,12 +406,14 @@ def _new_rule(rule: NewRule) -> str | dict[str, Any]:
         return {"rule": form, "enabled": rule.enabled}
     if isinstance(rule, Mapping):
         return dict(rule)
-    return text_or_object(rule)
+    if isinstance(rule, Rule):
+        return text_or_object(rule)
+    raise ArgumentError(f"a rule must be an mcr.Rule or a string, not {type(rule).__name__}")
 
 
 def _ids(rules: Iterable[KnownRule] | None) -> list[str] | None:
-    if isinstance(rules, Rule | RuleInfo | str):
-        raise TypeError("rules are a sequence; write [rule] for a single one")
+    if isinstance(rules, Rule | RuleInfo | str) or not isinstance(rules, Iterable | None):
+        raise ArgumentError("rules are a sequence; write [rule] for a single one")
     return None if rules is None else [_id(rule) for rule in rules]
 
 

@@ -14,7 +14,7 @@ from typing import Concatenate, ParamSpec, Self, TypeVar
 
 from ..alarms.event import Event
 from ..alarms.event_iterator import EventIterator
-from ..errors import McrError
+from ..errors import ArgumentError, McrError
 from ..protocol.constants import SOCKET_VARIABLE, default_socket
 from ..taps.filter import RING_BYTES, TRACE_FRAME_BYTES, Taken, TapFilter
 from ..taps.stream import TapStream
@@ -59,7 +59,7 @@ class Client:
             timeout_s: the time limit for each request, in seconds, above 0.
 
         Raises:
-            ValueError: `timeout_s` is out of range.
+            ArgumentError: `timeout_s` is out of range.
         """
         self.path = socket_path(path)
         """The daemon's socket."""
@@ -248,11 +248,14 @@ class EventStream(EventIterator):
 def socket_path(path: str | PathLike[str] | None) -> Path:
     """The given path, or else that of MCR_SOCKET, or the default."""
     named = os.environ.get(SOCKET_VARIABLE) if path is None else path
-    return Path(named) if named else default_socket()
+    try:
+        return Path(named) if named else default_socket()
+    except TypeError:
+        raise ArgumentError(f"socket: must be a path, not {named!r}") from None
 
 
 def check_timeout(timeout_s: float) -> float:
-    """Return the time limit; raise ValueError if it is out of range."""
-    if not 0 < timeout_s <= threading.TIMEOUT_MAX:
-        raise ValueError(f"timeout_s: must be above 0 and finite, not {timeout_s!r}")
+    """Return the time limit; raise ArgumentError if it is out of range."""
+    if not (isinstance(timeout_s, int | float) and 0 < timeout_s <= threading.TIMEOUT_MAX):
+        raise ArgumentError(f"timeout_s: must be above 0 and finite, not {timeout_s!r}")
     return timeout_s

@@ -8,7 +8,7 @@ import re
 from ipaddress import ip_address
 from typing import Any
 
-from ..errors import RuleError
+from ..errors import ArgumentError, RuleError
 from ..rules import fields
 from ..rules.fields import Address, Invalid, ProblemCollector
 from ..rules.grammar import parse_input
@@ -31,7 +31,7 @@ def parse_datagram(text: str) -> DatagramFacts:
         TypeError: `text` is not a string.
     """
     if not isinstance(text, str):
-        raise TypeError(f"a datagram must be a string, not {type(text).__name__}")
+        raise ArgumentError(f"a datagram must be a string, not {type(text).__name__}")
     endpoint, *options = text.replace(",", " ").split() or [""]
     check = ProblemCollector()
     sender, at, destination = endpoint.rpartition("@")

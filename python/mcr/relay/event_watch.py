@@ -13,6 +13,7 @@ from typing import Generic, TypeVar, get_args
 from ..alarms.event import Event
 from ..alarms.monitor import INTERVAL_S
 from ..alarms.notice import Notice, NoticeKind
+from ..errors import ArgumentError
 from .active_rules import ActiveRules, CountedRule
 from .event_stream import RelayEventStream
 from .retries import Retries
@@ -50,12 +51,12 @@ class EventWatch(Generic[T]):
         """Open a stream.
 
         Raises:
-            ValueError: a kind that no relay has.
+            ArgumentError: a kind that no relay has.
         """
         chosen = KINDS if kinds is None else tuple(kinds)
         for kind in chosen:
             if kind not in KINDS:
-                raise ValueError(f"kinds: {kind!r} is not one of {', '.join(KINDS)}")
+                raise ArgumentError(f"kinds: {kind!r} is not one of {', '.join(KINDS)}")
         stream = RelayEventStream(chosen, self._forget)
         with self._lock:
             self._streams = (*self._streams, stream)

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from ..choices import Egress, Hosts, IngressChoice, Offload
-from ..errors import McrError
+from ..errors import ArgumentError, McrError
 from ..rules import Output, Rule, parse_rules
 from ..rules.edit import Options, OutputRef, RuleEdit
 from ..rules.expectation import Expectation
@@ -80,7 +80,7 @@ class Relay(RelayReports):
 
         Raises:
             RuleError: invalid rule text; `problems` has all problems.
-            ValueError: another argument is out of its range; the text names it.
+            ArgumentError: another argument is out of its range; the text names it.
         """
         settings = RelaySettings.checked(
             ingress=ingress,
@@ -185,10 +185,10 @@ class Relay(RelayReports):
         Raises:
             EngineError: the engine failed; the text says why.
             McrError: the relay was not started.
-            ValueError: `timeout_s` is negative or not a number.
+            ArgumentError: `timeout_s` is negative or not a number.
         """
-        if timeout_s is not None and not timeout_s >= 0:
-            raise ValueError(f"timeout_s: must be at least 0, not {timeout_s}")
+        if not (timeout_s is None or (isinstance(timeout_s, int | float) and timeout_s >= 0)):
+            raise ArgumentError(f"timeout_s: must be at least 0, not {timeout_s!r}")
         with self._life.locked():
             core = self._opened().core
             if not self._life.is_started:

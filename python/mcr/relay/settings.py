@@ -1,11 +1,12 @@
 """The settings of a relay, with their ranges."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self, get_args
 
 from ..affinity import chosen_cpus
 from ..choices import Egress, Hosts, IngressChoice, Offload
+from ..errors import ArgumentError
 from ..rules.expectation import Expectation
 from ..rules.fields import Invalid
 
@@ -63,33 +64,32 @@ class RelaySettings:
         """Settings as `Relay` takes them.
 
         Raises:
-            ValueError: a value is out of its range; the text names it.
+            ArgumentError: a value is out of its range; the text names it.
         """
-        if ingress not in get_args(IngressChoice):
-            raise ValueError(f"ingress: must be auto, packet or udp, not {ingress!r}")
-        if egress not in get_args(Egress):
-            raise ValueError(f"egress: must be auto, socket or xdp, not {egress!r}")
-        if offload not in get_args(Offload):
-            raise ValueError(f"offload: must be off, auto or require, not {offload!r}")
+        _check_word("ingress", ingress, get_args(IngressChoice))
+        _check_word("egress", egress, get_args(Egress))
+        _check_word("offload", offload, get_args(Offload))
+        _check_word("hosts", hosts, get_args(Hosts))
+        _check_switches(verify_checksums=verify_checksums, flows=flows, latency=latency)
         if not isinstance(workers, int) or not 1 <= workers <= WORKERS_LIMIT:
-            raise ValueError(
+            raise ArgumentError(
                 f"workers: must be an integer from 1 to {WORKERS_LIMIT}, not {workers!r}"
             )
         if not (
             isinstance(buffer_bytes, int)
             and _BUFFER_LEAST_BYTES <= buffer_bytes <= _BUFFER_LIMIT_BYTES
         ):
-            raise ValueError(f"buffer_bytes: must be 1 MiB to 1 TiB, not {buffer_bytes!r}")
+            raise ArgumentError(f"buffer_bytes: must be 1 MiB to 1 TiB, not {buffer_bytes!r}")
         try:
             numbers = () if cpus is None else chosen_cpus(cpus, workers)
+        except TypeError:
+            raise ArgumentError(f"cpus: must be a list such as 0,2-3, not {cpus!r}") from None
         except ValueError as error:
-            raise ValueError(f"cpus: {error}") from None
-        if hosts not in get_args(Hosts):
-            raise ValueError(f"hosts: must be first or all, not {hosts!r}")
+            raise ArgumentError(f"cpus: {error}") from None
         try:
             expectation = default_expectation(expect, flows=flows, offload=offload)
         except ValueError as error:
-            raise ValueError(f"expect: {error}") from None
+            raise ArgumentError(f"expect: {error}") from None
         return cls(
             ingress,
             egress,
@@ -103,6 +103,18 @@ class RelaySettings:
             hosts,
             expectation,
         )
+
+
+def _check_word(name: str, value: object, words: Sequence[str]) -> None:
+    if value not in words:
+        choice = f"{', '.join(words[:-1])} or {words[-1]}"
+        raise ArgumentError(f"{name}: must be {choice}, not {value!r}")
+
+
+def _check_switches(**switches: object) -> None:
+    for name, value in switches.items():
+        if not isinstance(value, bool):
+            raise ArgumentError(f"{name}: must be True or False, not {value!r}")
 
 
 def default_expectation(

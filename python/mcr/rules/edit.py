@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
-from ..errors import FieldPath, RuleError
+from ..errors import ArgumentError, FieldPath, RuleError
 from . import grammar
 from .fields import Invalid, ProblemCollector
 from .layout import Layout
@@ -62,7 +62,7 @@ class RuleEdit:
             RuleError: with all problems.
         """
         if isinstance(add_outputs, str | Output) or isinstance(remove_outputs, str | int):
-            raise TypeError("outputs are a sequence; write [output] for a single one")
+            raise ArgumentError("outputs are a sequence; write [output] for a single one")
         check = ProblemCollector()
         edit = cls(
             _options(options, "input", _RULE_OPTIONS, check, ()),

@@ -15,7 +15,7 @@ from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from ..errors import FieldPath, RuleError
+from ..errors import ArgumentError, FieldPath, RuleError
 from . import fields
 from .expectation import Expectation
 from .fields import Invalid, ProblemCollector
@@ -56,7 +56,7 @@ def parse_rule(text: str, known: Container[str] = ()) -> RuleParts:
         RuleError: with every problem, under paths such as ``output 1, ttl``.
         TypeError: `text` is not a string.
     """
-    head, tail = _halves(_text(text).split())
+    head, tail = _halves(_text(text, "a rule", "Rule").split())
     check = ProblemCollector()
     source = _read(head, _INPUT, check, ("input",))
     name, expect = source.pop("name", None), source.pop("expect", None)
@@ -77,7 +77,7 @@ def parse_input(text: str) -> Arguments:
         RuleError: with every problem, under the field's name.
     """
     check = ProblemCollector()
-    arguments = _read(text.strip().split(","), _INPUT, check, ())
+    arguments = _read(_text(text, "an input", "Input").strip().split(","), _INPUT, check, ())
     for own in {"name", "expect"} & arguments.keys():
         check.add(own, "belongs to a rule, not to a single input")
     check.raise_if_any()
@@ -91,7 +91,7 @@ def parse_output(text: str) -> Arguments:
         RuleError: with every problem, under the field's name.
     """
     check = ProblemCollector()
-    arguments = _read(text.strip().split(","), _OUTPUT, check, ())
+    arguments = _read(_text(text, "an output", "Output").strip().split(","), _OUTPUT, check, ())
     check.raise_if_any()
     return arguments
 
@@ -247,9 +247,10 @@ _OUTPUT = _Side(
 )
 
 
-def _text(value: object) -> str:
+def _text(value: object, what: str, kind: str) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"a rule must be an mcr.Rule or a string, not {type(value).__name__}")
+        given = type(value).__name__
+        raise ArgumentError(f"{what} must be an mcr.{kind} or a string, not {given}")
     return value
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from ..errors import Problem, RuleError
+from ..errors import ArgumentError, Problem, RuleError
 from . import fields, grammar
 from .expectation import Expectation
 from .fields import BROADCAST, Address, Invalid, Join, Keep, Network, ProblemCollector, Ttl
@@ -336,10 +336,10 @@ def parse_rules(rules: Iterable[Rule | str]) -> tuple[Rule, ...]:
 
     Raises:
         RuleError: with the problems of all rules, under ``rule N``, counted from 1.
-        TypeError: a single rule instead of a sequence.
+        ArgumentError: a single rule instead of a sequence.
     """
     if isinstance(rules, Rule | str):
-        raise TypeError("rules must be a sequence; write [rule] for a single one")
+        raise ArgumentError("rules must be a sequence; write [rule] for a single one")
     parsed: list[Rule] = []
     problems: list[Problem] = []
     for number, rule in enumerate(rules, 1):
