@@ -6,9 +6,12 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde::{Deserialize, Deserializer};
 
+pub use self::rate::{RateLimit, RateUnit};
 use crate::addr::Addr;
 use crate::rules::{InputKey, TableRule};
 use crate::stats::sequences::SequenceSpec;
+
+mod rate;
 
 /// The largest block that a rule joins group by group, as a power of two.
 const MAX_JOINED_BITS: u8 = 12;
@@ -79,6 +82,9 @@ pub struct OutputSpec {
     /// The kernel's priority for queueing, 0 to 6.
     #[serde(default)]
     pub priority: Option<u8>,
+    /// The most that it sends; `None` for any rate.
+    #[serde(default)]
+    pub rate: Option<RateLimit>,
 }
 
 impl OutputSpec {
@@ -98,6 +104,7 @@ impl OutputSpec {
             source_port: Choice::Kernel,
             multicast_loop: true,
             priority: None,
+            rate: None,
         }
     }
 
@@ -125,6 +132,10 @@ impl OutputSpec {
                 self.priority.is_some_and(|level| level > MAX_PRIORITY),
                 "an output with a priority above 6",
             ),
+            (
+                self.rate.is_some_and(|rate| !rate.is_valid()),
+                "an output with an impossible rate or burst",
+            ),
             (has_other_source, "an output with a source address of another family"),
             (self.source_port == Choice::Chosen(0), "an output with the source port 0"),
         ];
@@ -145,8 +156,9 @@ impl OutputSpec {
 
     /// All fields but the index of the interface.
     fn identity(&self) -> impl PartialEq {
-        let Self { ttl, dscp, source, source_port, multicast_loop, priority, .. } = self;
-        (self.destination(), (*ttl, *dscp, *source, *source_port, *multicast_loop, *priority))
+        let Self { ttl, dscp, source, source_port, multicast_loop, priority, rate, .. } = self;
+        let source = (*source, *source_port);
+        (self.destination(), (*ttl, *dscp, source, *multicast_loop, *priority, *rate))
     }
 
     /// Checks the output against its input: a block or range must have the size of the input's.

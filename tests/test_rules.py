@@ -167,6 +167,11 @@ def test_invalid_fields_of_inputs(named: dict[str, object], field: str, message:
         ({"source_port": -1}, "source_port", "-1 is out of range"),
         ({"loop": 1}, "loop", "must be True or False"),
         ({"priority": 7}, "priority", "out of range: 0 to 6"),
+        ({"rate": "0mbit"}, "rate", "out of range: 1kbit to 100gbit"),
+        ({"rate": "999999gbit"}, "rate", "out of range: 1kbit to 100gbit"),
+        ({"rate": "fast"}, "rate", "must be bits or datagrams a second"),
+        ({"rate": "1mbit", "burst": 100}, "burst", "less than one datagram"),
+        ({"burst": 2000}, "burst", "needs a rate"),
     ],
 )
 def test_invalid_fields_of_outputs(named: dict[str, object], field: str, message: str) -> None:

@@ -2,7 +2,7 @@
 //! strict, so that each value has exactly one encoding.
 
 use crate::addr::Addr;
-use crate::spec::{Choice, OutputSpec, Ttl};
+use crate::spec::{Choice, OutputSpec, RateLimit, RateUnit, Ttl};
 use crate::sys::packet_ring::RingShape;
 use crate::sys::xdp_socket::XdpShape;
 
@@ -67,7 +67,9 @@ fields!(OutputSpec {
     source_port,
     multicast_loop,
     priority,
+    rate,
 });
+fields!(RateLimit { unit, per_s, burst });
 
 impl WireFormat for bool {
     fn write(&self, to: &mut Vec<u8>) {
@@ -169,6 +171,16 @@ impl WireFormat for Ttl {
             2 => u8::read(from).map(Self::Set),
             _ => None,
         }
+    }
+}
+
+impl WireFormat for RateUnit {
+    fn write(&self, to: &mut Vec<u8>) {
+        to.push(u8::from(*self == Self::Datagrams));
+    }
+
+    fn read(from: &mut &[u8]) -> Option<Self> {
+        bool::read(from).map(|counts| if counts { Self::Datagrams } else { Self::Bits })
     }
 }
 

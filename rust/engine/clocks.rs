@@ -14,12 +14,17 @@ pub(super) fn coarse_clock_ms() -> u64 {
 
 /// The time by which the kernel stamps what it receives, and that by which a set clock shows.
 pub(super) fn clocks() -> Clocks {
-    Clocks { real_ns: real_clock_ns(), monotonic_ns: clock_ns(ClockId::CLOCK_MONOTONIC) }
+    Clocks { real_ns: real_clock_ns(), monotonic_ns: monotonic_clock_ns() }
 }
 
 /// CLOCK_REALTIME in nanoseconds, the clock of the kernel's time stamps.
 pub(super) fn real_clock_ns() -> u64 {
     clock_ns(ClockId::CLOCK_REALTIME)
+}
+
+/// CLOCK_MONOTONIC in nanoseconds, the clock of what has a rate.
+pub(super) fn monotonic_clock_ns() -> u64 {
+    clock_ns(ClockId::CLOCK_MONOTONIC)
 }
 
 fn clock_ns(clock: ClockId) -> u64 {

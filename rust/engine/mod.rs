@@ -12,6 +12,7 @@ mod egress;
 pub mod ingress;
 mod intake;
 mod lanes;
+pub mod limiter;
 mod listener;
 mod packet_rings;
 pub mod plan;

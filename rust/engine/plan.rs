@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use crate::engine::buffers::SizeClass;
 use crate::engine::ingress::{Delivery, OrderCheck};
+use crate::engine::limiter::RateLimiter;
 use crate::engine::rewrite::{Preserved, Rewrite};
 use crate::engine::tap::PlanTaps;
 use crate::packet::{EthernetHeader, FrameTemplate, Headers};
@@ -32,6 +33,8 @@ pub struct Plan {
     pub rules: Arc<[PlanRule]>,
     /// The outputs of [`SHARE_RULES`] rules each; plans with the same outputs share them.
     pub outputs: Box<[Arc<[PlanOutput]>]>,
+    /// Whether some output has a rate.
+    pub has_limits: bool,
     /// The AF_XDP sockets of this worker, one for each interface that outputs may send on.
     pub links: Box<[XdpLink]>,
     /// The counter slot of each group number of the table.
@@ -97,6 +100,8 @@ pub struct PlanOutput {
     pub rewrite: Option<Arc<Rewrite>>,
     /// How its datagrams may leave through a link instead of the socket, if they may.
     pub xdp: Option<Arc<XdpOutput>>,
+    /// Its token bucket, which all workers of a relay share; `None` for any rate.
+    pub limiter: Option<Arc<RateLimiter>>,
 }
 
 /// An AF_XDP socket of one worker on one interface.
@@ -165,6 +170,7 @@ impl Plan {
             table: Arc::new(Table::empty()),
             rules: Arc::default(),
             outputs: Box::default(),
+            has_limits: false,
             links: Box::default(),
             groups: Arc::default(),
             taps: None,

@@ -130,11 +130,13 @@ pub enum Obstacle {
     Priority,
     /// A program on this host is to get the copies of an output as well.
     Member,
+    /// An output has a rate.
+    Limited,
 }
 
 impl Obstacle {
     /// Every obstacle.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::NotGroup,
         Self::Pattern,
         Self::OutputCount,
@@ -146,6 +148,7 @@ impl Obstacle {
         Self::Rate,
         Self::Priority,
         Self::Member,
+        Self::Limited,
     ];
 
     /// The name in reports.
@@ -163,6 +166,7 @@ impl Obstacle {
             Self::Rate => "rate",
             Self::Priority => "priority",
             Self::Member => "member",
+            Self::Limited => "limited",
         }
     }
 }
@@ -181,6 +185,7 @@ impl fmt::Display for Obstacle {
             Self::Rate => "a queueing discipline limits an output's interface",
             Self::Priority => "an output has a priority for queueing",
             Self::Member => "a program on this host receives an output's copies",
+            Self::Limited => "an output has a rate",
         })
     }
 }
@@ -260,6 +265,9 @@ impl KernelOutput {
         }
         if spec.priority.is_some() {
             return Err(Obstacle::Priority);
+        }
+        if spec.rate.is_some() {
+            return Err(Obstacle::Limited);
         }
         if spec.multicast_loop && path.has_member {
             return Err(Obstacle::Member);
@@ -392,6 +400,10 @@ mod tests {
             (Obstacle::Driver, |_, paths| last(paths).sends_xdp = false),
             (Obstacle::Rate, |_, paths| last(paths).has_rate = true),
             (Obstacle::Priority, |spec, _| spec.outputs[1].priority = Some(3)),
+            (Obstacle::Limited, |spec, _| {
+                let unit = crate::spec::RateUnit::Datagrams;
+                spec.outputs[1].rate = Some(crate::spec::RateLimit { unit, per_s: 1, burst: 1 });
+            }),
             (Obstacle::Member, |_, paths| last(paths).has_member = true),
         ];
         assert_eq!(cases.map(|(obstacle, _)| obstacle), Obstacle::ALL);

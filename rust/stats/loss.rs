@@ -19,17 +19,20 @@ pub enum Loss {
     /// The kernel relayed it, and it did not reach the device: the device was down, its MTU had
     /// become too small, or memory was short.
     DeviceLost,
+    /// It exceeded the output's rate.
+    RateLimited,
 }
 
 impl Loss {
     /// All reasons, in the order of their words.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::SendError,
         Self::OutputFull,
         Self::TooBig,
         Self::NoCarrier,
         Self::DeviceFull,
         Self::DeviceLost,
+        Self::RateLimited,
     ];
     /// The number of reasons.
     pub const COUNT: usize = Self::ALL.len();
@@ -54,6 +57,7 @@ impl Loss {
             Self::NoCarrier => "no_carrier",
             Self::DeviceFull => "device_full",
             Self::DeviceLost => "device_lost",
+            Self::RateLimited => "rate_limited",
         }
     }
 }

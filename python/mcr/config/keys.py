@@ -124,6 +124,8 @@ OUTPUT: Mapping[str, Key] = {
     "source_port": Key('1 to 65535, or "keep".', {"type": ["integer", "string"]}),
     "loop": Key("Whether this host hears the copies too.", _SWITCH),
     "priority": Key("SO_PRIORITY, 0 to 6.", {"type": ["integer", "string"]}),
+    "rate": Key("The most to send a second, such as 50mbit or 20kpps.", _TEXT),
+    "burst": Key("The most to send at once: bytes or datagrams.", {"type": ["integer", "string"]}),
 }
 
 INPUT_DEFAULTS: Mapping[str, Key] = {

@@ -77,6 +77,8 @@ def _rule(rule: Rule) -> Iterator[Finding]:
         why = "it has a block of addresses or a range of ports: name single ones"
     elif any(output.priority is not None for output in rule.outputs):
         why = "an output has a priority, for a queueing discipline: omit the option"
+    elif any(output.rate is not None for output in rule.outputs):
+        why = "an output has a rate, which only the engine holds: omit the option"
     elif any(
         isinstance(output.address, Address) and output.address.version != rule.input.group.version
         for output in rule.outputs

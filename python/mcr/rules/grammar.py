@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from ..errors import ArgumentError, FieldPath, RuleError
-from . import fields
+from . import fields, rates
 from .expectation import Expectation
 from .fields import Invalid, ProblemCollector
 
@@ -242,6 +242,10 @@ _OUTPUT = _Side(
             _number(fields.priority),
             "0-6",
             "priority in the queues of this host",
+        ),
+        "rate": _Option("rate", rates.rate, "50mbit|20kpps", "the most to send a second"),
+        "burst": _Option(
+            "burst", _number(rates.burst), "BYTES|DATAGRAMS", "the most to send at once at a rate"
         ),
     },
 )

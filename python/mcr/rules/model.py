@@ -8,10 +8,11 @@ Construction parses: a value that exists is valid in itself, and all problems ar
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 
 from ..errors import ArgumentError, Problem, RuleError
-from . import fields, grammar
+from . import fields, grammar, rates
 from .expectation import Expectation
 from .fields import BROADCAST, Address, Invalid, Join, Keep, Network, ProblemCollector, Ttl
 
@@ -122,6 +123,12 @@ class Output:
     except on the ingress "udp" for copies to the rule's own group and port."""
     priority: int | None
     """SO_PRIORITY, 0 to 6; None leaves it to the kernel."""
+    rate: str | None
+    """Bits of payload or datagrams a second, such as "50mbit" or "20kpps"; what exceeds it is
+    dropped. None: any rate."""
+    burst: int | None
+    """What it sends at once after a rest: bytes of payload, or datagrams for a rate of these; None:
+    what the rate gives in 10 ms, at least 65535 bytes or 64 datagrams."""
     _text: str | None = field(init=False, repr=False, compare=False)
 
     def __init__(
@@ -136,6 +143,8 @@ class Output:
         source_port: int | Keep | None = None,
         loop: bool | None = None,
         priority: int | None = None,
+        rate: str | None = None,
+        burst: int | None = None,
     ) -> None:
         """Parses every field.
 
@@ -153,7 +162,11 @@ class Output:
             "source_port": check.optional("source_port", fields.output_source_port, source_port),
             "loop": check.optional("loop", fields.loop, loop),
             "priority": check.optional("priority", fields.priority, priority),
+            "rate": check.optional("rate", rates.rate, rate),
+            "burst": check.optional("burst", rates.burst, burst),
         }
+        if values["burst"] is not None and (rate is None or values["rate"] is not None):
+            check.field("burst", partial(rates.check_burst, values["rate"]), values["burst"])
         check.same_family("source", values["source"], values["address"])
         check.raise_if_any()
         _fill(self, values | {"_text": None})
@@ -189,6 +202,8 @@ class Output:
             ("sport", self.source_port),
             ("loop", _SWITCH[self.loop]),
             ("priority", self.priority),
+            ("rate", self.rate),
+            ("burst", self.burst),
         ]
         return grammar.format_endpoint(self.address, self.interface, self.port, options=options)
 

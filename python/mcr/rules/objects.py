@@ -75,6 +75,8 @@ def object_from_output(output: Output) -> dict[str, Any]:
             "source_port": output.source_port,
             "loop": output.loop,
             "priority": output.priority,
+            "rate": output.rate,
+            "burst": output.burst,
         }
     )
 

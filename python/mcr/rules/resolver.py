@@ -220,6 +220,8 @@ class RuleResolver:
             source_port=output.source_port,
             loop=output.loop is not False,
             priority=output.priority,
+            rate=output.rate,
+            burst=output.burst,
             broadcast=self._host.is_broadcast(address),
             device=self._host.device(name),
         )

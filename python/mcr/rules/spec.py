@@ -12,6 +12,7 @@ from typing import Any
 
 from .fields import Address, Join, Keep, Network, Ttl, block_of
 from .grammar import format_ports
+from .rates import rate_members
 
 UNRESOLVED: Mapping[int, Address] = {4: IPv4Address(0), 6: IPv6Address(0)}
 """The address of an output whose host name is not resolved yet, by IP version; it is parked."""
@@ -92,6 +93,8 @@ class ResolvedOutput:
     source_port: int | Keep | None = None
     loop: bool = True
     priority: int | None = None
+    rate: str | None = None
+    burst: int | None = None
     broadcast: bool = False
     """Whether `address` is a broadcast address of its interface."""
     device: str = field(default="", compare=False)
@@ -272,4 +275,6 @@ def _output(output: ResolvedOutput) -> dict[str, Any]:
         members["loop"] = False
     if output.priority is not None:
         members["priority"] = output.priority
+    if output.rate is not None:
+        members["rate"] = rate_members(output.rate, output.burst)
     return members

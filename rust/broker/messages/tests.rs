@@ -26,14 +26,23 @@ fn choice<T: Clone + std::fmt::Debug + 'static>(
     prop_oneof![Just(Choice::Kernel), Just(Choice::Keep), value.prop_map(Choice::Chosen)]
 }
 
+fn rate() -> impl Strategy<Value = RateLimit> {
+    let unit = prop_oneof![Just(RateUnit::Bits), Just(RateUnit::Datagrams)];
+    (unit, any::<u64>(), any::<u64>()).prop_map(|(unit, per_s, burst)| RateLimit {
+        unit,
+        per_s,
+        burst,
+    })
+}
+
 fn spec() -> impl Strategy<Value = OutputSpec> {
     let ttl = prop_oneof![Just(Ttl::Keep), Just(Ttl::Decrement), any::<u8>().prop_map(Ttl::Set)];
     let place = (addr(), any::<u8>(), any::<u16>(), any::<u16>(), interface());
     let source = (choice(addr()), choice(any::<u16>()));
-    let rest = (ttl, of(any::<u8>()), any::<bool>(), of(any::<u8>()));
+    let rest = (ttl, of(any::<u8>()), any::<bool>(), of(any::<u8>()), of(rate()));
     (place, source, rest).prop_map(|(place, (source, source_port), rest)| {
         let (address, address_bits, port, last_port, interface) = place;
-        let (ttl, dscp, multicast_loop, priority) = rest;
+        let (ttl, dscp, multicast_loop, priority, rate) = rest;
         let InterfaceId { index: ifindex, name: interface } = interface;
         OutputSpec {
             address,
@@ -48,6 +57,7 @@ fn spec() -> impl Strategy<Value = OutputSpec> {
             source_port,
             multicast_loop,
             priority,
+            rate,
         }
     })
 }

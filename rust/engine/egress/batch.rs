@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use super::limits::{MAX_SEGMENTS, MAX_SEND_BYTES};
+use crate::engine::limiter::Load;
 use crate::engine::rewrite::{Origin, Preserved};
 use crate::engine::window::{Window, WindowEntry};
 use crate::packet::Headers;
@@ -66,6 +67,22 @@ impl Batches {
 
     pub(super) fn segment(&self, batch: u32) -> u32 {
         self.batches[batch as usize].segment
+    }
+
+    /// The number and sizes of the datagrams of a batch.
+    pub(super) fn load(&self, window: &Window, batch: u32) -> Load {
+        let Batch { first, end, segment, datagrams, .. } = self.batches[batch as usize];
+        let members = &self.members[first as usize..end as usize];
+        let bytes = members.iter().map(|&member| window.entry(member).len).sum();
+        Load { datagrams, segment, bytes }
+    }
+
+    /// Adds a batch of the first `datagrams` of another one; returns its number.
+    pub(super) fn add_head(&mut self, batch: u32, datagrams: u32) -> u32 {
+        let Batch { lane, first, end, segment, .. } = self.batches[batch as usize];
+        let number = u32::try_from(self.batches.len()).unwrap_or(u32::MAX);
+        self.batches.push(Batch { lane, first, end, segment, datagrams, whole: None });
+        number
     }
 
     /// How many datagrams of a batch remain after `done` have been handled.

@@ -10,6 +10,7 @@
 mod batch;
 mod chain;
 mod cursor;
+mod limited;
 mod limits;
 mod outcome;
 mod send;
@@ -27,7 +28,7 @@ use send::OutputSend;
 use tapped::CopyOutcome;
 use xdp::XdpEgress;
 
-use crate::engine::plan::{Plan, PlanRule};
+use crate::engine::plan::{Plan, PlanOutput, PlanRule};
 use crate::engine::tap::{PlanTaps, Taps};
 use crate::engine::window::{MAX_FLOWS, Window};
 use crate::stats::{self, Loss, Writer, output};
@@ -45,7 +46,9 @@ pub(crate) struct Egress {
     pub(super) taps: Option<Box<Taps>>,
     /// What has become of copies in this wave, for the taps.
     outcomes: Vec<CopyOutcome>,
-    /// Whether copies leave through sockets alone, and nothing records them.
+    /// Whether some output has a rate.
+    has_limits: bool,
+    /// Whether copies leave through sockets alone at any rate, and nothing records them.
     is_plain: bool,
 }
 
@@ -53,15 +56,27 @@ impl Egress {
     pub(crate) fn new(slots: usize) -> Self {
         let limits = vec![SendLimits::default(); slots].into();
         let (batches, xdp) = (Batches::new(), XdpEgress::default());
-        let (taps, outcomes) = (None, Vec::new());
-        Self { batches, cursors: Vec::new(), limits, xdp, taps, outcomes, is_plain: true }
+        Self {
+            batches,
+            cursors: Vec::new(),
+            limits,
+            xdp,
+            taps: None,
+            outcomes: Vec::new(),
+            has_limits: false,
+            is_plain: true,
+        }
     }
 
     /// Reserves memory, so that nothing is allocated while datagrams flow, and resets the limits of
     /// new outputs. The limits of outputs in the previous plan stay.
     pub(crate) fn adopt(&mut self, plan: &Plan, before: &Plan) {
-        self.batches.reserve(plan.rules.len() + MAX_FLOWS + CHAIN_SENDS + LOOSE_SENDS);
         self.cursors.reserve(plan.count_outputs().max(MAX_MESSAGES));
+        self.has_limits = plan.has_limits;
+        // An output with a rate may get a part of a batch, as a batch of its own.
+        let parts = if plan.has_limits { self.cursors.capacity() } else { 0 };
+        let whole = plan.rules.len() + MAX_FLOWS + CHAIN_SENDS + LOOSE_SENDS;
+        self.batches.reserve(whole + parts);
         for grant in &plan.grants {
             self.limits[grant.slot.index as usize] = SendLimits::default();
         }
@@ -74,7 +89,7 @@ impl Egress {
             }
         }
         self.xdp.adopt(plan, before);
-        self.is_plain = self.taps.is_none() && !self.xdp.is_active();
+        self.note_plain();
     }
 
     /// Sets what records datagrams and copies of windows of `entries` buffers. `verify` says whether
@@ -85,7 +100,11 @@ impl Egress {
         // Each send of a wave has one result, and each cursor may be overtaken once.
         let most = if self.taps.is_some() { MAX_MESSAGES + self.cursors.capacity() } else { 0 };
         self.outcomes = Vec::with_capacity(most);
-        self.is_plain = self.taps.is_none() && !self.xdp.is_active();
+        self.note_plain();
+    }
+
+    fn note_plain(&mut self) {
+        self.is_plain = self.taps.is_none() && !self.xdp.is_active() && !self.has_limits;
     }
 
     /// Completes what the current plan has begun, before `next` replaces it.
@@ -185,6 +204,7 @@ impl Egress {
             let mut chain = Chain { batches: first..first + 1, datagrams, is_loose: false };
             let sends = lanes * outputs.len();
             let may_chain = sends < FULL_WAVE || targets.first().is_some_and(|to| to.is_group);
+            let may_chain = may_chain && (IS_PLAIN || !limited::has_limit(targets));
             if may_chain && kept.is_none() && window.peek(lane).is_some() {
                 self.lengthen_chain(&mut chain, window, lane, targets, sends);
             }
@@ -216,7 +236,13 @@ impl Egress {
                     }
                     continue;
                 }
-                self.cursors.push(Cursor::new(rule, place, target, first));
+                let mut batch = first;
+                if !IS_PLAIN && target.limiter.is_some() {
+                    let admitted = self.admit((ring, window), plan, (rule, place), first, counters);
+                    let Some(admitted) = admitted else { continue };
+                    batch = admitted;
+                }
+                self.cursors.push(Cursor::new(rule, place, target, batch));
                 if chain.batches.len() > 1 {
                     self.add_cursors(&chain);
                 }

@@ -73,7 +73,13 @@ impl Egress {
         self.outcomes = outcomes;
     }
 
-    fn record(&mut self, (ring, window): (&Ring, &Window), plan: &Plan, outcome: &CopyOutcome) {
+    /// Records what has become of some copies.
+    pub(super) fn record(
+        &mut self,
+        (ring, window): (&Ring, &Window),
+        plan: &Plan,
+        outcome: &CopyOutcome,
+    ) {
         let Some(taps) = &mut self.taps else { return };
         let CopyOutcome { rule, output, batch, ref datagrams, loss } = *outcome;
         let output = output - plan.rules[rule as usize].outputs.start;

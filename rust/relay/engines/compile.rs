@@ -28,6 +28,8 @@ pub(in crate::relay) struct Plans {
     groups: Vec<u32>,
     /// For each engine, the outputs in shares of [`SHARE_RULES`] rules.
     outputs: Vec<Vec<Arc<[PlanOutput]>>>,
+    /// The shares with an output that has a rate.
+    limited: BTreeSet<usize>,
     disabled: DisabledRules,
 }
 
@@ -117,6 +119,12 @@ impl Plans {
             }
             shares[share] = outputs;
         }
+        let mut outputs = rules.iter().flat_map(|(_, rule)| &rule.outputs);
+        if outputs.any(|output| output.spec().rate.is_some()) {
+            self.limited.insert(share);
+        } else {
+            self.limited.remove(&share);
+        }
     }
 
     /// Whether the parts agree with the state.
@@ -138,8 +146,10 @@ impl Plans {
         let share = &self.outputs[0][number as usize / SHARE_RULES];
         let carrier = |output: &PlanOutput| output.carrier.as_ref().map(Arc::as_ptr);
         let xdp = |output: &PlanOutput| output.xdp.as_ref().map(Arc::as_ptr);
+        let limiter = |output: &PlanOutput| output.limiter.as_ref().map(Arc::as_ptr);
         let key = |output: &PlanOutput| {
-            (output.slot, output.max_segment, output.burst, carrier(output), xdp(output))
+            let parts = (carrier(output), xdp(output), limiter(output));
+            (output.slot, output.max_segment, output.burst, parts)
         };
         now.map(|output| key(&output)).eq(share[start as usize..end as usize].iter().map(key))
     }
@@ -153,6 +163,7 @@ impl Plans {
             table: table.clone(),
             rules: rules.clone(),
             outputs: outputs.as_slice().into(),
+            has_limits: !self.limited.is_empty(),
             links: state.xdp_links.of_worker(worker),
             groups: groups.clone(),
             taps: state.taps.plan(worker, &self.ids, &state.rules),

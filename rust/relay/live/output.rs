@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 
 use super::NetworkContext;
 use crate::addr::Addr;
+use crate::engine::limiter::RateLimiter;
 use crate::engine::plan::{Burst, PlanOutput};
 use crate::engine::rewrite::Rewrite;
 use crate::error::Result;
@@ -52,6 +53,8 @@ pub(in crate::relay) struct LiveOutput {
     carrier: Option<Carrier>,
     /// Which fields of each datagram copies preserve, if any.
     pub(in crate::relay) rewrite: Option<Arc<Rewrite>>,
+    /// Its token bucket, if it has a rate.
+    limiter: Option<Arc<RateLimiter>>,
     /// Why nothing is sent; `None` while the output sends.
     pub(in crate::relay) parked: Option<Blocked>,
 }
@@ -84,6 +87,7 @@ impl LiveOutput {
             burst: None,
             carrier: None,
             rewrite: None,
+            limiter: spec.rate.map(|rate| Arc::new(RateLimiter::new(rate))),
             parked: None,
         };
         match output.try_follow(context, &LinkNews::default()) {
@@ -146,7 +150,8 @@ impl LiveOutput {
         let (slot, max_segment) = (self.slot, self.max_segment);
         let xdp = self.frames.of_worker(worker);
         let is_group = self.spec.address.is_multicast();
-        PlanOutput { fd, slot, is_group, max_segment, burst, carrier, rewrite, xdp }
+        let limiter = self.limiter.clone();
+        PlanOutput { fd, slot, is_group, max_segment, burst, carrier, rewrite, xdp, limiter }
     }
 
     fn try_follow(&mut self, context: &NetworkContext<'_>, changes: &LinkNews) -> Result<bool> {

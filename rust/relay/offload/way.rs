@@ -14,7 +14,7 @@ impl RuleWay {
     pub const OFF: Self = Self::Engine("off");
 
     /// The names of all reasons. Pages of counters contain their positions.
-    pub const REASONS: [&str; 33] = [
+    pub const REASONS: [&str; 34] = [
         "off",
         "disabled",
         "waiting",
@@ -48,6 +48,7 @@ impl RuleWay {
         "refused",
         "batches",
         "tap",
+        "limited",
     ];
 
     /// As a word of a counters page, which is never 0.

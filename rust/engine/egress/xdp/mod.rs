@@ -14,6 +14,8 @@ mod ways;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::engine::clocks::monotonic_clock_ns;
+use crate::engine::limiter::Load;
 use crate::engine::plan::{Plan, PlanOutput, PlanRule, SHARE_RULES, XdpOutput};
 use crate::engine::rewrite::{Origin, Rewrite};
 use crate::engine::tap::Taps;
@@ -167,7 +169,7 @@ impl XdpEgress {
         let range = plan.rules[rule as usize].outputs.clone();
         let share = plan.share(rule);
         let datagrams = window.datagrams(lane).map(|(_, entry)| u64::from(entry.count)).sum();
-        let mut others = 0;
+        let (mut others, mut has_limit) = (0, false);
         self.outputs.clear();
         for (position, target) in
             range.clone().zip(&share[range.start as usize..range.end as usize])
@@ -185,6 +187,7 @@ impl XdpEgress {
             } else if self.ways.is_stopped(slot) {
                 Loss::OutputFull
             } else {
+                has_limit |= target.limiter.is_some();
                 self.outputs.push(FrameOutput { output: position, slot, link });
                 continue;
             };
@@ -197,7 +200,25 @@ impl XdpEgress {
                 let origin = window.origin(lane, number);
                 let origin = origin.as_ref();
                 let place = (rule, range.start, number);
-                self.send_entry(ring, (place, entry), origin, share, counters, recorder);
+                if has_limit {
+                    self.send_entry::<true>(
+                        ring,
+                        (place, entry),
+                        origin,
+                        share,
+                        counters,
+                        recorder,
+                    );
+                } else {
+                    self.send_entry::<false>(
+                        ring,
+                        (place, entry),
+                        origin,
+                        share,
+                        counters,
+                        recorder,
+                    );
+                }
             }
         }
         if others == 0 {
@@ -205,9 +226,9 @@ impl XdpEgress {
         }
     }
 
-    /// Queues the datagrams of an entry for each output of the lane.
+    /// Queues the datagrams of an entry for each output of the lane, as far as rates admit.
     #[inline]
-    fn send_entry(
+    fn send_entry<const LIMITED: bool>(
         &mut self,
         ring: &Ring,
         ((rule, first, member), entry): ((u32, u32, u16), &WindowEntry),
@@ -226,7 +247,11 @@ impl XdpEgress {
             for number in 0..self.outputs.len() {
                 let output = self.outputs[number];
                 let target = &share[output.output as usize];
-                let sent = self.send_copy((payload, sum), output, target, origin, counters);
+                let sent = if LIMITED && !is_admitted(target, payload) {
+                    count_limited(output.slot, counters)
+                } else {
+                    self.send_copy((payload, sum), output, target, origin, counters)
+                };
                 let copy = (rule, output.output - first);
                 recorder.record(copy, sent, (member, datagram), payload);
             }
@@ -271,6 +296,22 @@ impl XdpEgress {
             (loss, 0)
         })
     }
+}
+
+/// Whether the output's rate admits a copy.
+fn is_admitted(target: &PlanOutput, payload: &[u8]) -> bool {
+    let len = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+    let load = Load { datagrams: 1, segment: len, bytes: len };
+    let limiter = target.limiter.as_ref();
+    limiter.is_none_or(|limiter| limiter.admit(monotonic_clock_ns(), load) == 1)
+}
+
+/// Counts a copy that the rate does not admit.
+#[cold]
+fn count_limited(slot: u32, counters: &mut Writer) -> Result<(), (Loss, u32)> {
+    let now_ms = counters.now_ms();
+    stats::count_loss(counters.slot(slot), Loss::RateLimited, 1, now_ms);
+    Err((Loss::RateLimited, 0))
 }
 
 /// The headers of the copies of a datagram from `origin`.

@@ -71,6 +71,10 @@ class OutputObject(Params):
     they go to the rule's own group and port."""
     priority: int | None = None
     """SO_PRIORITY, 0 to 6."""
+    rate: str | None = None
+    """The most to send a second, such as "50mbit" or "20kpps"; null: any rate."""
+    burst: int | None = None
+    """Bytes, or datagrams, to send at once at a rate."""
 
 
 class RuleObject(Params):
@@ -252,6 +256,8 @@ class OutputOptions(Params):
     source_port: int | str | None = None
     loop: bool | None = None
     priority: int | None = None
+    rate: str | None = None
+    burst: int | None = None
 
 
 OutputRef = (

@@ -1,0 +1,97 @@
+"""Outputs with a rate: what arrives of a stream that exceeds it, beside an output without one."""
+
+import socket
+import struct
+import time
+
+import pytest
+from tests.support.deadline import wait_until
+
+from .checks import assert_balanced
+from .egress import OUT_PORT, Egress, Kind, flow, output, relayed, rule, single_frames
+from .lab import Lab
+from .relays import Ingress
+from .traffic import MAX_DATAGRAM, PacedFlow, Receiver
+
+SO_TIMESTAMPNS = 35
+SECONDS = 2
+SIZE = 1000
+OFFERED_PPS = 6000
+
+
+class TimedReceiver(Receiver):
+    """A receiver that also reads when the kernel got each datagram."""
+
+    def __init__(self, lab: Lab, group: str) -> None:
+        """Have the kernel tell the time with each datagram."""
+        super().__init__(lab.receiver, "d0", group, OUT_PORT)
+        self.times_s: list[float] = []
+        self.socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+
+    def drain(self) -> list[bytes]:
+        """Take what has arrived, without waiting; return everything collected so far."""
+        while True:
+            try:
+                datagram, control, _, source = self.socket.recvmsg(MAX_DATAGRAM, 64)
+            except BlockingIOError:
+                return self.collected
+            whole_s, part_ns = struct.unpack("=qq", control[0][2])
+            self.collected.append(datagram)
+            self.sources.append(source[:2])
+            self.times_s.append(whole_s + part_ns / 1e9)
+
+
+@pytest.mark.parametrize(
+    ("kind", "ingress", "version", "egress", "options", "rate", "burst"),
+    [
+        ("library", "packet", 4, "socket", ",rate=16mbit,burst=200000", 2000, 200),
+        ("daemon", "udp", 6, "auto", ",rate=2kpps,burst=200", 2000, 200),
+        ("library", "packet", 4, "xdp", ",rate=2kpps,burst=200", 2000, 200),
+    ],
+)
+def test_a_rate_holds_and_a_neighbour_gets_all(
+    lab: Lab,
+    kind: Kind,
+    ingress: Ingress,
+    version: int,
+    egress: Egress,
+    options: str,
+    rate: int,
+    burst: int,
+) -> None:
+    """Of three times the rate, the rate and the burst arrive; the rest has a reason."""
+    if egress == "xdp":
+        single_frames(lab)
+    limited = output(1, version=version, options=options)
+    text = rule(1, limited, output(2, version=version), version=version)
+    groups = [part.partition("%")[0] for part in text.split(" to ")[1].split()]
+    with (
+        TimedReceiver(lab, groups[0]) as slow,
+        lab.receive(groups[1], OUT_PORT) as fast,
+        relayed(lab, kind, ingress, text, egress=egress) as stats,
+        lab.sender(flow(1, version).group, flow(1, version).port) as sender,
+    ):
+        with PacedFlow(sender, OFFERED_PPS, SIZE) as flowing:
+            time.sleep(SECONDS)
+        fast.expect(flowing.sent)
+        count = len(flowing.sent)
+        wait_until(lambda: stats().as_dict()["rules"][0]["outputs"][0]["wanted"] == count)
+        assert_balanced(stats())
+        first = stats().as_dict()["rules"][0]["outputs"][0]
+        slow.wait_for(first["sent"])
+    assert first["wanted"] == count == first["sent"] + first["dropped"]["rate_limited"]
+    positions = [int.from_bytes(each[:8], "little") for each in slow.collected]
+    assert positions == sorted(set(positions)), "reordered or repeated"
+    elapsed_s = slow.times_s[-1] - slow.times_s[0]
+    assert 0.98 * rate * elapsed_s < len(positions) < 1.02 * (rate * elapsed_s + burst)
+    assert most_within(slow.times_s, 0.1) <= rate * 0.1 + burst + 64, "one batch may be late"
+
+
+def most_within(times_s: list[float], window_s: float) -> int:
+    """The most datagrams in any window of this length."""
+    most = start = 0
+    for number, now_s in enumerate(times_s, 1):
+        while times_s[start] <= now_s - window_s:
+            start += 1
+        most = max(most, number - start)
+    return most
