@@ -36,7 +36,7 @@ GROUPS = {
         "workers",
         "interfaces",
     },
-    "Shell and manual": {"completion", "man"},
+    "Service, shell and manual": {"install-service", "completion", "man"},
 }
 WITH_RULES = {"relay", "doctor", "rule add", "rule replace"}
 COLUMNS = 80

@@ -25,7 +25,7 @@ class CommandEntry(NamedTuple):
 
 
 _RELAY, _DAEMON, _RULES, _DIAGNOSE = "Relay and test", "Daemon", "Rules of the daemon", "Diagnose"
-_SHELL = "Shell and manual"
+_SHELL = "Service, shell and manual"
 
 COMMANDS: Mapping[str, CommandEntry] = {
     "relay": CommandEntry(
@@ -234,6 +234,15 @@ COMMANDS: Mapping[str, CommandEntry] = {
         _DIAGNOSE,
         "List the network interfaces that the daemon sees.",
         ("mcr interfaces",),
+    ),
+    "install-service": CommandEntry(
+        "install_service:install_service",
+        _SHELL,
+        "Install the daemon as a service of systemd.",
+        (
+            "mcr install-service --dry-run",
+            "mcr install-service --prefix debian/mcr --program /opt/mcr/bin/mcr",
+        ),
     ),
     "completion": CommandEntry(
         "completion:completion",

@@ -16,13 +16,13 @@ from .command_tree import CommandText, OptionText, command_texts
 from .options import SocketOption
 from .remote import connect
 
-_Shell = Literal["bash", "zsh", "fish"]
+Shell = Literal["bash", "zsh", "fish"]
 _INTERFACES = ("--interface", "-i")
 _FILES = ("FILE", "PATH")
 
 
 def completion(
-    shell: Annotated[_Shell | None, typer.Argument(help="Print the script of this shell.")] = None,
+    shell: Annotated[Shell | None, typer.Argument(help="Print the script of this shell.")] = None,
     rules: Annotated[
         bool, typer.Option("--rules", help="Print the names and ids of the daemon's rules.")
     ] = False,
@@ -40,7 +40,12 @@ def completion(
         return
     from . import application  # noqa: PLC0415 -- it loads this module
 
-    print(_SCRIPTS[shell](command_texts(application())), end="")
+    print(script_of(shell, command_texts(application())), end="")
+
+
+def script_of(shell: Shell, commands: list[CommandText]) -> str:
+    """The script by which a shell completes commands."""
+    return _SCRIPTS[shell](commands)
 
 
 def _print_rules(socket: str | None) -> None:
@@ -213,7 +218,7 @@ def _lines(cases: Mapping[str, str], line: Callable[[str, str], str]) -> str:
     return "\n".join(line(case, words) for case, words in cases.items())
 
 
-_SCRIPTS: Mapping[_Shell, Callable[[list[CommandText]], str]] = {
+_SCRIPTS: Mapping[Shell, Callable[[list[CommandText]], str]] = {
     "bash": _bash,
     "zsh": _zsh,
     "fish": _fish,

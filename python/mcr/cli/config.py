@@ -2,7 +2,6 @@
 
 import os
 import sys
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +17,7 @@ from ..protocol.text import printable
 from ..rules import Rule
 from ..rules.model import counted
 from ..rules.objects import rule_from_object
+from ..text_file import replace_text
 from .config_file import check_configuration, read_configuration
 from .help import CommandGroup, add_command, epilog_of
 from .options import AnswerAsJson, SocketOption
@@ -116,23 +116,14 @@ def show(socket: SocketOption = None) -> None:
 
 
 def save(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="Is replaced if it exists.")],
+    file: Annotated[
+        str,
+        typer.Argument(metavar="FILE", help="Is replaced if it exists; its mode and owner stay."),
+    ],
     socket: SocketOption = None,
 ) -> None:
     """Write what the daemon runs with into a file, as a configuration."""
-    text = _text_of_daemon(socket)
-    path = Path(file)
-    with tempfile.NamedTemporaryFile(
-        "w", dir=path.parent, prefix=f".{path.name}.", delete=False
-    ) as new:
-        try:
-            new.write(text)
-            new.flush()
-            os.fsync(new.fileno())
-            os.replace(new.name, path)
-        except OSError:
-            os.unlink(new.name)
-            raise
+    replace_text(Path(file), _text_of_daemon(socket))
 
 
 def schema() -> None:

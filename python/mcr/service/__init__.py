@@ -1,0 +1,1 @@
+"""mcr as a service of systemd: its files, and their installation."""

@@ -1,0 +1,46 @@
+"""Text files that are replaced as a whole: after a failure a file is the old one or the new one."""
+
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+
+def replace_text(path: Path, text: str, *, mode: int = 0o600) -> None:
+    """Write a file, sync it and rename it over the old one, whose mode and owner it keeps.
+
+    A symbolic link stays one; the file that it names is replaced.
+
+    Args:
+        path: the file; its directory must be writable.
+        text: the whole content.
+        mode: the permissions of a file that did not exist.
+
+    Raises:
+        OSError: the disk is full or failing, or the owner cannot be kept. The old file is
+            unchanged, and no temporary file is left behind.
+    """
+    target = path.resolve()
+    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(descriptor, "w") as new:
+            new.write(text)
+            new.flush()
+            _keep_attributes(target, new.fileno(), mode)
+            os.fsync(new.fileno())
+        os.replace(name, target)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(name)
+        raise
+
+
+def _keep_attributes(target: Path, descriptor: int, mode: int) -> None:
+    try:
+        old = target.stat()
+    except FileNotFoundError:
+        os.fchmod(descriptor, mode)
+        return
+    if (old.st_uid, old.st_gid) != (os.geteuid(), os.getegid()):
+        os.fchown(descriptor, old.st_uid, old.st_gid)
+    os.fchmod(descriptor, old.st_mode & 0o7777)  # chown clears bits of it
