@@ -152,6 +152,8 @@ class Output:
             RuleError: with a problem for each invalid field.
         """
         check = ProblemCollector()
+        limit = check.optional("rate", rates.rate, rate)
+        bucket = check.optional("burst", rates.burst, burst)
         values = {
             "address": check.field("address", fields.destination, address),
             "port": check.field("port", fields.ports, port),
@@ -162,11 +164,11 @@ class Output:
             "source_port": check.optional("source_port", fields.output_source_port, source_port),
             "loop": check.optional("loop", fields.loop, loop),
             "priority": check.optional("priority", fields.priority, priority),
-            "rate": check.optional("rate", rates.rate, rate),
-            "burst": check.optional("burst", rates.burst, burst),
+            "rate": limit,
+            "burst": bucket,
         }
-        if values["burst"] is not None and (rate is None or values["rate"] is not None):
-            check.field("burst", partial(rates.check_burst, values["rate"]), values["burst"])
+        if bucket is not None and (rate is None or limit is not None):
+            check.field("burst", partial(rates.check_burst, limit), bucket)
         check.same_family("source", values["source"], values["address"])
         check.raise_if_any()
         _fill(self, values | {"_text": None})
