@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde::{Deserialize, Deserializer};
 
-pub use self::rate::{RateLimit, RateUnit};
+pub use self::rate::{OutputRate, RateUnit};
 use crate::addr::Addr;
 use crate::rules::{InputKey, TableRule};
 use crate::stats::sequences::SequenceSpec;
@@ -84,7 +84,7 @@ pub struct OutputSpec {
     pub priority: Option<u8>,
     /// The most that it sends; `None` for any rate.
     #[serde(default)]
-    pub rate: Option<RateLimit>,
+    pub rate: Option<OutputRate>,
 }
 
 impl OutputSpec {

@@ -153,7 +153,7 @@ def test_commands_that_take_rules_list_their_options(
 @pytest.mark.parametrize("noun", ["input", "output"])
 def test_options_accept_the_values_that_help_shows(noun: Noun) -> None:
     """Words and both ends of a range, and nothing beyond."""
-    stand_ins = {"NAME": "a", "ADDRESS": "192.0.2.1"}
+    stand_ins = {"NAME": "a", "ADDRESS": "192.0.2.1", "AMOUNT": "2000"}
     for text, meaning in option_help(noun):
         key, _, values = text.partition("=")
         assert meaning
@@ -169,5 +169,6 @@ def test_options_accept_the_values_that_help_shows(noun: Noun) -> None:
 def parse(noun: Noun, option: str) -> Rule:
     """A rule with an option at one of its ends."""
     ends = ["239.1.0.0/24%eth0:5001", "239.2.0.1%eth1:6001"]
-    ends[noun == "output"] += f",{option}"
+    needed = "rate=1mbit," if option.startswith("burst=") else ""
+    ends[noun == "output"] += f",{needed}{option}"
     return Rule.parse(" to ".join(ends))

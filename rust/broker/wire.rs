@@ -2,7 +2,7 @@
 //! strict, so that each value has exactly one encoding.
 
 use crate::addr::Addr;
-use crate::spec::{Choice, OutputSpec, RateLimit, RateUnit, Ttl};
+use crate::spec::{Choice, OutputRate, OutputSpec, RateUnit, Ttl};
 use crate::sys::packet_ring::RingShape;
 use crate::sys::xdp_socket::XdpShape;
 
@@ -69,7 +69,7 @@ fields!(OutputSpec {
     priority,
     rate,
 });
-fields!(RateLimit { unit, per_s, burst });
+fields!(OutputRate { unit, per_s, burst });
 
 impl WireFormat for bool {
     fn write(&self, to: &mut Vec<u8>) {

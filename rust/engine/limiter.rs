@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::spec::{RateLimit, RateUnit};
+use crate::spec::{OutputRate, RateUnit};
 
 /// Ticks in a nanosecond: fine enough for 100 Gbit/s, and enough of them for 36 years.
 const TICKS_PER_NS: u64 = 16;
@@ -14,7 +14,7 @@ const TICKS_PER_S: u64 = 1_000_000_000 * TICKS_PER_NS;
 /// The token bucket of an output.
 #[derive(Debug)]
 pub struct RateLimiter {
-    limit: RateLimit,
+    limit: OutputRate,
     /// The time in which an empty bucket fills, in ticks.
     depth: u64,
     /// The time when the bucket will be full, in ticks of CLOCK_MONOTONIC.
@@ -33,7 +33,7 @@ pub(super) struct Load {
 impl RateLimiter {
     /// A full bucket.
     #[must_use]
-    pub fn new(limit: RateLimit) -> Self {
+    pub fn new(limit: OutputRate) -> Self {
         let mut limiter = Self { limit, depth: 0, full_at: AtomicU64::new(0) };
         limiter.depth = match limit.unit {
             RateUnit::Bits => limiter.ticks(8 * limit.burst),
@@ -86,7 +86,7 @@ mod tests {
     const MS: u64 = 1_000_000;
 
     fn bits(per_s: u64, burst: u64) -> RateLimiter {
-        RateLimiter::new(RateLimit { unit: RateUnit::Bits, per_s, burst })
+        RateLimiter::new(OutputRate { unit: RateUnit::Bits, per_s, burst })
     }
 
     fn of(datagrams: u32, segment: u32) -> Load {
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn a_rate_of_datagrams_counts_them_whatever_their_size() {
-        let limit = RateLimit { unit: RateUnit::Datagrams, per_s: 1000, burst: 5 };
+        let limit = OutputRate { unit: RateUnit::Datagrams, per_s: 1000, burst: 5 };
         let limiter = RateLimiter::new(limit);
         assert_eq!(limiter.admit(MS, of(4, 0)), 4);
         assert_eq!(limiter.admit(MS, of(4, 1400)), 1);

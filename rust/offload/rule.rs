@@ -402,7 +402,7 @@ mod tests {
             (Obstacle::Priority, |spec, _| spec.outputs[1].priority = Some(3)),
             (Obstacle::Limited, |spec, _| {
                 let unit = crate::spec::RateUnit::Datagrams;
-                spec.outputs[1].rate = Some(crate::spec::RateLimit { unit, per_s: 1, burst: 1 });
+                spec.outputs[1].rate = Some(crate::spec::OutputRate { unit, per_s: 1, burst: 1 });
             }),
             (Obstacle::Member, |_, paths| last(paths).has_member = true),
         ];

@@ -15,7 +15,7 @@ pub enum RateUnit {
 /// The rate of an output, and what it may send at once.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Hash)]
 #[serde(deny_unknown_fields)]
-pub struct RateLimit {
+pub struct OutputRate {
     /// What is counted.
     pub unit: RateUnit,
     /// The rate a second.
@@ -24,7 +24,7 @@ pub struct RateLimit {
     pub burst: u64,
 }
 
-impl RateLimit {
+impl OutputRate {
     /// Whether a token bucket can hold it.
     #[must_use]
     pub(super) fn is_valid(&self) -> bool {

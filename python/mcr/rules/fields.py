@@ -25,6 +25,8 @@ T = TypeVar("T")
 V = TypeVar("V")
 
 NAME_LIMIT_CHARS = 64
+DEFAULT_TTL_MULTICAST = 1  # the kernel's default (RFC 1112, 6.1): a copy stays on its link
+DEFAULT_TTL_UNICAST = 64  # RFC 1700, "Time to live"
 TTL_LIMIT = 255  # one octet of the header
 JOIN_LIMIT_GROUPS = 4096
 """The most groups that a rule joins: the kernel keeps and reports each of them."""
@@ -243,6 +245,14 @@ def sequence(value: object) -> str:
         raise Invalid(f"the width must be 8, 16, 24, 32, 48 or 64 bits, not {width}")
     has_order = width > SEQUENCE_WIDTHS[0]
     return f"{offset}:{width}{place[3] if has_order else ''}"
+
+
+def default_ttl(address: Address | Network | str) -> int:
+    """The TTL of an output to this address without the option."""
+    if isinstance(address, str):
+        return DEFAULT_TTL_UNICAST
+    on_link = address.is_multicast or address == BROADCAST
+    return DEFAULT_TTL_MULTICAST if on_link else DEFAULT_TTL_UNICAST
 
 
 def priority(value: object) -> int:

@@ -245,7 +245,7 @@ _OUTPUT = _Side(
         ),
         "rate": _Option("rate", rates.rate, "50mbit|20kpps", "the most to send a second"),
         "burst": _Option(
-            "burst", _number(rates.burst), "BYTES|DATAGRAMS", "the most to send at once at a rate"
+            "burst", _number(rates.burst), "AMOUNT", "the most to send at once at a rate"
         ),
     },
 )

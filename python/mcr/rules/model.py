@@ -14,10 +14,8 @@ from types import MappingProxyType
 from ..errors import ArgumentError, Problem, RuleError
 from . import fields, grammar, rates
 from .expectation import Expectation
-from .fields import BROADCAST, Address, Invalid, Join, Keep, Network, ProblemCollector, Ttl
+from .fields import Address, Invalid, Join, Keep, Network, ProblemCollector, Ttl
 
-DEFAULT_TTL_MULTICAST = 1  # the kernel's default (RFC 1112, 6.1): a copy stays on its link
-DEFAULT_TTL_UNICAST = 64  # RFC 1700, "Time to live"
 _ID_HEX_DIGITS = 12
 _NOTHING: Mapping[str, "Output"] = MappingProxyType({})
 _SWITCH = {None: None, True: "on", False: "off"}
@@ -124,11 +122,9 @@ class Output:
     priority: int | None
     """SO_PRIORITY, 0 to 6; None leaves it to the kernel."""
     rate: str | None
-    """Bits of payload or datagrams a second, such as "50mbit" or "20kpps"; what exceeds it is
-    dropped. None: any rate."""
+    """Bits of payload or datagrams a second, such as "50mbit" or "20kpps"; None: any rate."""
     burst: int | None
-    """What it sends at once after a rest: bytes of payload, or datagrams for a rate of these; None:
-    what the rate gives in 10 ms, at least 65535 bytes or 64 datagrams."""
+    """What a rate sends at once after a rest: bytes or datagrams; None: that of 10 ms or more."""
     _text: str | None = field(init=False, repr=False, compare=False)
 
     def __init__(
@@ -152,8 +148,6 @@ class Output:
             RuleError: with a problem for each invalid field.
         """
         check = ProblemCollector()
-        limit = check.optional("rate", rates.rate, rate)
-        bucket = check.optional("burst", rates.burst, burst)
         values = {
             "address": check.field("address", fields.destination, address),
             "port": check.field("port", fields.ports, port),
@@ -164,11 +158,9 @@ class Output:
             "source_port": check.optional("source_port", fields.output_source_port, source_port),
             "loop": check.optional("loop", fields.loop, loop),
             "priority": check.optional("priority", fields.priority, priority),
-            "rate": limit,
-            "burst": bucket,
+            "rate": check.optional("rate", rates.rate, rate),
+            "burst": check.optional("burst", partial(rates.burst_of, rate), burst),
         }
-        if bucket is not None and (rate is None or limit is not None):
-            check.field("burst", partial(rates.check_burst, limit), bucket)
         check.same_family("source", values["source"], values["address"])
         check.raise_if_any()
         _fill(self, values | {"_text": None})
@@ -188,7 +180,7 @@ class Output:
 
         "keep" and "decrement" are returned as they are, since they depend on the datagram.
         """
-        return self.ttl if self.ttl is not None else default_ttl(self.address)
+        return self.ttl if self.ttl is not None else fields.default_ttl(self.address)
 
     def __str__(self) -> str:
         """The canonical text."""
@@ -372,14 +364,6 @@ def parse_rules(rules: Iterable[Rule | str]) -> tuple[Rule, ...]:
 def counted(rules: int) -> str:
     """The number of rules with its noun, such as ``1 rule``."""
     return f"{rules} rule" if rules == 1 else f"{rules} rules"
-
-
-def default_ttl(address: Address | Network | str) -> int:
-    """The TTL of an output to this address without the option."""
-    if isinstance(address, str):
-        return DEFAULT_TTL_UNICAST
-    on_link = address.is_multicast or address == BROADCAST
-    return DEFAULT_TTL_MULTICAST if on_link else DEFAULT_TTL_UNICAST
 
 
 def _input(value: object) -> Input:

@@ -42,19 +42,21 @@ def burst(value: object) -> int:
     return integer(value, 1, 10**9)
 
 
-def check_burst(rate: str | None, burst: int) -> None:
-    """Check that a rate has a unit for the burst, and that a bucket can hold it.
+def burst_of(rate: object, value: object) -> int:
+    """The burst of an output with this rate, whose own problems are reported elsewhere.
 
     Raises:
-        Invalid: it does not.
+        Invalid: it has none, or a bucket cannot hold the burst.
     """
+    size = burst(value)
     if rate is None:
         raise Invalid("needs a rate; write rate=50mbit or rate=20kpps too, or omit it")
-    low, high = _BURSTS[_unit(rate)]
-    if burst < low:
-        raise Invalid(f"{burst} bytes are less than one datagram; write at least {low}, or omit it")
-    if burst > high:
-        raise Invalid(f"{burst} is out of range: {low} to {high}")
+    low, high = _BURSTS.get(_unit(str(rate)), (1, size))
+    if size < low:
+        raise Invalid(f"{size} bytes are less than one datagram; write at least {low}, or omit it")
+    if size > high:
+        raise Invalid(f"{size} is out of range: {low} to {high}")
+    return size
 
 
 def rate_members(rate: str, burst: int | None) -> dict[str, Any]:

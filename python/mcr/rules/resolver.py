@@ -15,7 +15,7 @@ from .grammar import format_ports
 from .hostnames import HostResolver, host_name_of
 from .layout import Layout, all_new, arranged
 from .local_host import LocalHost, can_multicast, listed, missing_interface
-from .model import Input, Output, Rule, default_ttl
+from .model import Input, Output, Rule
 from .replacement import Replacement
 from .spec import UNRESOLVED, ResolvedInput, ResolvedOutput, ResolvedRule
 
@@ -214,7 +214,7 @@ class RuleResolver:
             last_port=last_port,
             interface=name,
             ifindex=self._host.index(name),
-            ttl=output.ttl if output.ttl is not None else default_ttl(address),
+            ttl=output.ttl if output.ttl is not None else fields.default_ttl(address),
             dscp=output.dscp,
             source=output.source,
             source_port=output.source_port,

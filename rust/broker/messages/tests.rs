@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::broker::wire::{MAX_ITEMS, MAX_TEXT_BYTES};
-use crate::spec::{Choice, Ttl};
+use crate::spec::{Choice, OutputRate, RateUnit, Ttl};
 
 fn addr() -> impl Strategy<Value = Addr> {
     any::<u128>().prop_map(Addr::from_bits)
@@ -26,9 +26,9 @@ fn choice<T: Clone + std::fmt::Debug + 'static>(
     prop_oneof![Just(Choice::Kernel), Just(Choice::Keep), value.prop_map(Choice::Chosen)]
 }
 
-fn rate() -> impl Strategy<Value = RateLimit> {
+fn rate() -> impl Strategy<Value = OutputRate> {
     let unit = prop_oneof![Just(RateUnit::Bits), Just(RateUnit::Datagrams)];
-    (unit, any::<u64>(), any::<u64>()).prop_map(|(unit, per_s, burst)| RateLimit {
+    (unit, any::<u64>(), any::<u64>()).prop_map(|(unit, per_s, burst)| OutputRate {
         unit,
         per_s,
         burst,
