@@ -142,6 +142,7 @@ fn output_to(listener: &UdpSocket, at: u32) -> Outcome<PlanOutput> {
     let socket = UdpSocket::bind("127.0.0.1:0")?;
     socket.connect(listener.local_addr()?)?;
     Ok(PlanOutput {
+        limiter: None,
         fd: Arc::new(OwnedFd::from(socket).into()),
         slot: Slot { index: FIRST_OUTPUT + at, generation: 1 },
         is_group: false,
@@ -167,6 +168,7 @@ fn plan(sources: Vec<Source>, groups: &[[u8; 4]], outputs: Vec<PlanOutput>) -> P
     let fixed = (0..FIRST_OUTPUT).map(|index| Slot { index, generation: 1 });
     let grant = |slot| Grant { slot, owner: SlotOwner::rule(""), is_continued: false };
     Plan {
+        has_limits: false,
         sources: sources.into(),
         table: Table::compile(&rules),
         rules: (FIRST_RULE..)

@@ -383,7 +383,7 @@ mod tests {
         fn last(paths: &mut [Option<OutputPath>]) -> &mut OutputPath {
             paths.last_mut().unwrap().as_mut().unwrap()
         }
-        let cases: [(Obstacle, Change); 11] = [
+        let cases: [(Obstacle, Change); 12] = [
             (Obstacle::NotGroup, |spec, _| spec.input.group = Addr::v4([10, 0, 0, 1])),
             (Obstacle::Pattern, |spec, _| spec.input.last_port += 1),
             (Obstacle::OutputCount, |spec, paths| {

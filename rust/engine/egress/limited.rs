@@ -14,10 +14,23 @@ pub(super) fn has_limit(targets: &[PlanOutput]) -> bool {
 }
 
 impl Egress {
+    /// The part of a batch that an output sends; without limits and taps in the plan, all of it.
+    #[inline(always)]
+    pub(super) fn admitted<const IS_PLAIN: bool>(
+        &mut self,
+        seen: (&Ring, &Window),
+        plan: &Plan,
+        place: (u32, u32),
+        batch: u32,
+        counters: &mut Writer,
+    ) -> Option<u32> {
+        if IS_PLAIN { Some(batch) } else { self.admit(seen, plan, place, batch, counters) }
+    }
+
     /// The part of a batch that the rate of an output admits, as a batch; `None` if that is nothing.
     /// Counts the rest as lost. `place` is the rule's number and the output's position in its share.
     #[inline(never)]
-    pub(super) fn admit(
+    fn admit(
         &mut self,
         (ring, window): (&Ring, &Window),
         plan: &Plan,

@@ -203,9 +203,8 @@ impl Egress {
             let datagrams = self.batches.datagrams(first);
             let mut chain = Chain { batches: first..first + 1, datagrams, is_loose: false };
             let sends = lanes * outputs.len();
-            let may_chain = sends < FULL_WAVE || targets.first().is_some_and(|to| to.is_group);
-            let may_chain = may_chain && (IS_PLAIN || !limited::has_limit(targets));
-            if may_chain && kept.is_none() && window.peek(lane).is_some() {
+            let may_chain = may_chain::<IS_PLAIN>(targets, sends) && kept.is_none();
+            if may_chain && window.peek(lane).is_some() {
                 self.lengthen_chain(&mut chain, window, lane, targets, sends);
             }
             let datagrams = chain.datagrams;
@@ -236,12 +235,10 @@ impl Egress {
                     }
                     continue;
                 }
-                let mut batch = first;
-                if !IS_PLAIN && target.limiter.is_some() {
-                    let admitted = self.admit((ring, window), plan, (rule, place), first, counters);
-                    let Some(admitted) = admitted else { continue };
-                    batch = admitted;
-                }
+                let seen = (ring, &*window);
+                let admitted =
+                    self.admitted::<IS_PLAIN>(seen, plan, (rule, place), first, counters);
+                let Some(batch) = admitted else { continue };
                 self.cursors.push(Cursor::new(rule, place, target, batch));
                 if chain.batches.len() > 1 {
                     self.add_cursors(&chain);
@@ -332,6 +329,14 @@ impl Egress {
         chain::retain_unfinished(&mut self.cursors, &self.batches);
         Ok(())
     }
+}
+
+/// Whether further batches of a lane may follow the first at once: where that fills the ring, or to
+/// groups, and only if no output has a rate, which each batch needs to be held against.
+#[inline(always)]
+fn may_chain<const IS_PLAIN: bool>(targets: &[PlanOutput], sends: usize) -> bool {
+    (sends < FULL_WAVE || targets.first().is_some_and(|to| to.is_group))
+        && (IS_PLAIN || !limited::has_limit(targets))
 }
 
 #[cfg(test)]
