@@ -1,7 +1,10 @@
 """An agent of a real daemon: its documents are followed, refused whole, remembered."""
 
+import asyncio
 import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -14,7 +17,7 @@ from tests.support.deadline import wait_until
 from tests.topology.daemons import Daemon, serving
 
 import mcr
-from mcr.fleet import NodeIdentity
+from mcr.fleet import Agent, FileSource, NodeIdentity
 
 MCR = str(Path(sys.executable).parent / "mcr")
 FEED = "239.77.1.1%lo:5077,name=feed-a to 239.77.2.1%lo:6077"
@@ -121,6 +124,41 @@ def test_documents_are_remembered(daemon: Daemon, tmp_path: Path) -> None:
         with daemon.client() as client:
             client.add_rule("239.77.1.3%lo:5079,name=mine to 127.0.0.1:7077")
         wait_until(lambda: names(daemon) == {"feed-a", "feed-b"}, 20, what="pruned rules")
+    with daemon.client() as client:
+        client.replace_rules([])
+
+
+def test_heartbeat_continues_while_the_daemon_hangs(
+    daemon: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request that waits delays no report, and a report names what was decided last."""
+    monkeypatch.setattr("mcr.fleet.agent.HEARTBEAT_S", 0.1)
+    monkeypatch.setattr("mcr.fleet.agent.PERIOD_S", 0.05)
+    write(tmp_path, "nodes/ams1")
+    control = daemon.control
+
+    async def follow() -> None:
+        node = NodeIdentity("ams1")
+        async with mcr.AsyncClient(daemon.socket, timeout_s=60) as client:
+            running = asyncio.create_task(Agent(FileSource(tmp_path, node), client, node).run())
+            before = await asyncio.to_thread(status_when, tmp_path, "applied", 0)
+            os.kill(control, signal.SIGSTOP)
+            try:
+                write(tmp_path, "nodes/ams1", FEED)
+                beats = {before["at"]}
+                while len(beats) < 6:  # one report may be under way, others need the task
+                    await asyncio.sleep(0.02)
+                    status = status_when(tmp_path, "applied", 0)
+                    assert status["revisions"] == before["revisions"]
+                    beats.add(status["at"])
+            finally:
+                os.kill(control, signal.SIGCONT)
+            await asyncio.to_thread(status_when, tmp_path, "applied", 1)
+            running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await running
+
+    asyncio.run(asyncio.wait_for(follow(), 40))
     with daemon.client() as client:
         client.replace_rules([])
 

@@ -1,5 +1,6 @@
 """`Agent`: keeps the rules of a daemon those of the node's documents."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -69,29 +70,39 @@ class Agent:
         self._source, self._client, self._node = source, client, node
         self._path, self._prune, self._log = state, prune, log
         self._remembered = recall(state)
-        self._outcome = _Outcome("no_document")
+        self._outcome: _Outcome | None = None
+        self._decided: tuple[FleetDocument, ...] = ()
         self._settled: tuple[tuple[object, ...], _Outcome] | None = None
         self._daemon_revision: int | None = None
         self._reported: tuple[object, ...] | None = None
         self._reported_at = 0.0
+        self._reporting = asyncio.Lock()
         self._trouble: str | None = None
 
     async def run(self) -> None:
         """Follow the source until cancelled."""
-        while True:
-            await self.reconcile()
-            await self._source.wait_for_change(PERIOD_S)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep_reporting())
+            while True:
+                await self.reconcile()
+                await self._source.wait_for_change(PERIOD_S)
 
     async def reconcile(self) -> NodeStatus:
         """Read the documents, make the daemon's rules theirs, report; return the status."""
         await self._read()
+        documents = self._remembered.documents
         outcome = await self._apply()
         if outcome != self._outcome:
             self._log_outcome(outcome)
-        self._outcome = outcome
-        status = self._status()
-        await self._report(status)
-        return status
+        self._outcome, self._decided = outcome, documents
+        return await self._report(outcome)
+
+    async def _keep_reporting(self) -> None:
+        """Report also while a request to the daemon waits, until cancelled."""
+        while True:
+            await asyncio.sleep(HEARTBEAT_S / 5)
+            if self._outcome is not None:
+                await self._report(self._outcome)
 
     async def _read(self) -> None:
         try:
@@ -141,29 +152,33 @@ class Agent:
             self._log(_sentence(change))
         return outcome
 
-    def _status(self) -> NodeStatus:
+    def _status(self, outcome: _Outcome) -> NodeStatus:
         return NodeStatus(
             node=self._node.name,
             labels=dict(self._node.labels),
-            state=self._outcome.state,
-            revisions={each.name: each.revision for each in self._remembered.documents},
-            problems=bounded(self._outcome.problems),
-            rules=self._outcome.rules,
+            state=outcome.state,
+            revisions={each.name: each.revision for each in self._decided},
+            problems=bounded(outcome.problems),
+            rules=outcome.rules,
             daemon_revision=self._daemon_revision,
             documents_at=self._remembered.read_at,
             at=time.time(),
         )
 
-    async def _report(self, status: NodeStatus) -> None:
-        content = (replace(status, at=0.0, documents_at=None),)
-        if content == self._reported and time.monotonic() - self._reported_at < HEARTBEAT_S:
-            return
-        try:
-            await self._source.report(status)
-        except SourceError as error:
-            self._note_trouble(str(error))
-            return
-        self._reported, self._reported_at = content, time.monotonic()
+    async def _report(self, outcome: _Outcome) -> NodeStatus:
+        async with self._reporting:
+            status = self._status(outcome)
+            content = (replace(status, at=0.0, documents_at=None),)
+            age_s = time.monotonic() - self._reported_at
+            if content == self._reported and age_s < HEARTBEAT_S:
+                return status
+            try:
+                await self._source.report(status)
+            except SourceError as error:
+                self._note_trouble(str(error))
+            else:
+                self._reported, self._reported_at = content, time.monotonic()
+            return status
 
     def _note_trouble(self, trouble: str | None) -> None:
         """Log that the source fails, once, and how old the documents are."""

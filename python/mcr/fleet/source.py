@@ -59,7 +59,10 @@ class NodeIdentity:
 
 
 class RuleSource(Protocol):
-    """A store of documents, as the agent of one node uses it; for one task at a time."""
+    """A store of documents, as the agent of one node uses it.
+
+    `report` may run beside the other methods; nothing else runs twice at a time.
+    """
 
     async def read(self) -> tuple[FleetDocument, ...]:
         """Return the documents of the node: those of its labels, then its own.
