@@ -198,7 +198,11 @@ def test_blocks_and_ranges_are_parsed() -> None:
             "239.0.0.0/8 has 16777216 groups, but a rule joins at most 4096; write join=none, or",
         ),
         (PLAIN + ",join=none", "output 1, join", "is an option of the input"),
-        (PLAIN + ",rate=5", "output 1, rate", "is not an option; the options of an output are ttl"),
+        (
+            PLAIN + ",speed=5",
+            "output 1, speed",
+            "is not an option; the options of an output are ttl",
+        ),
         ("239.1.0.1/16%e:1 to h:1", "input, group", "has host bits set; write 239.1.0.0/16"),
         ("ff3e::1/32%e:1 to h:1", "input, group", "has host bits set; write ff3e::/32"),
         ("239.1.0.0/33%e:1 to h:1", "input, group", "the prefix length after '/' must be 0 to 32"),

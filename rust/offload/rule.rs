@@ -400,11 +400,11 @@ mod tests {
             (Obstacle::Driver, |_, paths| last(paths).sends_xdp = false),
             (Obstacle::Rate, |_, paths| last(paths).has_rate = true),
             (Obstacle::Priority, |spec, _| spec.outputs[1].priority = Some(3)),
+            (Obstacle::Member, |_, paths| last(paths).has_member = true),
             (Obstacle::Limited, |spec, _| {
                 let unit = crate::spec::RateUnit::Datagrams;
                 spec.outputs[1].rate = Some(crate::spec::OutputRate { unit, per_s: 1, burst: 1 });
             }),
-            (Obstacle::Member, |_, paths| last(paths).has_member = true),
         ];
         assert_eq!(cases.map(|(obstacle, _)| obstacle), Obstacle::ALL);
         for (obstacle, change) in cases {

@@ -54,7 +54,7 @@ def parse_rule(text: str, known: Container[str] = ()) -> RuleParts:
 
     Raises:
         RuleError: with every problem, under paths such as ``output 1, ttl``.
-        TypeError: `text` is not a string.
+        ArgumentError: `text` is not a string.
     """
     head, tail = _halves(_text(text, "a rule", "Rule").split())
     check = ProblemCollector()
@@ -244,9 +244,7 @@ _OUTPUT = _Side(
             "priority in the queues of this host",
         ),
         "rate": _Option("rate", rates.rate, "50mbit|20kpps", "the most to send a second"),
-        "burst": _Option(
-            "burst", _number(rates.burst), "AMOUNT", "the most to send at once at a rate"
-        ),
+        "burst": _Option("burst", _number(rates.burst), "AMOUNT", "the most to send at once"),
     },
 )
 

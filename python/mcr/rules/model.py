@@ -256,7 +256,7 @@ class Rule:
 
         Raises:
             RuleError: with all problems of the text.
-            TypeError: `text` is not a string.
+            ArgumentError: `text` is not a string.
         """
         parts = grammar.parse_rule(text, known)
         outputs = [
