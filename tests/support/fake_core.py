@@ -106,6 +106,9 @@ class FakeCore:
     def senders(self, rules: Sequence[str], window_ms: int) -> None:
         """None are counted."""
 
+    def sequence_gaps(self, rules: Sequence[str]) -> None:
+        """None are counted."""
+
     def latency(self, rules: Sequence[str]) -> None:
         """None is measured."""
 

@@ -59,7 +59,8 @@ def test_it_is_a_part_of_the_whole_way(lab: Lab, ingress: Ingress) -> None:
             assert found.p99_us is not None
             assert found.max_us is not None
             assert LEAST_US < found.p50_us <= found.p99_us <= found.max_us < sum(whole_us)
-            assert found.p50_us < statistics.median(whole_us)
+            # The end of a send is seen a little after its datagram has arrived.
+            assert found.p50_us < 1.5 * statistics.median(whole_us)
             assert found.sum_us < sum(whole_us)
             assert found.percentile(100) == found.max_us
 
