@@ -113,3 +113,10 @@ def test_every_document_is_reached() -> None:
     """The README links to every page of docs/."""
     linked = set(re.findall(r"\]\((docs/[\w-]+\.md)", (ROOT / "README.md").read_text()))
     assert linked == {str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md")}
+
+
+def test_every_document_is_on_the_site() -> None:
+    """`make docs` fails for one that no table of contents has."""
+    contents = (ROOT / "docs/site/index.rst").read_text().split()
+    pages = [path.relative_to(ROOT / "docs") for path in (ROOT / "docs").rglob("*.md")]
+    assert {f"../{page.with_suffix('')}" for page in pages} <= set(contents)
