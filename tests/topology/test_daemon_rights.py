@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.deadline import wait_until
 
 from mcr.protocol.constants import ErrorCode
 
@@ -118,9 +119,9 @@ def relays(lab: Lab, daemon: Daemon) -> None:
         client.add_rule(RULE)
         sender.send(sent)
         receiver.expect(sent)
-        stats = client.stats()
-        assert_balanced(stats)
-        assert stats.rules[0].matched == len(sent)
+        # What a worker has sent is counted at the end of its turn.
+        wait_until(lambda: client.stats().rules[0].matched == len(sent))
+        assert_balanced(client.stats())
 
 
 @pytest.mark.parametrize("user", [None, OTHER.pw_name])
