@@ -64,7 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # The parser would read an argument "->" as an option; in a rule both mean the same.
     arguments = ["to" if argument == "->" else argument for argument in given]
     try:
-        app = application(arguments)
+        # What follows the command, such as the name of a rule, may be the name of another one.
+        app = application([word for word in arguments if word in COMMANDS][:1])
         code = app(args=arguments, prog_name="mcr", standalone_mode=False)
     except typer.TyperException as error:
         entry = COMMANDS.get(arguments[0]) if arguments else None
