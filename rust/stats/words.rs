@@ -62,9 +62,9 @@ pub mod output {
     pub const DROPPED: usize = 5;
     /// Pairs of errno and count for the copies lost as `send_error`; the last pair, with errno 0,
     /// counts errors without a pair of their own.
-    pub const ERRORS: usize = 12;
+    pub const ERRORS: usize = 15;
     /// The number of such pairs.
-    pub const ERROR_PAIRS: usize = 7;
+    pub const ERROR_PAIRS: usize = 6;
     /// The time of the last loss, in milliseconds of CLOCK_MONOTONIC_COARSE; 0 for none.
     pub const LOST_MS: usize = ERRORS + 2 * ERROR_PAIRS;
     /// Its [`Loss`].
