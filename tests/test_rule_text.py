@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.support.strategies import KERNEL_INTERFACES, inputs, outputs, rules
 
 from mcr.errors import Problem, RuleError
-from mcr.rules import Input, Output, Rule, grammar, parse_rules
+from mcr.rules import Input, Output, Rule, endpoint_text, grammar, parse_rules
 
 PLAIN = "239.1.1.1%eth0:5001 to 239.2.0.1%eth1:6001"
 
@@ -52,7 +52,7 @@ def test_strange_interface_names_are_never_misread(rule: Rule) -> None:
         again = Rule.parse(str(rule))
     except RuleError:
         names = [rule.input.interface, *(output.interface for output in rule.outputs)]
-        assert any(set(name or "") & set(grammar.GRAMMAR_CHARACTERS) for name in names)
+        assert any(set(name or "") & set(endpoint_text.GRAMMAR_CHARACTERS) for name in names)
     else:
         assert again == rule
 

@@ -172,6 +172,9 @@ def test_invalid_fields_of_inputs(named: dict[str, object], field: str, message:
         ({"rate": "fast"}, "rate", "must be bits or datagrams a second"),
         ({"rate": "1mbit", "burst": 100}, "burst", "less than one datagram"),
         ({"burst": 2000}, "burst", "needs a rate"),
+        ({"queue": "20ms"}, "queue", "needs a rate"),
+        ({"rate": "1mbit", "queue": "2s"}, "queue", "out of range: 1ms to 1s"),
+        ({"rate": "1mbit", "queue": 20}, "queue", "must be a time such as 20ms"),
     ],
 )
 def test_invalid_fields_of_outputs(named: dict[str, object], field: str, message: str) -> None:

@@ -17,7 +17,10 @@ pub struct RateLimiter {
     limit: OutputRate,
     /// The time in which an empty bucket fills, in ticks.
     depth: u64,
-    /// The time when the bucket will be full, in ticks of CLOCK_MONOTONIC.
+    /// How long a datagram may wait, in ticks.
+    patience: u64,
+    /// The time when the bucket will be full, in ticks of CLOCK_MONOTONIC. What waits has taken its
+    /// tokens already.
     full_at: AtomicU64,
 }
 
@@ -34,7 +37,8 @@ impl RateLimiter {
     /// A full bucket.
     #[must_use]
     pub fn new(limit: OutputRate) -> Self {
-        let mut limiter = Self { limit, depth: 0, full_at: AtomicU64::new(0) };
+        let patience = u64::from(limit.queue_us) * 1000 * TICKS_PER_NS;
+        let mut limiter = Self { limit, depth: 0, patience, full_at: AtomicU64::new(0) };
         limiter.depth = match limit.unit {
             RateUnit::Bits => limiter.ticks(8 * limit.burst),
             RateUnit::Datagrams => limiter.ticks(limit.burst),
@@ -56,20 +60,62 @@ impl RateLimiter {
         admitted
     }
 
+    /// Whether what exceeds the rate may wait.
+    #[must_use]
+    pub(super) const fn has_queue(&self) -> bool {
+        self.limit.queue_us > 0
+    }
+
+    /// Takes the tokens of a datagram of `bytes` bytes; returns when it may leave, in nanoseconds of
+    /// CLOCK_MONOTONIC, or `None` if that is later than it may wait.
+    pub(super) fn reserve(&self, now_ns: u64, bytes: u32) -> Option<u64> {
+        let now = now_ns.saturating_mul(TICKS_PER_NS);
+        let cost = self.cost(1, bytes.into());
+        if cost > self.depth {
+            return None;
+        }
+        let mut leaves = now;
+        let take = |full_at: u64| {
+            let full_at = full_at.max(now) + cost;
+            leaves = now.max(full_at - self.depth);
+            (leaves - now <= self.patience).then_some(full_at)
+        };
+        self.full_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
+        Some(leaves.div_ceil(TICKS_PER_NS))
+    }
+
+    /// Bytes of memory for what waits: twice what the rate gives in the longest wait, for datagrams
+    /// of 1500 bytes if it counts datagrams, and some more.
+    #[must_use]
+    pub(super) fn queue_bytes(&self) -> u32 {
+        const LEAST: u64 = 128 * 1024;
+        const MOST: u64 = 16 * 1024 * 1024;
+        let bytes_per_s = match self.limit.unit {
+            RateUnit::Bits => self.limit.per_s / 8,
+            RateUnit::Datagrams => self.limit.per_s * 1500,
+        };
+        let waiting = bytes_per_s.saturating_mul(self.limit.queue_us.into()) / 1_000_000;
+        u32::try_from((LEAST + 2 * waiting).min(MOST)).unwrap_or(u32::MAX)
+    }
+
     /// How many datagrams these ticks pay for, and what they cost.
     fn afford(&self, load: Load, credit: u64) -> (u32, u64) {
         let Load { datagrams, segment, bytes } = load;
-        let cost = |datagrams: u32, bytes: u64| match self.limit.unit {
-            RateUnit::Bits => self.ticks(8 * bytes),
-            RateUnit::Datagrams => self.ticks(datagrams.into()),
-        };
-        let all = cost(datagrams, bytes.into());
+        let all = self.cost(datagrams, bytes.into());
         if all <= credit {
             return (datagrams, all);
         }
-        let whole = credit / cost(1, segment.into()).max(1);
+        let whole = credit / self.cost(1, segment.into()).max(1);
         let admitted = u32::try_from(whole).unwrap_or(u32::MAX).min(datagrams - 1);
-        (admitted, cost(admitted, u64::from(admitted) * u64::from(segment)))
+        (admitted, self.cost(admitted, u64::from(admitted) * u64::from(segment)))
+    }
+
+    /// The ticks that datagrams of so many bytes together cost.
+    fn cost(&self, datagrams: u32, bytes: u64) -> u64 {
+        match self.limit.unit {
+            RateUnit::Bits => self.ticks(8 * bytes),
+            RateUnit::Datagrams => self.ticks(datagrams.into()),
+        }
     }
 
     /// The time in which the bucket gets this many bits or datagrams.
@@ -86,7 +132,7 @@ mod tests {
     const MS: u64 = 1_000_000;
 
     fn bits(per_s: u64, burst: u64) -> RateLimiter {
-        RateLimiter::new(OutputRate { unit: RateUnit::Bits, per_s, burst })
+        RateLimiter::new(OutputRate { unit: RateUnit::Bits, per_s, burst, queue_us: 0 })
     }
 
     fn of(datagrams: u32, segment: u32) -> Load {
@@ -104,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_rate_of_datagrams_counts_them_whatever_their_size() {
-        let limit = OutputRate { unit: RateUnit::Datagrams, per_s: 1000, burst: 5 };
+        let limit = OutputRate { unit: RateUnit::Datagrams, per_s: 1000, burst: 5, queue_us: 0 };
         let limiter = RateLimiter::new(limit);
         assert_eq!(limiter.admit(MS, of(4, 0)), 4);
         assert_eq!(limiter.admit(MS, of(4, 1400)), 1);
@@ -118,6 +164,28 @@ mod tests {
         assert_eq!(limiter.admit(0, load), 3);
         assert_eq!(limiter.admit(MS / 2, of(1, 501)), 0);
         assert_eq!(limiter.admit(MS / 2, of(1, 500)), 1);
+    }
+
+    #[test]
+    fn what_exceeds_leaves_at_the_rate_or_not_at_all() {
+        let limit = OutputRate { unit: RateUnit::Datagrams, per_s: 1000, burst: 2, queue_us: 3000 };
+        let limiter = RateLimiter::new(limit);
+        let leaves: Vec<_> = (0..7).map(|_| limiter.reserve(MS, 100)).collect();
+        let at = |ms: u64| Some(ms * MS);
+        assert_eq!(leaves, [at(1), at(1), at(2), at(3), at(4), None, None]);
+        assert_eq!(limiter.reserve(2 * MS, 100), at(5), "a refused one has taken nothing");
+        assert_eq!(limiter.admit(2 * MS, of(1, 100)), 0, "what waits comes first");
+        assert_eq!(bits(8_000_000, 2000).reserve(MS, 2001), None, "larger than the bucket");
+    }
+
+    #[test]
+    fn the_memory_of_a_queue_is_bounded() {
+        let bytes = |unit, per_s, queue_us| {
+            RateLimiter::new(OutputRate { unit, per_s, burst: 2000, queue_us }).queue_bytes()
+        };
+        assert_eq!(bytes(RateUnit::Bits, 80_000_000, 20_000), 131_072 + 400_000);
+        assert_eq!(bytes(RateUnit::Datagrams, 1000, 1000), 131_072 + 3000);
+        assert_eq!(bytes(RateUnit::Bits, 100_000_000_000, 1_000_000), 16 << 20);
     }
 
     #[test]

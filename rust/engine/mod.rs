@@ -73,9 +73,6 @@ pub struct EngineChannels {
 /// system call.
 const BUSY: usize = 16;
 
-/// The time in microseconds after which a driver that was full is tried again.
-const RETRY_US: u32 = 200;
-
 /// Runs an engine in the calling thread until it receives [`EngineCommand::Stop`].
 ///
 /// # Errors
@@ -148,7 +145,7 @@ impl Engine {
         } else {
             self.intake.watch_rings(&mut self.ring)?;
             if self.egress.has_waiting() {
-                self.ring.wait_for(RETRY_US)?;
+                self.ring.wait_for(self.egress.rest_us())?;
             } else {
                 self.ring.wait()?;
             }
@@ -320,7 +317,8 @@ impl Engine {
 
     /// Switches to a new plan, and returns the previous one to be freed in another thread.
     fn adopt(&mut self, plan: Box<Plan>) -> io::Result<()> {
-        self.egress.settle(&plan, &mut self.counters);
+        let plans = (&*self.plan, &*plan);
+        self.egress.settle(&mut self.ring, plans, &mut self.counters)?;
         for released in &plan.released {
             self.counters.release(*released);
         }
@@ -330,6 +328,7 @@ impl Engine {
         self.intake.adopt(&plan.sources, &mut self.ring)?;
         self.window.resize(self.intake.most_datagrams(), plan.rules.len());
         self.egress.adopt(&plan, &self.plan);
+        self.egress.set_queues(&plan, &mut self.ring)?;
         let entries = self.intake.most_datagrams();
         self.egress.set_taps(plan.taps.as_ref(), entries, self.channels.verify_checksums);
         self.observes = self.channels.flows || self.channels.latency || plan.taps.is_some();
@@ -362,7 +361,7 @@ impl Engine {
             self.reap()?;
             self.relay()?;
         }
-        self.egress.finish(&mut self.counters);
+        self.egress.finish(&mut self.ring, &self.plan, &mut self.counters)?;
         self.counters.publish();
         Ok(())
     }

@@ -29,7 +29,7 @@ pub struct Plan {
     pub sources: Box<[Source]>,
     /// The table that matches datagrams to rules.
     pub table: Arc<Table>,
-    /// The rules, by their number in the table; entries with unused numbers have no meaning.
+    /// The rules, by their number in the table; entries with unused numbers have no outputs.
     pub rules: Arc<[PlanRule]>,
     /// The outputs of [`SHARE_RULES`] rules each; plans with the same outputs share them.
     pub outputs: Box<[Arc<[PlanOutput]>]>,

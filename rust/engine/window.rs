@@ -119,6 +119,15 @@ impl Window {
         self.lane(rule, kept.flow(&datagram)).is_some_and(|lane| self.append(lane, entry))
     }
 
+    /// Appends a datagram that has waited to a rule's lane, or to that of its flow if it has an
+    /// origin; false if there is no more room.
+    #[must_use]
+    pub(crate) fn link_again(&mut self, rule: u32, origin: Option<&Origin>, entry: u16) -> bool {
+        let Some(origin) = origin else { return self.append(rule, entry) };
+        let flow = Origin { ttl: 0, dscp: 0, ..*origin };
+        self.lane(rule, flow).is_some_and(|lane| self.append(lane, entry))
+    }
+
     #[inline(always)]
     fn append(&mut self, lane: u32, entry: u16) -> bool {
         if self.links.len() >= MAX_LINKS {

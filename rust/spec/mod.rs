@@ -134,7 +134,7 @@ impl OutputSpec {
             ),
             (
                 self.rate.is_some_and(|rate| !rate.is_valid()),
-                "an output with an impossible rate or burst",
+                "an output with an impossible rate, burst or queue",
             ),
             (has_other_source, "an output with a source address of another family"),
             (self.source_port == Choice::Chosen(0), "an output with the source port 0"),

@@ -22,6 +22,9 @@ pub struct OutputRate {
     pub per_s: u64,
     /// What an output that has rested sends at once: bytes of payload, or datagrams.
     pub burst: u64,
+    /// How long what exceeds it may wait, in microseconds; 0 if it is dropped at once.
+    #[serde(default)]
+    pub queue_us: u32,
 }
 
 impl OutputRate {
@@ -34,6 +37,10 @@ impl OutputRate {
             RateUnit::Bits => (1000..=100_000_000_000, LEAST_BYTES..=1_000_000_000),
             RateUnit::Datagrams => (1..=100_000_000, 1..=1_000_000),
         };
-        rates.contains(&self.per_s) && bursts.contains(&self.burst)
+        /// The longest wait, one second.
+        const MOST_QUEUE_US: u32 = 1_000_000;
+        rates.contains(&self.per_s)
+            && bursts.contains(&self.burst)
+            && self.queue_us <= MOST_QUEUE_US
     }
 }

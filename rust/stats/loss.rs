@@ -21,11 +21,15 @@ pub enum Loss {
     DeviceLost,
     /// It exceeded the output's rate.
     RateLimited,
+    /// It exceeded the output's rate by more than may wait.
+    QueueFull,
+    /// It waited for the output's rate when its process died.
+    Abandoned,
 }
 
 impl Loss {
     /// All reasons, in the order of their words.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::SendError,
         Self::OutputFull,
         Self::TooBig,
@@ -33,6 +37,8 @@ impl Loss {
         Self::DeviceFull,
         Self::DeviceLost,
         Self::RateLimited,
+        Self::QueueFull,
+        Self::Abandoned,
     ];
     /// The number of reasons.
     pub const COUNT: usize = Self::ALL.len();
@@ -58,6 +64,8 @@ impl Loss {
             Self::DeviceFull => "device_full",
             Self::DeviceLost => "device_lost",
             Self::RateLimited => "rate_limited",
+            Self::QueueFull => "queue_full",
+            Self::Abandoned => "abandoned",
         }
     }
 }

@@ -88,7 +88,7 @@ pub struct Slot {
 pub type SlotWords = [u64; SLOT_WORDS];
 
 /// The position of each word, for the layout hash.
-const PLACES: [usize; 65] = [
+const PLACES: [usize; 66] = [
     SLOT_WORDS,
     header::LAYOUT,
     header::SEQUENCE,
@@ -148,6 +148,7 @@ const PLACES: [usize; 65] = [
     output::SENT_BYTES,
     output::REFUSED,
     output::DROPPED,
+    output::WAITING,
     output::ERRORS,
     output::ERROR_PAIRS,
     output::LOST_MS,

@@ -146,11 +146,13 @@ fn balance_interface(words: &mut SlotWords) {
     words[interface::RECEIVED] = words[interface::MATCHED] + dropped.iter().sum::<u64>();
 }
 
-/// Copies that were being sent are not counted any more.
+/// Copies that were being sent are not counted any more, and those that waited are lost.
 fn balance_output(words: &mut SlotWords) {
     let pairs = words[output::ERRORS..].chunks_exact(2).take(output::ERROR_PAIRS);
     let failed = pairs.map(|pair| pair[1]).sum();
     words[output::DROPPED + Loss::SendError as usize] = failed;
+    words[output::DROPPED + Loss::Abandoned as usize] +=
+        std::mem::take(&mut words[output::WAITING]);
     let dropped = &words[output::DROPPED..output::DROPPED + Loss::COUNT];
     words[output::WANTED] = words[output::SENT] + dropped.iter().sum::<u64>();
 }

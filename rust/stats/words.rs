@@ -60,6 +60,8 @@ pub mod output {
     pub const REFUSED: usize = 4;
     /// Copies lost, one word for each [`Loss`].
     pub const DROPPED: usize = 5;
+    /// Copies that wait for the output's rate.
+    pub const WAITING: usize = 14;
     /// Pairs of errno and count for the copies lost as `send_error`; the last pair, with errno 0,
     /// counts errors without a pair of their own.
     pub const ERRORS: usize = 15;
@@ -75,6 +77,6 @@ pub mod output {
     pub const REFUSED_MS: usize = LOST_MS + 3;
     /// The end of these words.
     pub const END: usize = REFUSED_MS + 1;
-    const _: () = assert!(DROPPED + Loss::COUNT <= ERRORS);
+    const _: () = assert!(DROPPED + Loss::COUNT <= WAITING);
     const _: () = assert!(END <= crate::stats::TAG);
 }

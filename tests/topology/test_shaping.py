@@ -1,7 +1,5 @@
 """Outputs with a rate: what arrives of a stream that exceeds it, beside an output without one."""
 
-import socket
-import struct
 import time
 
 import pytest
@@ -11,34 +9,12 @@ from .checks import assert_balanced
 from .egress import OUT_PORT, Egress, Kind, flow, output, relayed, rule, single_frames
 from .lab import Lab
 from .relays import Ingress
-from .traffic import MAX_DATAGRAM, PacedFlow, Receiver
+from .timing import TimedReceiver, most_within
+from .traffic import PacedFlow
 
-SO_TIMESTAMPNS = 35
 SECONDS = 2
 SIZE = 1000
 OFFERED_PPS = 6000
-
-
-class TimedReceiver(Receiver):
-    """A receiver that also reads when the kernel got each datagram."""
-
-    def __init__(self, lab: Lab, group: str) -> None:
-        """Have the kernel tell the time with each datagram."""
-        super().__init__(lab.receiver, "d0", group, OUT_PORT)
-        self.times_s: list[float] = []
-        self.socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
-
-    def drain(self) -> list[bytes]:
-        """Take what has arrived, without waiting; return everything collected so far."""
-        while True:
-            try:
-                datagram, control, _, source = self.socket.recvmsg(MAX_DATAGRAM, 64)
-            except BlockingIOError:
-                return self.collected
-            whole_s, part_ns = struct.unpack("=qq", control[0][2])
-            self.collected.append(datagram)
-            self.sources.append(source[:2])
-            self.times_s.append(whole_s + part_ns / 1e9)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +42,7 @@ def test_a_rate_holds_and_a_neighbour_gets_all(
     text = rule(1, limited, output(2, version=version), version=version)
     groups = [part.partition("%")[0] for part in text.split(" to ")[1].split()]
     with (
-        TimedReceiver(lab, groups[0]) as slow,
+        TimedReceiver(lab, groups[0], OUT_PORT) as slow,
         lab.receive(groups[1], OUT_PORT) as fast,
         relayed(lab, kind, ingress, text, egress=egress) as stats,
         lab.sender(flow(1, version).group, flow(1, version).port) as sender,
@@ -85,13 +61,3 @@ def test_a_rate_holds_and_a_neighbour_gets_all(
     elapsed_s = slow.times_s[-1] - slow.times_s[0]
     assert 0.98 * rate * elapsed_s < len(positions) < 1.02 * (rate * elapsed_s + burst)
     assert most_within(slow.times_s, 0.1) <= rate * 0.1 + burst + 64, "one batch may be late"
-
-
-def most_within(times_s: list[float], window_s: float) -> int:
-    """The most datagrams in any window of this length."""
-    most = start = 0
-    for number, now_s in enumerate(times_s, 1):
-        while times_s[start] <= now_s - window_s:
-            start += 1
-        most = max(most, number - start)
-    return most

@@ -126,6 +126,7 @@ OUTPUT: Mapping[str, Key] = {
     "priority": Key("SO_PRIORITY, 0 to 6.", {"type": ["integer", "string"]}),
     "rate": Key("The most to send a second, such as 50mbit or 20kpps.", _TEXT),
     "burst": Key("The most to send at once: bytes or datagrams.", {"type": ["integer", "string"]}),
+    "queue": Key("How long what exceeds the rate may wait, such as 20ms.", _TEXT),
 }
 
 INPUT_DEFAULTS: Mapping[str, Key] = {

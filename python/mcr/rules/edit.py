@@ -11,8 +11,9 @@ from ..errors import ArgumentError, FieldPath, RuleError
 from . import grammar
 from .fields import Invalid, ProblemCollector
 from .layout import Layout
-from .model import Output, Rule
+from .model import Rule
 from .objects import object_from_output
+from .output import Output
 
 OutputRef = int | str
 """An output of a rule: its number, from 1, or its text, with or without interface and options."""

@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 from ..errors import ArgumentError, FieldPath, RuleError
 from . import fields, rates
+from .endpoint_text import bare_address, number, read_interface, read_ports, split_endpoint
 from .expectation import Expectation
 from .fields import Invalid, ProblemCollector
 
@@ -26,11 +27,6 @@ Arguments = dict[str, Any]
 """Keyword arguments of `Input` or `Output`."""
 
 SEPARATORS = ("to", "->")
-GRAMMAR_CHARACTERS = ",+=@%:[]"
-"""Characters that an interface name in text cannot contain; other forms of a rule can."""
-
-_WHOLE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
-_PORTS = re.compile(r"([0-9]{1,9})-([0-9]{1,9})", re.ASCII)
 _REDIRECT = "the shell read '>' as a redirection; write 'to' between input and outputs"
 
 
@@ -180,11 +176,6 @@ class _Side(NamedTuple):
     options: dict[str, _Option]
 
 
-def _number(parse: Callable[[object], T]) -> Callable[[str], T]:
-    """A parser of text by `parse`, which gets an integer, or the text itself and refuses it."""
-    return lambda text: parse(int(text) if _WHOLE.fullmatch(text) else text)
-
-
 def _switch(text: str) -> bool:
     if text not in {"on", "off"}:
         raise Invalid(f"must be 'on' or 'off', not {text!r}")
@@ -199,7 +190,7 @@ _INPUT = _Side(
         "name": _Option("name", fields.rule_name, "NAME", "name in commands and reports"),
         "vlan": _Option(
             "vlan",
-            _number(fields.vlan),
+            number(fields.vlan),
             "1-4094",
             "match frames with this VLAN tag (packet only)",
         ),
@@ -224,27 +215,28 @@ _OUTPUT = _Side(
     fields.destination,
     {
         "ttl": _Option(
-            "ttl", _number(fields.output_ttl), "1-255|keep|decrement", "TTL or hop limit"
+            "ttl", number(fields.output_ttl), "1-255|keep|decrement", "TTL or hop limit"
         ),
-        "dscp": _Option("dscp", _number(fields.output_dscp), "0-63|keep", "DSCP"),
+        "dscp": _Option("dscp", number(fields.output_dscp), "0-63|keep", "DSCP"),
         "source": _Option(
             "source", fields.output_source, "ADDRESS|keep", "source address; keep: the sender's"
         ),
         "sport": _Option(
             "source_port",
-            _number(fields.output_source_port),
+            number(fields.output_source_port),
             "1-65535|keep",
             "source port; keep: the sender's",
         ),
         "loop": _Option("loop", _switch, "on|off", "whether this host hears the copies too"),
         "priority": _Option(
             "priority",
-            _number(fields.priority),
+            number(fields.priority),
             "0-6",
             "priority in the queues of this host",
         ),
         "rate": _Option("rate", rates.rate, "50mbit|20kpps", "the most to send a second"),
-        "burst": _Option("burst", _number(rates.burst), "AMOUNT", "the most to send at once"),
+        "burst": _Option("burst", number(rates.burst), "AMOUNT", "the most to send at once"),
+        "queue": _Option("queue", rates.queue, "20ms", "how long what exceeds a rate may wait"),
     },
 )
 
@@ -352,70 +344,19 @@ def _read_endpoint(
             (*path, "source"), "is written before '@' in inputs only; write ',source=ADDRESS'"
         )
     elif at:
-        add("sources", fields.sources, [_bare(sender) for sender in senders.split("+")])
+        add("sources", fields.sources, [bare_address(sender) for sender in senders.split("+")])
     try:
-        address, interface, port = _split_endpoint(rest)
+        address, interface, port = split_endpoint(rest)
     except Invalid as error:
         check.add((*path, side.address), str(error))
         return
     add(side.address, side.read_address, address)
     if interface is not None:
-        add("interface", _read_interface, interface)
+        add("interface", read_interface, interface)
     if port is None:
         check.add((*path, "port"), f"missing in {rest!r}; write address%interface:port")
     else:
-        add("port", _read_port, port)
-
-
-def _split_endpoint(text: str) -> tuple[str, str | None, str | None]:
-    """Address, interface and port of ``[v6]%if:port``, ``[v6%if]:port`` or ``address%if:port``."""
-    inside, rest = "", text
-    if text.startswith("["):
-        inside, closed, rest = text[1:].partition("]")
-        if not closed:
-            raise Invalid(f"{text!r}: the closing ']' is missing")
-        if ":" not in inside:
-            raise Invalid(f"{text!r}: brackets are for IPv6 addresses only")
-        if rest and rest[0] not in "/%:":
-            raise Invalid(f"{text!r}: write %interface or :port after ']'")
-    elif "%" not in text and text.count(":") > 1:
-        raise Invalid(
-            f"{text!r}: write an IPv6 address as address%interface:port, without an interface"
-            " as [address]:port"
-        )
-    host, colon, port = rest.rpartition(":")
-    ported = colon and "%" not in port
-    address, zone, interface = (inside + (host if ported else rest)).partition("%")
-    return address, interface if zone else None, port if ported else None
-
-
-def _bare(address: str) -> str:
-    """The address of a source, without brackets around IPv6."""
-    if address.startswith("[") and address.endswith("]") and ":" in address:
-        return address[1:-1]
-    return address
-
-
-def _read_interface(text: str) -> str:
-    for character in GRAMMAR_CHARACTERS:
-        if character in text:
-            raise Invalid(
-                f"{text!r} contains {character!r}; such an interface can only be named in Python,"
-                " with interface="
-            )
-    return fields.interface(text)
-
-
-def _read_port(text: str) -> int | range:
-    several = _PORTS.fullmatch(text)
-    if several is None:
-        if text[:1].isdigit() and "-" in text:
-            raise Invalid(f"{text!r} is not a range of ports; write one such as 5000-5099")
-        return _number(fields.port)(text)
-    first, last = int(several[1]), int(several[2])
-    if first > last:
-        raise Invalid(f"{text!r} is in reverse order; write {last}-{first}")
-    return fields.ports(range(first, last + 1))
+        add("port", read_ports, port)
 
 
 def _read_option(

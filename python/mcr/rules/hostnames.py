@@ -12,7 +12,8 @@ from ..choices import Hosts
 from ..json_codec import JsonObject
 from . import fields, name_service
 from .fields import Address, Invalid
-from .model import Input, Output, Rule
+from .model import Input, Rule
+from .output import Output
 
 TIMEOUT_S = 3.0
 """How long a change waits for host names; a rule then begins without the rest, and they are

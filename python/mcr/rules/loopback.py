@@ -11,7 +11,7 @@ from dataclasses import replace
 from ..choices import Ingress
 from ..errors import Problem
 from .loops import flows_overlap, input_flow, output_flow
-from .model import Output
+from .output import Output
 from .spec import ResolvedInput, ResolvedOutput
 
 

@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from ..errors import FieldPath, Problem, RuleError
-from .grammar import GRAMMAR_CHARACTERS, format_ports
-from .model import Input, Output, Rule
+from .endpoint_text import GRAMMAR_CHARACTERS
+from .grammar import format_ports
+from .model import Input, Rule
+from .output import Output
 
 T = TypeVar("T")
 _PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", re.ASCII)
@@ -77,6 +79,7 @@ def object_from_output(output: Output) -> dict[str, Any]:
             "priority": output.priority,
             "rate": output.rate,
             "burst": output.burst,
+            "queue": output.queue,
         }
     )
 

@@ -16,6 +16,8 @@ _BURSTS = {"bit": (1472, 10**9), "pps": (1, 10**6)}
 """Bytes of payload, of which a frame of 1500 bytes carries 1472; datagrams."""
 _LEAST_DEFAULTS = {"bit": 65535, "pps": 64}
 """A datagram or a batch of the largest size; a batch of small datagrams."""
+_QUEUE = re.compile(r"([0-9]{1,4})(ms|s)", re.ASCII)
+_MOST_QUEUE_MS = 1000
 _DEFAULT_PARTS = 100
 """The burst without `burst=` is the rate for this part of a second."""
 
@@ -59,7 +61,30 @@ def burst_of(rate: object, value: object) -> int:
     return size
 
 
-def rate_members(rate: str, burst: int | None) -> dict[str, Any]:
+def queue(value: object) -> str:
+    """How long what exceeds a rate may wait, in canonical text."""
+    match = _QUEUE.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise Invalid(f"must be a time such as 20ms, not {value!r}")
+    queue_ms = _milliseconds(match[0])
+    if not 1 <= queue_ms <= _MOST_QUEUE_MS:
+        raise Invalid(f"{value} is out of range: 1ms to 1s; omit the option to drop it at once")
+    return f"{queue_ms // 1000}s" if queue_ms % 1000 == 0 else f"{queue_ms}ms"
+
+
+def queue_of(rate: object, value: object) -> str:
+    """The queue of an output with this rate, whose own problems are reported elsewhere.
+
+    Raises:
+        Invalid: it has none.
+    """
+    longest = queue(value)
+    if rate is None:
+        raise Invalid("needs a rate; write rate=50mbit or rate=20kpps too, or omit it")
+    return longest
+
+
+def rate_members(rate: str, burst: int | None, queue: str | None) -> dict[str, Any]:
     """The rate as the core reads it."""
     unit = _unit(rate)
     number = rate.removesuffix(unit)
@@ -68,8 +93,14 @@ def rate_members(rate: str, burst: int | None) -> dict[str, Any]:
     bytes_or_datagrams = per_s // 8 if unit == "bit" else per_s
     usual = max(_LEAST_DEFAULTS[unit], bytes_or_datagrams // _DEFAULT_PARTS)
     name = "bits" if unit == "bit" else "datagrams"
-    return {"unit": name, "per_s": per_s, "burst": usual if burst is None else burst}
+    members = {"unit": name, "per_s": per_s, "burst": usual if burst is None else burst}
+    return members if queue is None else members | {"queue_us": 1000 * _milliseconds(queue)}
 
 
 def _unit(rate: str) -> str:
     return rate[-3:]
+
+
+def _milliseconds(queue: str) -> int:
+    number = int(queue.rstrip("ms"))
+    return number if queue.endswith("ms") else 1000 * number

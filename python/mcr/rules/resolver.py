@@ -15,7 +15,8 @@ from .grammar import format_ports
 from .hostnames import HostResolver, host_name_of
 from .layout import Layout, all_new, arranged
 from .local_host import LocalHost, can_multicast, listed, missing_interface
-from .model import Input, Output, Rule
+from .model import Input, Rule
+from .output import Output
 from .replacement import Replacement
 from .spec import UNRESOLVED, ResolvedInput, ResolvedOutput, ResolvedRule
 
@@ -222,6 +223,7 @@ class RuleResolver:
             priority=output.priority,
             rate=output.rate,
             burst=output.burst,
+            queue=output.queue,
             broadcast=self._host.is_broadcast(address),
             device=self._host.device(name),
         )

@@ -95,6 +95,7 @@ class ResolvedOutput:
     priority: int | None = None
     rate: str | None = None
     burst: int | None = None
+    queue: str | None = None
     broadcast: bool = False
     """Whether `address` is a broadcast address of its interface."""
     device: str = field(default="", compare=False)
@@ -276,5 +277,5 @@ def _output(output: ResolvedOutput) -> dict[str, Any]:
     if output.priority is not None:
         members["priority"] = output.priority
     if output.rate is not None:
-        members["rate"] = rate_members(output.rate, output.burst)
+        members["rate"] = rate_members(output.rate, output.burst, output.queue)
     return members

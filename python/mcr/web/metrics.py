@@ -224,7 +224,7 @@ def _of_outputs(outputs: Iterable[tuple[RuleStats, OutputStats]]) -> Iterator[Me
     errors = counter(
         "mcr_output_send_errors", "Copies that the kernel refused.", (*_OUTPUT, "errno")
     )
-    pending = gauge("mcr_output_pending_datagrams", "Copies that are being sent.", _OUTPUT)
+    pending = gauge("mcr_output_pending_datagrams", "Copies that wait, or are being sent.", _OUTPUT)
     refused = counter("mcr_output_refusals", "Answers of a host that it has no receiver.", _OUTPUT)
     parked = gauge("mcr_output_parked", "Whether nothing can be sent now.", _OUTPUT)
     for rule, output in outputs:

@@ -28,10 +28,12 @@ fn choice<T: Clone + std::fmt::Debug + 'static>(
 
 fn rate() -> impl Strategy<Value = OutputRate> {
     let unit = prop_oneof![Just(RateUnit::Bits), Just(RateUnit::Datagrams)];
-    (unit, any::<u64>(), any::<u64>()).prop_map(|(unit, per_s, burst)| OutputRate {
+    let amounts = (any::<u64>(), any::<u64>(), any::<u32>());
+    (unit, amounts).prop_map(|(unit, (per_s, burst, queue_us))| OutputRate {
         unit,
         per_s,
         burst,
+        queue_us,
     })
 }
 

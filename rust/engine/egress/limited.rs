@@ -1,12 +1,25 @@
-//! Batches for outputs with a rate: what the rate admits is sent, and the rest is lost.
+//! Batches for outputs with a rate: what the rate admits is sent, and the rest waits or is lost.
+
+use std::ops::Range;
 
 use super::tapped::CopyOutcome;
 use super::{Egress, PlanOutput};
 use crate::engine::clocks::monotonic_clock_ns;
 use crate::engine::plan::Plan;
+use crate::engine::rewrite::Origin;
 use crate::engine::window::Window;
-use crate::stats::{self, Loss, Writer};
+use crate::stats::{self, Loss, Writer, output};
 use crate::sys::ring::Ring;
+
+/// A batch of a lane for one output.
+pub(super) struct OutputBatch<'a> {
+    /// The rule's number, and the output's position in its share.
+    pub(super) rule: u32,
+    pub(super) output: u32,
+    pub(super) batch: u32,
+    /// The origin of its datagrams, as far as the rule preserves it.
+    pub(super) origin: Option<&'a Origin>,
+}
 
 /// Whether one of these outputs has a rate.
 pub(super) fn has_limit(targets: &[PlanOutput]) -> bool {
@@ -18,39 +31,70 @@ impl Egress {
     #[inline(always)]
     pub(super) fn admitted<const IS_PLAIN: bool>(
         &mut self,
-        seen: (&Ring, &Window),
+        seen: (&mut Ring, &Window),
         plan: &Plan,
-        place: (u32, u32),
-        batch: u32,
+        of: &OutputBatch<'_>,
         counters: &mut Writer,
     ) -> Option<u32> {
-        if IS_PLAIN { Some(batch) } else { self.admit(seen, plan, place, batch, counters) }
+        if IS_PLAIN { Some(of.batch) } else { self.admit(seen, plan, of, counters) }
     }
 
     /// The part of a batch that the rate of an output admits, as a batch; `None` if that is nothing.
-    /// Counts the rest as lost. `place` is the rule's number and the output's position in its share.
+    /// The rest waits, or is counted as lost.
     #[inline(never)]
     fn admit(
         &mut self,
-        (ring, window): (&Ring, &Window),
+        (ring, window): (&mut Ring, &Window),
         plan: &Plan,
-        place: (u32, u32),
-        batch: u32,
+        of: &OutputBatch<'_>,
         counters: &mut Writer,
     ) -> Option<u32> {
-        let (rule, output) = place;
+        let OutputBatch { rule, output, batch, .. } = *of;
         let target = &plan.share(rule)[output as usize];
         let Some(limiter) = target.limiter.as_deref() else { return Some(batch) };
-        let load = self.batches.load(window, batch);
-        let admitted = limiter.admit(monotonic_clock_ns(), load);
-        if admitted == load.datagrams {
+        let (load, now_ns) = (self.batches.load(window, batch), monotonic_clock_ns());
+        let queue = self.queue_of(target.slot.index);
+        let is_behind = queue.is_some_and(|(_, is_waiting)| is_waiting);
+        let admitted = if is_behind { 0 } else { limiter.admit(now_ns, load) };
+        let rest = admitted..load.datagrams;
+        if rest.is_empty() {
             return Some(batch);
         }
-        let (now_ms, lost) = (counters.now_ms(), load.datagrams - admitted);
-        let words = counters.slot(target.slot.index);
-        stats::count_loss(words, Loss::RateLimited, lost.into(), now_ms);
-        let (datagrams, loss) = (admitted..load.datagrams, Some((Loss::RateLimited, 0)));
-        self.record((ring, window), plan, &CopyOutcome { rule, output, batch, datagrams, loss });
+        if let Some((queue, _)) = queue {
+            self.queue_rest((ring, window), plan, of, (queue, now_ns, rest), counters);
+        } else {
+            let (now_ms, lost) = (counters.now_ms(), rest.len() as u64);
+            let words = counters.slot(target.slot.index);
+            stats::count_loss(words, Loss::RateLimited, lost, now_ms);
+            let (datagrams, loss) = (rest, Some((Loss::RateLimited, 0)));
+            let outcome = CopyOutcome { rule, output, batch, datagrams, loss };
+            self.record((ring, window), plan, &outcome);
+        }
         (admitted > 0).then(|| self.batches.add_head(batch, admitted))
+    }
+
+    /// Has these datagrams of a batch wait, as far as they may.
+    fn queue_rest(
+        &mut self,
+        (ring, window): (&mut Ring, &Window),
+        plan: &Plan,
+        of: &OutputBatch<'_>,
+        (queue, now_ns, rest): (u16, u64, Range<u32>),
+        counters: &mut Writer,
+    ) {
+        let OutputBatch { rule, output, batch, origin } = *of;
+        let slot = plan.share(rule)[output as usize].slot.index;
+        for datagram in rest {
+            if self.wait((ring, window), queue, (batch, datagram), now_ns, origin) {
+                counters.slot(slot)[output::WAITING] += 1;
+                continue;
+            }
+            let now_ms = counters.now_ms();
+            stats::count_loss(counters.slot(slot), Loss::QueueFull, 1, now_ms);
+            let datagrams = datagram..datagram + 1;
+            let loss = Some((Loss::QueueFull, 0));
+            let outcome = CopyOutcome { rule, output, batch, datagrams, loss };
+            self.record((ring, window), plan, &outcome);
+        }
     }
 }

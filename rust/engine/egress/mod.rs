@@ -4,7 +4,8 @@
 //! would fill it, a chain: several batches of a lane, one behind the other at each output, linked or
 //! loose ([`chain`]). Outputs that preserve fields of the datagrams send with control messages or,
 //! where a UDP socket cannot express them, one by one behind headers of their own. Copies that form
-//! no batches may leave as complete frames instead ([`xdp`]). This module must not depend on where
+//! no batches may leave as complete frames instead ([`xdp`]), and those that exceed a rate later
+//! ([`waiting`]). This module must not depend on where
 //! datagrams come from.
 
 mod batch;
@@ -15,6 +16,7 @@ mod limits;
 mod outcome;
 mod send;
 mod tapped;
+mod waiting;
 mod xdp;
 
 use std::io;
@@ -23,9 +25,11 @@ use std::sync::Arc;
 use batch::Batches;
 use chain::{CHAIN_SENDS, Chain, FULL_WAVE, LOOSE_SENDS};
 use cursor::Cursor;
+use limited::OutputBatch;
 pub(crate) use limits::SendLimits;
 use send::OutputSend;
 use tapped::CopyOutcome;
+use waiting::OutputQueues;
 use xdp::XdpEgress;
 
 use crate::engine::plan::{Plan, PlanOutput, PlanRule};
@@ -35,6 +39,9 @@ use crate::stats::{self, Loss, Writer, output};
 use crate::sys::messages::MAX_MESSAGES;
 use crate::sys::ring::Ring;
 
+/// The time in microseconds after which a driver that was full is tried again.
+const RETRY_US: u64 = 200;
+
 /// The sending side of an engine.
 pub(crate) struct Egress {
     batches: Batches,
@@ -42,6 +49,8 @@ pub(crate) struct Egress {
     /// The learned limits of each output, by its slot.
     limits: Box<[SendLimits]>,
     xdp: XdpEgress,
+    /// What waits for the rate of its output; `None` if no output has a queue.
+    waiting: Option<Box<OutputQueues>>,
     /// What records copies; `None` without a tap.
     pub(super) taps: Option<Box<Taps>>,
     /// What has become of copies in this wave, for the taps.
@@ -61,6 +70,7 @@ impl Egress {
             cursors: Vec::new(),
             limits,
             xdp,
+            waiting: None,
             taps: None,
             outcomes: Vec::new(),
             has_limits: false,
@@ -100,6 +110,7 @@ impl Egress {
         // Each send of a wave has one result, and each cursor may be overtaken once.
         let most = if self.taps.is_some() { MAX_MESSAGES + self.cursors.capacity() } else { 0 };
         self.outcomes = Vec::with_capacity(most);
+        self.forget_noted();
         self.note_plain();
     }
 
@@ -108,18 +119,46 @@ impl Egress {
     }
 
     /// Completes what the current plan has begun, before `next` replaces it.
-    pub(crate) fn settle(&mut self, next: &Plan, counters: &mut Writer) {
+    ///
+    /// # Errors
+    /// The ring's.
+    pub(crate) fn settle(
+        &mut self,
+        ring: &mut Ring,
+        (plan, next): (&Plan, &Plan),
+        counters: &mut Writer,
+    ) -> io::Result<()> {
+        self.end_queues(ring, (plan, next), counters)?;
         self.xdp.settle(next, counters);
+        Ok(())
     }
 
-    /// Whether copies wait for the kernel without a notification.
+    /// Whether copies wait for the kernel without a notification, or for their rate.
     pub(crate) fn has_waiting(&self) -> bool {
-        self.xdp.has_waiting()
+        !self.is_plain && (self.xdp.has_waiting() || self.has_queued())
+    }
+
+    /// How long to sleep at most while copies wait, in microseconds.
+    #[cold]
+    pub(crate) fn rest_us(&self) -> u32 {
+        let of_links = self.xdp.has_waiting().then_some(RETRY_US);
+        let rest = of_links.into_iter().chain(self.queue_rest_us()).min();
+        u32::try_from(rest.unwrap_or(RETRY_US)).unwrap_or(u32::MAX)
     }
 
     /// Completes everything before the end, and counts what cannot be completed.
-    pub(crate) fn finish(&mut self, counters: &mut Writer) {
+    ///
+    /// # Errors
+    /// The ring's.
+    pub(crate) fn finish(
+        &mut self,
+        ring: &mut Ring,
+        plan: &Plan,
+        counters: &mut Writer,
+    ) -> io::Result<()> {
+        self.empty_queues(ring, plan, counters)?;
         self.xdp.finish(counters);
+        Ok(())
     }
 
     /// Sends every matched datagram of the window, and counts the results.
@@ -148,6 +187,7 @@ impl Egress {
         plan: &Plan,
         counters: &mut Writer,
     ) -> io::Result<()> {
+        self.send_due(ring, plan, counters)?;
         if self.xdp.is_active() {
             self.xdp.send_window(ring, window, plan, counters, self.taps.as_deref_mut());
         }
@@ -183,7 +223,7 @@ impl Egress {
     #[inline(always)]
     fn gather<const IS_PLAIN: bool>(
         &mut self,
-        ring: &Ring,
+        ring: &mut Ring,
         window: &mut Window,
         plan: &Plan,
         counters: &mut Writer,
@@ -221,7 +261,7 @@ impl Egress {
                     stats::count_loss(words, Loss::NoCarrier, u64::from(datagrams), now_ms);
                     if !IS_PLAIN {
                         let (batches, loss) = (chain.batches.clone(), (Loss::NoCarrier, 0));
-                        self.record_unsent((ring, window), plan, (rule, place), batches, loss);
+                        self.record_unsent((&*ring, &*window), plan, (rule, place), batches, loss);
                     }
                     continue;
                 }
@@ -231,13 +271,13 @@ impl Egress {
                     stats::count_send_error(words, errno.into(), u64::from(datagrams), now_ms);
                     if !IS_PLAIN {
                         let (batches, loss) = (chain.batches.clone(), (Loss::SendError, errno));
-                        self.record_unsent((ring, window), plan, (rule, place), batches, loss);
+                        self.record_unsent((&*ring, &*window), plan, (rule, place), batches, loss);
                     }
                     continue;
                 }
-                let seen = (ring, &*window);
+                let of = OutputBatch { rule, output: place, batch: first, origin: origin.as_ref() };
                 let admitted =
-                    self.admitted::<IS_PLAIN>(seen, plan, (rule, place), first, counters);
+                    self.admitted::<IS_PLAIN>((&mut *ring, &*window), plan, &of, counters);
                 let Some(batch) = admitted else { continue };
                 self.cursors.push(Cursor::new(rule, place, target, batch));
                 if chain.batches.len() > 1 {

@@ -24,12 +24,22 @@ use plan::UNKNOWN;
 pub use plan::{PlanTap, PlanTaps, TapInput, TapOutput, TapRule};
 
 /// What is kept of each buffer of a window until its copies have left.
-struct Noted {
+#[derive(Clone, Copy)]
+pub(super) struct Noted {
     origin: Origin,
     /// The number of its first datagram.
     first: u64,
     /// For each tap, which of its datagrams is the first to be taken; `u32::MAX` for none.
     taken: [u32; MAX_TAPS],
+}
+
+impl Noted {
+    /// Of a datagram that no tap takes.
+    pub(super) const NOTHING: Self = {
+        let zero = Addr::from_bits(0);
+        let origin = Origin { source: zero, group: zero, source_port: 0, port: 0, ttl: 0, dscp: 0 };
+        Self { origin, first: 0, taken: [u32::MAX; MAX_TAPS] }
+    };
 }
 
 /// A copy, or several of one buffer, of which the kernel has said what becomes of it.
@@ -285,6 +295,22 @@ impl Taps {
             };
             tap.write(record, room.compose(ethernet, None, &headers, payload));
         }
+    }
+
+    /// What is kept of one datagram of the window's entry `entry` that leaves with a later window.
+    pub(super) fn noted(&self, entry: u16, number: u32) -> Option<Noted> {
+        let Noted { origin, first, mut taken } = *self.noted.get(usize::from(entry))?;
+        for (tap, first) in self.plan.taps.iter().zip(&mut taken) {
+            let behind = number.checked_sub(*first);
+            let is_taken = behind.is_some_and(|behind| behind % tap.filter.sample == 0);
+            *first = if is_taken { 0 } else { u32::MAX };
+        }
+        Some(Noted { origin, first: first + u64::from(number), taken })
+    }
+
+    /// Exchanges what is kept of the buffers of a window for that of another window's.
+    pub(super) fn exchange(&mut self, noted: &mut Vec<Noted>) {
+        std::mem::swap(&mut self.noted, noted);
     }
 
     /// Numbers datagrams; returns the number of the first.

@@ -103,7 +103,8 @@ pub struct OutputReport {
     pub sent_bytes: u64,
     /// The rates of `sent` and `dropped`.
     pub rates: Rates,
-    /// Copies being sent. All sends are complete when the counters are published.
+    /// Copies that wait for the output's rate, or for the driver. All other sends are complete when
+    /// the counters are published.
     pub pending: u64,
     /// Sends that failed with the ICMP error of an earlier datagram, and were repeated.
     pub refused: u64,

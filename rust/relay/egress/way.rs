@@ -46,6 +46,9 @@ pub enum SocketReason {
     /// It has a priority, for a queueing discipline.
     #[error("it has a priority for a queueing discipline, which an XDP link would bypass")]
     Priority,
+    /// What exceeds its rate may wait.
+    #[error("what exceeds its rate may wait, for which an XDP link has no place")]
+    Queue,
     /// Its interface.
     #[error(transparent)]
     Obstacle(#[from] XdpObstacle),
@@ -53,7 +56,7 @@ pub enum SocketReason {
 
 impl SocketReason {
     /// The names of all reasons. Pages of counters contain their positions.
-    pub const NAMES: [&str; 21] = [
+    pub const NAMES: [&str; 22] = [
         "batches",
         "chosen",
         "parked",
@@ -63,6 +66,7 @@ impl SocketReason {
         "route",
         "no_neighbour",
         "priority",
+        "queue",
         "removed",
         "not_ethernet",
         "down",
@@ -90,6 +94,7 @@ impl SocketReason {
             Self::Route(_) => "route",
             Self::NoNeighbour(_) => "no_neighbour",
             Self::Priority => "priority",
+            Self::Queue => "queue",
             Self::Obstacle(obstacle) => obstacle_name(obstacle),
         }
     }
@@ -195,6 +200,7 @@ mod tests {
             SocketReason::Route("shares"),
             SocketReason::NoNeighbour(Addr::v4([10, 0, 0, 1])),
             SocketReason::Priority,
+            SocketReason::Queue,
         ];
         let all: Vec<&str> = (own.iter().map(SocketReason::name))
             .chain(obstacles.iter().map(obstacle_name))
@@ -204,6 +210,6 @@ mod tests {
         for way in ways {
             assert_eq!(OutputWay::from_word(way.to_word()), Some(way));
         }
-        assert_eq!([0, 2 + 21, u64::MAX].map(OutputWay::from_word), [None; 3]);
+        assert_eq!([0, 2 + 22, u64::MAX].map(OutputWay::from_word), [None; 3]);
     }
 }

@@ -102,6 +102,8 @@ impl Plans {
         let rules = numbers.map(|number| (number, self.ids[number].as_ref()));
         let rules = rules.filter_map(|(number, id)| Some((number, state.rules.get(id?)?)));
         let rules: Vec<(usize, &LiveRule)> = rules.collect();
+        let unused = first..(first + SHARE_RULES).min(self.rules.len());
+        self.rules[unused].fill(PlanRule::default());
         let mut end = 0;
         for &(number, rule) in &rules {
             let first = end;

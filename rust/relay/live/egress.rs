@@ -106,7 +106,11 @@ impl LiveOutput {
         if !self.spec.address.is_multicast() && self.spec.address_bits != 0 {
             return Err(SocketReason::HostBlock);
         }
-        if self.spec.priority.is_some() { Err(SocketReason::Priority) } else { Ok(()) }
+        if self.spec.priority.is_some() {
+            return Err(SocketReason::Priority);
+        }
+        let may_wait = self.spec.rate.is_some_and(|rate| rate.queue_us > 0);
+        if may_wait { Err(SocketReason::Queue) } else { Ok(()) }
     }
 
     /// The interface by which routing hands the copies to a host, if it does no more than that.

@@ -17,12 +17,14 @@ use event::low_half;
 pub use layout::ReceiveLayout;
 pub(crate) use restrictions::REGISTER_BUFFERS;
 use slots::SlotReaders;
+pub use stores::StoreId;
 
 mod event;
 mod layout;
 mod restrictions;
 mod scratch;
 mod slots;
+mod stores;
 
 /// Entries in the submission queue.
 const SUBMISSIONS: u32 = 1024;
@@ -117,7 +119,7 @@ impl Ring {
     /// Adds a pool of buffers to the ring.
     ///
     /// # Errors
-    /// The kernel's; InvalidInput for more than 127 pools.
+    /// The kernel's; InvalidInput for more than 126 pools.
     pub fn add_pool(&mut self, buffers: Buffers) -> io::Result<PoolId> {
         let id = slots::pool_number(self.pools.len()).ok_or(io::ErrorKind::InvalidInput)?;
         let (address, entries) = (buffers.ring_address(), buffers.ring_entries());

@@ -8,12 +8,13 @@ use io_uring::{opcode, types};
 use nix::sys::socket::{MsgFlags, recv};
 
 use super::scratch::{SCRATCH_POOL, ScratchBuffers};
+use super::stores::{STORE_POOL, Stores};
 use super::{POLL, PoolId, Ring};
 use crate::sys::buffers::{Buffer, Buffers};
 use crate::sys::packet_ring::{PacketRing, SlotReader, TakenSlot};
 
-/// Pool numbers from [`SCRATCH_POOL`] on are not provided buffers: this one is for frames too long
-/// for their slots, later ones are packet rings.
+/// Pool numbers from [`STORE_POOL`] on are not provided buffers: this one is for frames too long for
+/// their slots, later ones are packet rings.
 const LONG_FRAMES: u8 = SCRATCH_POOL + 1;
 /// The size of a buffer for a long frame: 64 KiB and all headers.
 const LONG_FRAME_BYTES: usize = 17 * 4096;
@@ -25,7 +26,7 @@ const VNET_HEADER: usize = 10;
 
 /// The next number of a pool of provided buffers, if one is left.
 pub(super) fn pool_number(pools: usize) -> Option<u8> {
-    u8::try_from(pools).ok().filter(|&number| number < SCRATCH_POOL)
+    u8::try_from(pools).ok().filter(|&number| number < STORE_POOL)
 }
 
 /// Whether a poll's result (events, or the negated errno) means an error.
@@ -33,19 +34,21 @@ pub(super) fn poll_failed(result: i32) -> bool {
     result < 0 || result & i32::from(libc::POLLERR) != 0
 }
 
-/// The readers of packet rings, the frames too long for their slots, and the scratch buffers: all
-/// buffers that are not provided buffers.
+/// The readers of packet rings, the frames too long for their slots, the scratch buffers and the
+/// stores: all buffers that are not provided buffers.
 pub(super) struct SlotReaders {
     readers: Vec<Option<SlotReader>>,
     long: Vec<Box<[u8]>>,
     free: Vec<u16>,
     pub(super) scratch: ScratchBuffers,
+    pub(super) stores: Stores,
 }
 
 impl SlotReaders {
     pub(super) fn new() -> Self {
         let (readers, long, free) = (Vec::new(), Vec::new(), Vec::new());
-        Self { readers, long, free, scratch: ScratchBuffers::new() }
+        let (scratch, stores) = (ScratchBuffers::new(), Stores::default());
+        Self { readers, long, free, scratch, stores }
     }
 
     /// The bytes of a buffer, from one of `pools` or a slot.
@@ -62,6 +65,7 @@ impl SlotReaders {
         match self.reader(buffer.pool) {
             Some(reader) => reader.bytes(buffer.id, buffer.len),
             None if buffer.pool == SCRATCH_POOL => self.scratch.bytes(buffer),
+            None if buffer.pool == STORE_POOL => self.stores.bytes(buffer),
             None => self.long_bytes(buffer),
         }
     }

@@ -75,6 +75,8 @@ class OutputObject(Params):
     """The most to send a second, such as "50mbit" or "20kpps"; null: any rate."""
     burst: int | None = None
     """Bytes, or datagrams, to send at once at a rate."""
+    queue: str | None = None
+    """How long what exceeds the rate may wait, such as "20ms"; null drops it at once."""
 
 
 class RuleObject(Params):
@@ -258,6 +260,7 @@ class OutputOptions(Params):
     priority: int | None = None
     rate: str | None = None
     burst: int | None = None
+    queue: str | None = None
 
 
 OutputRef = (

@@ -17,7 +17,7 @@ from ....protocol.results import RuleOrigin
 from ....rules import Output, Rule
 from ....rules.active_rule import ActiveRule, RuleStep, RuleTurn
 from ....rules.edit import RuleEdit
-from ....rules.grammar import GRAMMAR_CHARACTERS
+from ....rules.endpoint_text import GRAMMAR_CHARACTERS
 from ....rules.hostnames import HostName, HostResolver, ResolvedHosts
 from ....rules.ruleset import RulePlan, RuleSet
 from ....rules.spec import ResolvedInput

@@ -145,10 +145,15 @@ impl Bed {
     }
 
     pub(super) fn adopt(&mut self, plan: Plan) {
-        self.egress.settle(&plan, &mut self.counters);
+        let plans = (&self.plan, &plan);
+        self.egress.settle(&mut self.ring, plans, &mut self.counters).unwrap();
         self.egress.adopt(&plan, &self.plan);
         self.kept = plan.rules[0].kept;
         self.plan = plan;
+    }
+
+    pub(super) fn finish(&mut self) {
+        self.egress.finish(&mut self.ring, &self.plan, &mut self.counters).unwrap();
     }
 
     pub(super) fn received(&mut self) -> Buffer {

@@ -88,7 +88,7 @@ fn frames_that_a_driver_never_takes_are_counted_when_their_output_or_the_engine_
         assert_eq!(bed.counts(1), [before + 40, before, 40]);
         bed.send(&uneven(2, 30));
         assert_eq!(bed.counts(1), [before + 70, before, 40]);
-        bed.egress.finish(&mut bed.counters);
+        bed.finish();
         assert_eq!(bed.counts(1), [before + 70, before, 70]);
         bed.egress.xdp.links.replace_socket(0, socket);
         bed.send(&uneven(3, 20));
@@ -145,7 +145,7 @@ fn an_ending_engine_counts_all_frames() {
         let mut bed =
             Bed::new(plan(vec![plan_output(&spec(V4), 1, Some(7))], vec![link(7, SHAPE)]));
         settle_on_xdp(&mut bed);
-        bed.egress.finish(&mut bed.counters);
+        bed.finish();
         assert!(!bed.egress.has_waiting());
         bed.check_balance();
     });
