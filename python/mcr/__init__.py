@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from .taps.record import DatagramRecord as DatagramRecord
     from .taps.stream import TapStream as TapStream
     from .traffic import Latency as Latency
+    from .traffic import ReceivedSequence as ReceivedSequence
     from .traffic import Receiver as Receiver
     from .traffic import ReceiveReport as ReceiveReport
     from .traffic import Sender as Sender
@@ -147,7 +148,14 @@ _EXPORTS = {
     ),
     ".taps.record": ("DatagramRecord",),
     ".taps.stream": ("TapStream",),
-    ".traffic": ("Latency", "ReceiveReport", "Receiver", "SendReport", "Sender"),
+    ".traffic": (
+        "Latency",
+        "ReceivedSequence",
+        "ReceiveReport",
+        "Receiver",
+        "SendReport",
+        "Sender",
+    ),
 }
 _MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}
 

@@ -711,11 +711,12 @@ class ReceiverCore:
     """A receiver of numbered, time-stamped datagrams, and of any others.
 
     `input` is an input in the form of `rules.spec.input_spec`, whose group is joined; with `gro`
-    the kernel may merge datagrams. Raises RuleError for invalid values, InterfaceError for an error
-    of the kernel.
+    the kernel may merge datagrams, with `numbers` those in the datagrams of each sender are read,
+    as the input says. Raises RuleError for invalid values, InterfaceError for an error of the
+    kernel.
     """
 
-    def __new__(cls, input: bytes, gro: bool) -> ReceiverCore: ...
+    def __new__(cls, input: bytes, gro: bool, numbers: bool) -> ReceiverCore: ...
     def receive(
         self, count: int | None, duration_s: float | None, idle_s: float | None
     ) -> dict[str, Any]:

@@ -14,10 +14,12 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 from ._native import ReceiverCore, SenderCore, interfaces
 from .errors import McrError, RuleError
 from .rules import Input, Output
-from .rules.fields import TTL_WORDS, Invalid, ProblemCollector, integer
+from .rules.fields import TTL_WORDS, Invalid, ProblemCollector, integer, received_sequence
 from .rules.local_host import LocalHost
 from .rules.resolver import RuleResolver
 from .rules.spec import ResolvedInput, ResolvedOutput, input_spec, output_spec
+from .stats import SequenceStats
+from .stats.report import sequence_stats
 
 HEADER_BYTES = 24
 """The minimum size of a datagram, which must hold the header."""
@@ -73,6 +75,18 @@ class Latency:
 
 
 @dataclass(frozen=True, slots=True)
+class ReceivedSequence:
+    """What the numbers in the datagrams of one sender say."""
+
+    source: str
+    source_port: int
+    datagrams: int
+    """All that came from there."""
+    sequence: SequenceStats | None
+    """As of a flow in a relay, by the same rules; None before anything was read."""
+
+
+@dataclass(frozen=True, slots=True)
 class ReceiveReport:
     """The counts of a `Receiver` since its creation.
 
@@ -102,6 +116,10 @@ class ReceiveReport:
     """Datagrams per second over that time; 0 with fewer than two."""
     latency: Latency | None
     """None without a datagram that has a time."""
+    sequences: tuple[ReceivedSequence, ...] | None = None
+    """For each sender, with numbers of any format; None if they are not read."""
+    senders_evicted: int = 0
+    """Senders beyond 64, which took the places of those that were silent for longest."""
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON of ``mcr receive --json``."""
@@ -227,22 +245,32 @@ class Receiver(_Endpoint[ReceiverCore]):
             print(receiver.receive(duration_s=10))
     """
 
-    def __init__(self, endpoint: str | Input, *, gro: bool = True) -> None:
+    def __init__(self, endpoint: str | Input, *, gro: bool = True, seq: str | None = None) -> None:
         """Open the socket and join.
 
         Args:
             endpoint: the datagrams to receive, written as a rule's input without a name or VLAN.
             gro: whether the kernel may deliver several datagrams at once (UDP_GRO). This is
                 faster, but all of them have the timestamp of the first.
+            seq: how the datagrams are numbered, as a rule says it (`rtp`, `rtp/90000`, `ts`,
+                `mold`, `mcr`, `4:32le`), or `auto` to recognise it for each sender: the report then
+                has `sequences`. None reads no numbers but those of `Sender`, unless the endpoint
+                has an option `seq`.
 
         Raises:
             RuleError: an invalid endpoint; `problems` has all problems.
             InterfaceError: the kernel refused an interface, an address or a membership.
             RightsError: a capability is missing; the text names it.
         """
-        self.source = _source(endpoint)
+        check = ProblemCollector()
+        told = check.optional("seq", received_sequence, seq)
+        check.raise_if_any()
+        source = _source(endpoint)
+        told = source.seq if told is None else told
+        self.source = replace(source, seq=None if told == "auto" else told)
         """The input, resolved on this host."""
-        self._core = ReceiverCore(input_spec(self.source), gro)
+        reads_numbers = told not in {None, "none"}
+        self._core = ReceiverCore(input_spec(self.source), gro, reads_numbers)
 
     def receive(
         self,
@@ -320,8 +348,18 @@ def _resolver() -> RuleResolver:
 
 
 def _receive_report(report: dict[str, Any]) -> ReceiveReport:
-    latency = report.pop("latency")
-    return ReceiveReport(**report, latency=None if latency is None else Latency(**latency))
+    latency, senders = report.pop("latency"), report.pop("senders")
+    sequences = None if senders is None else tuple(map(_received_sequence, senders))
+    return ReceiveReport(
+        **report,
+        latency=None if latency is None else Latency(**latency),
+        sequences=sequences,
+    )
+
+
+def _received_sequence(sender: dict[str, Any]) -> ReceivedSequence:
+    sequence = sequence_stats(sender.pop("sequence"))
+    return ReceivedSequence(**sender, sequence=sequence)
 
 
 def _check_limits(

@@ -43,7 +43,7 @@ pub(super) fn listed_gaps(flows: &[FlowReport]) -> Vec<ListedGaps> {
 }
 
 /// What is known of the numbers in a flow's datagrams; None where they are not read.
-fn sequence_dict<'py>(
+pub(super) fn sequence_dict<'py>(
     py: Python<'py>,
     words: &SequenceWords,
 ) -> PyResult<Option<Bound<'py, PyDict>>> {

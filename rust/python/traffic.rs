@@ -8,11 +8,14 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use super::flows::sequence_dict;
 use super::specs::read;
 use super::wait::run_interruptible;
 use crate::error::Error;
 use crate::spec::{InputSpec, OutputSpec};
-use crate::traffic::{ReceiveReport, Receiver, ReceiverSpec, RunLimits, SendReport, Sender};
+use crate::traffic::{
+    ReceiveReport, Receiver, ReceiverSpec, RunLimits, SendReport, Sender, SenderNumbers,
+};
 
 /// A sender of numbered, time-stamped datagrams.
 ///
@@ -65,7 +68,8 @@ impl SenderCore {
 /// A receiver of numbered, time-stamped datagrams, and of any others.
 ///
 /// `input` is an input in the form of `rules.spec.input_spec`, whose group is joined; with `gro`
-/// the kernel may merge datagrams. Raises RuleError for invalid values, InterfaceError for an error
+/// the kernel may merge datagrams, with `numbers` those in the datagrams of each sender are read,
+/// as the input says. Raises RuleError for invalid values, InterfaceError for an error
 /// of the kernel.
 #[pyclass(frozen, module = "mcr._native")]
 pub(super) struct ReceiverCore {
@@ -76,7 +80,7 @@ pub(super) struct ReceiverCore {
 #[pymethods]
 impl ReceiverCore {
     #[new]
-    fn new(input: &[u8], gro: bool) -> PyResult<Self> {
+    fn new(input: &[u8], gro: bool, numbers: bool) -> PyResult<Self> {
         let input: InputSpec = read(input)?;
         let receiver = Receiver::open(&ReceiverSpec {
             address: input.group,
@@ -86,6 +90,7 @@ impl ReceiverCore {
             interface: input.interface,
             sources: input.sources.into_vec(),
             gro,
+            sequence: numbers.then_some(input.sequence),
         })?;
         Ok(Self { receiver, stop: AtomicBool::new(false) })
     }
@@ -168,5 +173,19 @@ fn receive_report(py: Python<'_>, report: ReceiveReport) -> PyResult<Bound<'_, P
         }
     };
     dict.set_item("latency", latency)?;
+    let senders = report.senders.map(|senders| {
+        senders.iter().map(|sender| sender_dict(py, sender)).collect::<PyResult<Vec<_>>>()
+    });
+    dict.set_item("senders", senders.transpose()?)?;
+    dict.set_item("senders_evicted", report.senders_evicted)?;
+    Ok(dict)
+}
+
+fn sender_dict<'py>(py: Python<'py>, sender: &SenderNumbers) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("source", sender.sender.ip().to_string())?;
+    dict.set_item("source_port", sender.sender.port())?;
+    dict.set_item("datagrams", sender.datagrams)?;
+    dict.set_item("sequence", sequence_dict(py, &sender.words)?)?;
     Ok(dict)
 }

@@ -1,17 +1,23 @@
-//! Batched receives: many datagrams in one call, each with the kernel's receive timestamp and, if
-//! the kernel merged several, their size.
+//! Batched receives: many datagrams in one call, each with its sender, the kernel's receive
+//! timestamp and, if the kernel merged several, their size.
 
 use std::io;
 use std::mem::size_of;
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
-use libc::{c_int, c_uint, iovec, mmsghdr, timespec};
+use libc::{c_int, c_uint, iovec, mmsghdr, sockaddr_storage, timespec};
+
+use super::sockaddr;
 
 /// The number of buffers in one call. Each can hold the longest merged datagram.
 const BATCH: c_uint = 16;
 const SLOTS: usize = BATCH as usize;
 const SLOT_BYTES: usize = 65536;
+/// Room for the address of a sender.
+const NAME_BYTES: libc::socklen_t = 128;
+const _: () = assert!(size_of::<sockaddr_storage>() == NAME_BYTES as usize);
 /// Room for a timestamp (32 bytes) and a segment size (24).
 const CONTROL_BYTES: usize = 64;
 
@@ -31,6 +37,8 @@ pub struct ReceivedDatagrams {
     /// The payload of each datagram in bytes, where the last may be shorter; 0 if nothing was
     /// merged.
     pub segment_bytes: usize,
+    /// The sender's address and port, if it is an IP address.
+    pub sender: Option<SocketAddr>,
     /// The kernel's receive time, in nanoseconds of CLOCK_REALTIME, if SO_TIMESTAMPNS is on.
     pub arrived_ns: Option<u64>,
 }
@@ -59,27 +67,33 @@ impl Inbox {
         self.messages.clear();
         // SAFETY: `mmsghdr` is integers and pointers, for which zero is a valid value.
         let mut headers: [mmsghdr; SLOTS] = unsafe { std::mem::zeroed() };
+        // SAFETY: `sockaddr_storage` consists of numbers; all zero is AF_UNSPEC.
+        let mut names: [sockaddr_storage; SLOTS] = unsafe { std::mem::zeroed() };
         let mut vectors = [iovec { iov_base: ptr::null_mut(), iov_len: SLOT_BYTES }; SLOTS];
         let slots = self.data.chunks_exact_mut(SLOT_BYTES).zip(self.control.iter_mut());
-        for ((header, vector), (data, control)) in headers.iter_mut().zip(&mut vectors).zip(slots) {
+        let places = headers.iter_mut().zip(&mut vectors).zip(&mut names);
+        for (((header, vector), name), (data, control)) in places.zip(slots) {
             vector.iov_base = data.as_mut_ptr().cast();
             header.msg_hdr.msg_iov = vector;
             header.msg_hdr.msg_iovlen = 1;
+            header.msg_hdr.msg_name = (&raw mut *name).cast();
+            header.msg_hdr.msg_namelen = NAME_BYTES;
             header.msg_hdr.msg_control = control.0.as_mut_ptr().cast();
             header.msg_hdr.msg_controllen = CONTROL_BYTES;
         }
         let list = headers.as_mut_ptr();
-        // SAFETY: every header points to one vector, one data slot and one control slot, all
-        // distinct, of the lengths given, and alive until the call returns.
+        // SAFETY: every header points to one vector, one data slot, one control slot and one name,
+        // all distinct, of the lengths given, and alive until the call returns.
         let rc = unsafe {
             libc::recvmmsg(fd.as_raw_fd(), list, BATCH, libc::MSG_DONTWAIT, ptr::null_mut())
         };
         let filled = usize::try_from(rc).map_err(|_| io::Error::last_os_error())?;
-        let received = headers.iter().zip(self.control.iter()).enumerate().take(filled);
-        self.messages.extend(received.map(|(slot, (header, control))| {
+        let received = headers.iter().zip(&names).zip(self.control.iter()).enumerate();
+        self.messages.extend(received.take(filled).map(|(slot, ((header, name), control))| {
             let len = (header.msg_len as usize).min(SLOT_BYTES);
             let control_len = header.msg_hdr.msg_controllen.min(CONTROL_BYTES);
-            ReceivedDatagrams::new(slot, len, &control.0[..control_len])
+            let sender = sockaddr::internet(name);
+            ReceivedDatagrams::new(slot, len, sender, &control.0[..control_len])
         }));
         Ok(())
     }
@@ -98,8 +112,8 @@ impl Inbox {
 }
 
 impl ReceivedDatagrams {
-    fn new(slot: usize, len: usize, control: &[u8]) -> Self {
-        let mut message = Self { slot, len, segment_bytes: 0, arrived_ns: None };
+    fn new(slot: usize, len: usize, sender: Option<SocketAddr>, control: &[u8]) -> Self {
+        let mut message = Self { slot, len, segment_bytes: 0, sender, arrived_ns: None };
         for (level, kind, value) in ControlMessages(control) {
             match (level, kind) {
                 (libc::SOL_UDP, libc::UDP_GRO) => {
@@ -172,13 +186,17 @@ mod tests {
         let [merged, empty] = inbox.messages() else { panic!("{inbox:?}") };
         assert_eq!((inbox.bytes(*merged), merged.segment_bytes), (&[7; 250][..], 100));
         assert_eq!((inbox.bytes(*empty), empty.segment_bytes), (&[][..], 0));
+        assert_eq!(
+            (merged.sender, empty.sender),
+            (sender.local_addr().ok(), sender.local_addr().ok())
+        );
         assert!(merged.arrived_ns.is_some_and(|ns| ns > 1_600_000_000_000_000_000));
     }
 
     proptest! {
         #[test]
         fn any_control_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
-            ReceivedDatagrams::new(0, 0, &bytes);
+            ReceivedDatagrams::new(0, 0, None, &bytes);
         }
     }
 }

@@ -14,6 +14,7 @@ const AF_PACKET: sa_family_t = 17;
 const ETH_P_ALL: u16 = 0x0003;
 const SOCKADDR_BYTES: socklen_t = 16;
 const SOCKADDR_LL_BYTES: socklen_t = 20;
+const STORAGE_BYTES: socklen_t = 128;
 
 /// The address in the format of RFC 3678 requests.
 #[must_use]
@@ -31,6 +32,18 @@ pub fn storage(address: SocketAddr) -> sockaddr_storage {
         );
     }
     storage
+}
+
+/// The IP address and port in an address that the kernel has written; `None` for another family.
+#[must_use]
+pub fn internet(name: &sockaddr_storage) -> Option<SocketAddr> {
+    let mut storage = socket2::SockAddrStorage::zeroed();
+    // SAFETY: the storage has the size and alignment of a `sockaddr_storage`.
+    let copy: &mut sockaddr_storage = unsafe { storage.view_as() };
+    *copy = *name;
+    // SAFETY: all bytes of the storage are initialised, and the family says which it holds.
+    let address = unsafe { socket2::SockAddr::new(storage, STORAGE_BYTES) };
+    address.as_socket()
 }
 
 /// Binds an AF_PACKET socket to every protocol of one interface: `ETH_P_ALL`.

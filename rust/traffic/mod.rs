@@ -1,14 +1,15 @@
 //! Test traffic: datagrams with a number and a time, and a receiver that uses them to count lost,
 //! duplicated and reordered datagrams and to measure the latency of the rest.
 //!
-//! `sequence`, `tally`, `batch` and `spacing` are pure; `sender` and `receiver` own one
-//! socket each, opened by [`crate::sockets`]. None of them depends on rules or the relay, which
+//! `sequence`, `senders`, `tally`, `batch` and `spacing` are pure; `sender` and `receiver` own
+//! one socket each, opened by [`crate::sockets`]. None of them depends on rules or the relay, which
 //! they measure from outside.
 
 mod batch;
 mod pacing;
 mod receiver;
 mod sender;
+mod senders;
 mod sequence;
 mod spacing;
 mod tally;
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub use crate::packet::{HEADER_BYTES, ProbeHeader};
 pub use receiver::{Receiver, ReceiverSpec};
 pub use sender::{SendReport, Sender};
+pub use senders::SenderNumbers;
 pub use spacing::Spacing;
 pub use tally::{Latency, ReceiveReport};
 

@@ -14,6 +14,7 @@ use super::{RunLimits, pacing, realtime_ns};
 use crate::addr::Addr;
 use crate::error::{Error, Result};
 use crate::sockets::{InterfaceRef, socket, udp_input};
+use crate::stats::sequences::SequenceSpec;
 use crate::sys::recv::{Inbox, ReceivedDatagrams};
 use crate::sys::sockopt;
 
@@ -34,6 +35,8 @@ pub struct ReceiverSpec {
     pub sources: Vec<Addr>,
     /// Whether the kernel may deliver several datagrams at once (UDP_GRO).
     pub gro: bool,
+    /// How to read the numbers in the datagrams of each sender; `None` reads them not.
+    pub sequence: Option<SequenceSpec>,
 }
 
 /// A socket, joined from the start, and the counts of what it has received.
@@ -75,7 +78,8 @@ impl Receiver {
         if is_group {
             udp_input::join(fd.as_fd(), input.ifindex, input.address, &input.sources)?;
         }
-        Ok(Self { fd, tally: Mutex::default(), queue: Mutex::default() })
+        let tally = Mutex::new(Tally::new(input.sequence));
+        Ok(Self { fd, tally, queue: Mutex::default() })
     }
 
     /// Receives until a limit is reached or `stop` is set. Datagrams beyond `limits.count` remain
@@ -159,11 +163,17 @@ impl ReceiveQueue {
         let mut count = 0;
         while let Some(&message) = self.inbox.messages().get(self.next) {
             let arrived_ns = message.arrived_ns.unwrap_or_else(realtime_ns);
+            let first = self.done_bytes;
+            let bytes = self.inbox.bytes(message);
             loop {
                 if count == limit {
+                    if self.done_bytes > first {
+                        let counted = &bytes[first..self.done_bytes];
+                        tally.read_numbers(message, counted, arrived_ns);
+                    }
                     return count;
                 }
-                let rest = &self.inbox.bytes(message)[self.done_bytes..];
+                let rest = &bytes[self.done_bytes..];
                 let datagram = &rest[..datagram_bytes(message, rest.len())];
                 tally.add(datagram, arrived_ns);
                 count += 1;
@@ -172,6 +182,7 @@ impl ReceiveQueue {
                 }
                 self.done_bytes += datagram.len();
             }
+            tally.read_numbers(message, &bytes[first..], arrived_ns);
             self.next += 1;
             self.done_bytes = 0;
         }

@@ -2,8 +2,11 @@
 
 use hdrhistogram::Histogram;
 
+use super::senders::{SenderNumbers, SenderTable};
 use super::sequence::Streams;
 use crate::packet::ProbeHeader;
+use crate::stats::sequences::SequenceSpec;
+use crate::sys::recv::ReceivedDatagrams;
 
 /// The statistics of one receiver since it joined.
 ///
@@ -33,6 +36,10 @@ pub struct ReceiveReport {
     pub rate_pps: f64,
     /// The latency of the datagrams, once one with a time has arrived.
     pub latency: Option<Latency>,
+    /// What the numbers of each sender say; `None` if they are not read.
+    pub senders: Option<Vec<SenderNumbers>>,
+    /// Senders that gave way to others among these.
+    pub senders_evicted: u64,
 }
 
 /// The time from the sender's CLOCK_REALTIME before its send call to the receiving kernel's
@@ -60,20 +67,23 @@ pub(super) struct Tally {
     foreign: u64,
     negative: u64,
     streams: Streams,
+    senders: Option<SenderTable>,
     latency_ns: Histogram<u64>,
     /// Receive timestamps of the first and the last datagram.
     span_ns: Option<(u64, u64)>,
 }
 
 impl Tally {
-    /// Creates empty statistics.
-    pub(super) fn new() -> Self {
+    /// Creates empty statistics, with the numbers of all senders if `sequence` says how to read
+    /// them.
+    pub(super) fn new(sequence: Option<SequenceSpec>) -> Self {
         Self {
             received: 0,
             bytes: 0,
             foreign: 0,
             negative: 0,
             streams: Streams::default(),
+            senders: sequence.map(SenderTable::new),
             latency_ns: histogram_ns(),
             span_ns: None,
         }
@@ -96,6 +106,20 @@ impl Tally {
         self.latency_ns.saturating_record(arrived_ns.saturating_sub(header.sent_ns));
     }
 
+    /// Reads the numbers of datagrams that the kernel delivered at once.
+    pub(super) fn read_numbers(
+        &mut self,
+        message: ReceivedDatagrams,
+        bytes: &[u8],
+        arrived_ns: u64,
+    ) {
+        if let (Some(senders), Some(sender)) = (&mut self.senders, message.sender) {
+            let segment =
+                if message.segment_bytes == 0 { bytes.len() } else { message.segment_bytes };
+            senders.read(sender, bytes, segment.max(1), arrived_ns);
+        }
+    }
+
     /// The statistics so far, with the kernel's own drop count.
     pub(super) fn report(&self, kernel_dropped: u64) -> ReceiveReport {
         let counts = self.streams.counts();
@@ -114,6 +138,8 @@ impl Tally {
             seconds,
             rate_pps: if span_ns == 0 { 0.0 } else { gaps / seconds },
             latency: self.latency(),
+            senders: self.senders.as_ref().map(SenderTable::report),
+            senders_evicted: self.senders.as_ref().map_or(0, SenderTable::evicted),
         }
     }
 
@@ -126,12 +152,6 @@ impl Tally {
             max_us: at(1.0)?,
             negative: self.negative,
         })
-    }
-}
-
-impl Default for Tally {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -159,7 +179,7 @@ mod tests {
 
     #[test]
     fn latency_is_arrival_minus_departure() {
-        let mut tally = Tally::new();
+        let mut tally = Tally::new(None);
         for sequence in 0..1000 {
             tally.add(&datagram(sequence, 1_000_000), 1_050_000 + sequence);
         }
@@ -171,14 +191,14 @@ mod tests {
 
     #[test]
     fn disagreeing_clocks_are_reported() {
-        let mut tally = Tally::new();
+        let mut tally = Tally::new(None);
         tally.add(&datagram(0, 2000), 1000);
         assert_eq!(tally.report(0).latency.unwrap().negative, 1);
     }
 
     #[test]
     fn the_rate_is_taken_between_first_and_last() {
-        let mut tally = Tally::new();
+        let mut tally = Tally::new(None);
         assert_eq!(tally.report(0).rate_pps, 0.0);
         for sequence in 0..11 {
             tally.add(&datagram(sequence, 0), sequence * 1_000_000);
@@ -189,7 +209,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_balance_holds_for_any_bytes(datagrams: Vec<(Vec<u8>, u64)>, ours: Vec<(u8, u64)>) {
-            let mut tally = Tally::new();
+            let mut tally = Tally::new(None);
             datagrams.iter().for_each(|(bytes, at)| tally.add(bytes, *at));
             ours.iter().for_each(|(number, at)| tally.add(&datagram(u64::from(*number), 5), *at));
             let report = tally.report(3);

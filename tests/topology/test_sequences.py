@@ -4,7 +4,9 @@ import os
 import signal
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from typing import Self
@@ -20,6 +22,7 @@ from .lab import Lab
 from .relays import Ingress, relaying
 
 GROUP = "239.1.47.1"
+GROUPS = {4: (GROUP, "239.2.47.1"), 6: ("ff15::47:1", "ff15::47:2")}
 COUNT = 600
 TO = "to 239.2.47.1%out0:6001"
 
@@ -117,28 +120,81 @@ def check(sequence: mcr.SequenceStats | None, name: str, ledger: Ledger) -> None
     assert sequence.confidence == 1.0
 
 
+@contextmanager
+def receiving(
+    lab: Lab, endpoint: str, seq: str, count: int
+) -> Iterator[Callable[[], mcr.ReceiveReport]]:
+    """Receive behind the relay; the value waits for so many datagrams and returns the report."""
+    with lab.receiver:
+        receiver = mcr.Receiver(endpoint, seq=seq)
+    with receiver, ThreadPoolExecutor(1) as pool:
+        report = pool.submit(receiver.receive, count, 30)
+        try:
+            yield report.result
+        finally:
+            receiver.stop()
+
+
+@pytest.mark.parametrize("version", [4, 6])
 @pytest.mark.parametrize(
     ("name", "told"),
     [*((name, True) for name in FORMATS), *((name, False) for name in FORMATS if name != "field")],
 )
 def test_each_format_agrees_with_its_ledger(
-    lab: Lab, ingress: Ingress, gro: bool, name: str, told: bool
+    lab: Lab, ingress: Ingress, gro: bool, name: str, told: bool, version: int
 ) -> None:
-    """Recognised or told, by both ingresses, single datagrams and super-frames."""
+    """Recognised or told, before and behind the relay, single datagrams and super-frames."""
     make = FORMATS[name][0]
-    seq = f",seq={'4:32le' if name == 'field' else name}" if told else ""
+    group, behind = GROUPS[version]
+    seq = "4:32le" if name == "field" else name
+    rule = f"{group}%in0:5001{f',seq={seq}' if told else ''} to {behind}%out0:6001"
     ledger = Ledger.make(may_reorder=name != "ts")
     with (
-        relaying(lab.relay, f"{GROUP}%in0:5001{seq} {TO}", ingress=ingress, flows=True) as relay,
-        lab.sender(GROUP, 5001) as sender,
+        relaying(lab.relay, rule, ingress=ingress, flows=True) as relay,
+        receiving(lab, f"{behind}%d0:6001", seq if told else "auto", len(ledger.order)) as received,
+        lab.sender(group, 5001) as sender,
     ):
         sender.send([make(number) for number in ledger.order])
         settle(relay, lambda stats: stats.rules[0].matched == len(ledger.order))
+        (output,) = received().sequences or ()
+        check(output.sequence, name, ledger)
+        assert output.datagrams == len(ledger.order)
+        assert output.source == "10.2.0.1" or version == 6
         (flow,) = relay.flows()
         check(flow.sequence, name, ledger)
         assert flow.sequence is not None
         assert flow.sequence.basis == ("told" if told else "recognised")
         assert 0 < sum(count for _, count in flow.sequence.arrivals) < len(ledger.order)
+
+
+def test_a_loss_behind_the_relay_shows_there_only(lab: Lab, ingress: Ingress) -> None:
+    """The same reading on both sides tells on which of them datagrams were lost."""
+    group, behind = GROUPS[4]
+    count = 64
+    rules = "add table ip cut; add chain ip cut in { type filter hook prerouting priority 0 ; }; "
+    rules += "add rule ip cut in udp dport 6001 numgen inc mod 8 7 drop"
+    with (
+        relaying(
+            lab.relay, f"{group}%in0:5001 to {behind}%out0:6001", ingress=ingress, flows=True
+        ) as relay,
+        receiving(lab, f"{behind}%d0:6001", "auto", count * 7 // 8) as received,
+        lab.sender(group, 5001) as sender,
+    ):
+        lab.set_offload(on=False)
+        lab.receiver.run("nft", rules)
+        try:
+            for number in range(count):
+                sender.send([rtp(number)])
+                # So each copy is a frame of its own.
+                wait_until(lambda: relay.stats().rules[0].matched > number)  # noqa: B023 -- at once
+            (output,), (flow,) = received().sequences or (), relay.flows()
+        finally:
+            lab.receiver.run("nft", "delete table ip cut")
+        assert output.sequence is not None
+        assert flow.sequence is not None
+        assert (flow.sequence.lost, flow.sequence.gaps) == (0, 0)
+        # The last of them is lost too, but no later number shows it.
+        assert (output.sequence.lost, output.sequence.gaps) == (count // 8 - 1, count // 8 - 1)
 
 
 def test_nothing_is_read_where_the_rule_says_so(lab: Lab) -> None:

@@ -8,7 +8,7 @@ import typer
 from ..client import methods
 from ..protocol.results import FlowList
 from ..protocol.summary import bits_text, bytes_text, endpoint_text
-from ..stats import FlowStats, Rate, SequenceStats
+from ..stats import FlowStats, Rate
 from .options import AnswerAsJson, SocketOption
 from .output import moment, show_table
 from .remote import ask
@@ -61,23 +61,6 @@ def _row(flow: FlowStats) -> tuple[str, ...]:
         bits_text(rate.bits_per_s),
         "-".join(ttls),
         ",".join(map(str, flow.dscps)),
-        _sequence_text(flow.sequence),
+        "-" if flow.sequence is None else flow.sequence.text,
         moment(flow.last_seen),
     )
-
-
-def _sequence_text(sequence: SequenceStats | None) -> str:
-    """The format, and what is wrong."""
-    if sequence is None or sequence.format is None:
-        return "-"
-    counts = (
-        (sequence.lost, "lost"),
-        (sequence.duplicated, "duplicated"),
-        (sequence.reordered, "reordered"),
-        (sequence.resets, "resets"),
-        (sequence.unfit, "unfit"),
-        (sequence.ts_lost, "ts lost"),
-    )
-    faults = [f"{count} {name}" for count, name in counts if count]
-    jitter = f"jitter {sequence.jitter_us:.0f} us"
-    return f"{sequence.format}: {', '.join([*(faults or ['complete']), jitter])}"

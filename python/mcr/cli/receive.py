@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from ..traffic import Receiver, ReceiveReport
+from ..protocol.summary import endpoint_text
+from ..traffic import ReceivedSequence, Receiver, ReceiveReport
 from .options import CountOption, DurationOption, ReportAsJson
 from .signals import stopping
 from .writer import PATIENCE_S, TextWriter
@@ -23,13 +24,22 @@ def receive(
     ],
     count: CountOption = None,
     duration: DurationOption = None,
+    seq: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FORMAT",
+            help="Also read the numbers in the datagrams of each sender: rtp, rtp/CLOCK_HZ, ts,"
+            " mold, mcr, OFFSET:WIDTH[le] (bytes, bits), or auto to recognise them.",
+        ),
+    ] = None,
     as_json: ReportAsJson = False,
 ) -> int:
     """Receive a test stream and measure its loss, order and latency.
 
-    Runs until Ctrl-C or a limit. Other datagrams than those of mcr send are only counted.
+    Runs until Ctrl-C or a limit. Other datagrams than those of mcr send are only counted, unless
+    --seq says how they are numbered.
     """
-    receiver = Receiver(endpoint)
+    receiver = Receiver(endpoint, seq=seq)
     with receiver, stopping(receiver.stop):
         notices = TextWriter(sys.stderr)
         notices.write(f"ready: receiving {endpoint}\n")
@@ -61,4 +71,19 @@ def _text(report: ReceiveReport) -> str:
                 f"arrived before they were sent: {latency.negative:,}; the clocks of the two hosts"
                 " disagree"
             )
+    lines += map(_sequence_line, report.sequences or ())
+    if report.senders_evicted:
+        lines.append(f"{report.senders_evicted:,} more senders, not shown: at most 64 are followed")
     return "\n".join(lines)
+
+
+def _sequence_line(received: ReceivedSequence) -> str:
+    origin = endpoint_text(received.source, received.source_port)
+    text = f"from {origin}: {received.datagrams:,} datagrams, "
+    numbers = received.sequence
+    if numbers is None or numbers.format is None:
+        return f"{text}no numbers recognised"
+    text += f"{numbers.text} ({numbers.jitter_of})"
+    if numbers.gaps:
+        text += f"; {numbers.gaps:,} gaps, at most {numbers.largest_gap:,} {numbers.unit} at once"
+    return text

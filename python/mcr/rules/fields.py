@@ -247,6 +247,11 @@ def sequence(value: object) -> str:
     return f"{offset}:{width}{place[3] if has_order else ''}"
 
 
+def received_sequence(value: object) -> str:
+    """How a receiver reads numbers: as a rule says it, or `auto` for any known format."""
+    return value if value == "auto" and isinstance(value, str) else sequence(value)
+
+
 def default_ttl(address: Address | Network | str) -> int:
     """The TTL of an output to this address without the option."""
     if isinstance(address, str):

@@ -156,12 +156,13 @@ def flow_stats(counts: Counts) -> FlowStats:
     ages = {name: counts[f"{name}_age_ms"] for name in ("first_seen", "last_seen")}
     own = {name: count for name, count in counts.items() if not name.endswith("_age_ms")}
     moments = {name: round(now_s - age_ms / 1000, 2) for name, age_ms in ages.items()}
-    sequence = _sequence_stats(counts["sequence"])
+    sequence = sequence_stats(counts["sequence"])
     own |= {"dscps": tuple(counts["dscps"]), "sequence": sequence}
     return FlowStats(**{**own, **moments, **_rates(counts)})
 
 
-def _sequence_stats(counts: Counts | None) -> SequenceStats | None:
+def sequence_stats(counts: Counts | None) -> SequenceStats | None:
+    """Return what the numbers in datagrams say; None where they are not read."""
     if counts is None:
         return None
     return SequenceStats(**{**counts, "arrivals": tuple(counts["arrivals"])})

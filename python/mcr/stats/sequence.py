@@ -42,6 +42,28 @@ class SequenceStats(JsonObject):
     before; None has no upper bound."""
 
     @property
+    def missing(self) -> int | None:
+        """What is lost, in RTP also of the MPEG-TS in it; None while the format is undecided."""
+        return None if self.format is None else self.lost + (self.ts_lost or 0)
+
+    @property
+    def text(self) -> str:
+        """The format, and what is wrong, in a few words."""
+        if self.format is None:
+            return "-"
+        counts = (
+            (self.lost, "lost"),
+            (self.duplicated, "duplicated"),
+            (self.reordered, "reordered"),
+            (self.resets, "resets"),
+            (self.unfit, "unfit"),
+            (self.ts_lost, "ts lost"),
+        )
+        faults = [f"{count} {name}" for count, name in counts if count]
+        jitter = f"jitter {self.jitter_us:.0f} us"
+        return f"{self.format}: {', '.join([*(faults or ['complete']), jitter])}"
+
+    @property
     def confidence(self) -> float:
         """The share of datagrams with a number that fits, 0 to 1; 0 while it is undecided."""
         return self.numbered / ((self.numbered + self.unfit) or 1)

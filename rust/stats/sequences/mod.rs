@@ -73,7 +73,7 @@ impl SequenceSpec {
 // In the order of use: what the next datagram in sequence needs lies in its first two cache lines.
 #[derive(Clone, Debug)]
 #[repr(C, align(64))]
-pub(super) struct Sequence {
+pub struct Sequence {
     /// The format of the next datagram in sequence; `None` if it needs a closer look.
     settled: Option<Format>,
     spec: SequenceSpec,
@@ -82,6 +82,13 @@ pub(super) struct Sequence {
     numbers: Numbers,
     continuity: Continuity,
     recognition: Recognition,
+}
+
+impl Default for Sequence {
+    /// Of a sender without datagrams.
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Sequence {
@@ -113,7 +120,7 @@ impl Sequence {
 
     /// Applies what the rule says, which may change between turns of the engine.
     #[inline]
-    pub(super) fn tell(&mut self, spec: SequenceSpec) {
+    pub fn tell(&mut self, spec: SequenceSpec) {
         if spec == self.spec {
             return;
         }
@@ -128,7 +135,7 @@ impl Sequence {
     /// Counts the datagrams of a frame: each has `segment` bytes, the last one perhaps fewer.
     // Every call but this one is the last thing to do, so that no register has to be saved.
     #[inline(never)]
-    pub(super) fn count(&mut self, payload: &[u8], segment: usize, arrival_ns: u64) {
+    pub fn count(&mut self, payload: &[u8], segment: usize, arrival_ns: u64) {
         if self.spec == SequenceSpec::None {
             return;
         }
@@ -159,9 +166,15 @@ impl Sequence {
         }
     }
 
+    /// What is known of its numbers.
+    #[must_use]
+    pub const fn words(&self) -> &SequenceWords {
+        &self.words
+    }
+
     /// Ends a turn of the engine, whose datagrams arrived close together.
     #[inline]
-    pub(super) fn end_turn(&mut self) {
+    pub fn end_turn(&mut self) {
         self.timing.end_turn(&mut self.words);
     }
 
