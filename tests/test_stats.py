@@ -111,6 +111,7 @@ def test_json_keys_are_stable() -> None:
                 "state_code": "flowing",
                 "facts": FACTS,
                 "flows_evicted": 0,
+                "looped": 0,
                 "alarms": [],
                 "rate_1s": None,
                 "rate_10s": None,

@@ -583,12 +583,15 @@ class CounterReading:
     ) -> tuple[
         list[tuple[int, int, dict[str, int]]],
         list[tuple[int, IPv4Address | IPv6Address, IPv4Address | IPv6Address]],
+        list[tuple[int, int, IPv4Address | IPv6Address]],
     ]:
-        """Return what happened to rules since the reading `before`: losses, changes of the sender.
+        """Return what happened to rules since the reading `before`: losses, changes of the sender,
+        loops.
 
         `rules` are ids, each with the keys of its outputs (`output_keys`). A loss is the position
         of its rule among them, the position of the output, and the lost copies by reason; a change
-        is the position of the rule, and the address before and now.
+        is the position of the rule, and the address before and now; a loop the position of the
+        rule, how many of the watched payloads have come back, and where the last one came from.
         """
 
     def levels(self, rules: Sequence[str]) -> list[tuple[int | None, float | None, float | None]]:

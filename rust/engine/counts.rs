@@ -2,6 +2,7 @@
 
 use crate::addr::Addr;
 use crate::engine::ingress::{Arrival, OrderCheck};
+use crate::engine::loops::{LoopWatch, Looped};
 use crate::engine::plan::{Plan, PlanRule, Source};
 use crate::engine::window::{Window, WindowEntry};
 use crate::packet::{Datagram, Discard, Span};
@@ -43,11 +44,13 @@ pub(super) fn count_match(counters: &mut Writer, slot: u32, arrival: &Arrival) {
     store_address(&mut words[rule::LAST_SOURCE..], datagram.source);
 }
 
-/// Counts the datagrams of a buffer in their flow of each of these rules, and measures their latency
-/// from this time on, as far as the relay does either. Without a time they have arrived now.
+/// Counts the datagrams of a buffer in their flow of each of these rules, measures their latency from
+/// this time on, and looks for loops, as far as the relay does each of these. Without a time they
+/// have arrived now.
 #[inline(always)]
 pub(super) fn observe(
     counters: &mut Writer,
+    loops: &mut LoopWatch,
     plan: &Plan,
     rules: &[u32],
     (arrival, buffer, arrived_ns): (&Arrival, &[u8], Option<u64>),
@@ -63,6 +66,9 @@ pub(super) fn observe(
         let content = Content { datagram, sequence, payload, segment, arrival_ns };
         counters.count_flow(slot, &content);
         counters.await_sends(slot, datagram.segments, arrived_ns);
+        if loops.is_on() {
+            loops.look(slot, datagram, payload, segment);
+        }
     }
 }
 
@@ -100,6 +106,16 @@ pub(super) fn count_unmatched(
         Discard::NoRule => words[group::OTHER_PORT] = u64::from(datagram.port) + 1,
         _ => {}
     }
+}
+
+/// Counts payloads that have come back to a rule.
+#[cold]
+pub(super) fn count_looped(counters: &mut Writer, looped: Looped) {
+    let now_ms = counters.now_ms();
+    let words = counters.slot(looped.slot);
+    words[rule::LOOPED] += u64::from(looped.payloads);
+    words[rule::LOOPED_MS] = now_ms;
+    store_address(&mut words[rule::LOOPED_SOURCE..], looped.source);
 }
 
 #[inline]

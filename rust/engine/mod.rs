@@ -14,6 +14,7 @@ mod intake;
 mod lanes;
 pub mod limiter;
 mod listener;
+mod loops;
 mod packet_rings;
 pub mod plan;
 pub mod rewrite;
@@ -21,6 +22,7 @@ pub mod tap;
 mod time_stamps;
 pub(crate) mod window;
 
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -29,6 +31,7 @@ use std::sync::mpsc::{Receiver, Sender};
 use crate::engine::clocks::{clocks, coarse_clock_ms, real_clock_ns};
 use crate::engine::egress::Egress;
 use crate::engine::lanes::Lanes;
+use crate::engine::loops::LoopWatch;
 use crate::engine::plan::Plan;
 use crate::engine::window::Window;
 use crate::stats::{MAX_SLOTS, Writer};
@@ -91,9 +94,10 @@ struct Engine {
     window: Window,
     egress: Egress,
     counters: Writer,
+    loops: LoopWatch,
     /// The answer to the last [`EngineCommand::Drain`].
     drained: Option<Sender<()>>,
-    /// Whether flows are counted, latency is measured, or there is a tap.
+    /// Whether flows are counted, latency is measured, there is a tap, or loops are looked for now.
     observes: bool,
     channels: EngineChannels,
 }
@@ -121,6 +125,7 @@ impl Engine {
             window: Window::new(),
             egress,
             counters,
+            loops: LoopWatch::new(RandomState::new().hash_one(0)),
             drained: None,
             observes: channels.flows || channels.latency,
             channels,
@@ -162,7 +167,12 @@ impl Engine {
 
     /// Receives everything that has arrived.
     fn reap(&mut self) -> io::Result<Reaped> {
-        self.counters.set_time(coarse_clock_ms());
+        let now_ms = coarse_clock_ms();
+        self.counters.set_time(now_ms);
+        if self.loops.is_due(now_ms) {
+            self.loops.switch(now_ms, |looped| counts::count_looped(&mut self.counters, looped));
+            self.choose_path();
+        }
         if self.channels.flows {
             self.counters.set_clock(real_clock_ns());
         }
@@ -236,7 +246,7 @@ impl Engine {
         buffer: Buffer,
         armed: bool,
     ) -> io::Result<()> {
-        let Self { ring, plan, intake, window, egress, counters, .. } = self;
+        let Self { ring, plan, intake, window, egress, counters, loops, .. } = self;
         let read = intake.read(token, ring.bytes(&buffer), plan, counters);
         if !armed {
             intake.disarmed(token);
@@ -244,7 +254,8 @@ impl Engine {
         let Some((arrival, rules)) = read else { return self.handle_unmatched(token, buffer) };
         if OBSERVED {
             let arrived_ns = intake.arrival_ns(token, ring.bytes(&buffer), counters.now_ms());
-            counts::observe(counters, plan, rules, (&arrival, ring.bytes(&buffer), arrived_ns));
+            let content = ring.bytes(&buffer);
+            counts::observe(counters, loops, plan, rules, (&arrival, content, arrived_ns));
             // Else flows and latency would pay for what a tap asks.
             if egress.taps.is_some() {
                 egress.note_received(intake.source(token), ring.bytes(&buffer), plan, window.len());
@@ -256,7 +267,7 @@ impl Engine {
     /// Gives back a buffer that matches no rule, unless it must be finished first.
     #[inline(never)]
     fn handle_unmatched(&mut self, token: u32, buffer: Buffer) -> io::Result<()> {
-        let Self { ring, plan, intake, window, egress, counters, .. } = self;
+        let Self { ring, plan, intake, window, egress, counters, loops, .. } = self;
         if let Some(taps) = &mut egress.taps
             && let Some(source) = intake.source(token)
         {
@@ -274,7 +285,7 @@ impl Engine {
         let finished = intake.finish(token, buffer, ring, plan, counters);
         let Some((buffer, arrival, rules)) = finished else { return Ok(()) };
         let content = ring.bytes(&buffer);
-        counts::observe(counters, plan, rules, (&arrival, content, arrived_ns));
+        counts::observe(counters, loops, plan, rules, (&arrival, content, arrived_ns));
         if let Some(taps) = &mut egress.taps {
             taps.note_finished(
                 intake.source(token),
@@ -321,6 +332,7 @@ impl Engine {
         self.egress.settle(&mut self.ring, plans, &mut self.counters)?;
         for released in &plan.released {
             self.counters.release(*released);
+            self.loops.forget(released.index);
         }
         for grant in &plan.grants {
             self.counters.grant(grant);
@@ -331,12 +343,18 @@ impl Engine {
         self.egress.set_queues(&plan, &mut self.ring)?;
         let entries = self.intake.most_datagrams();
         self.egress.set_taps(plan.taps.as_ref(), entries, self.channels.verify_checksums);
-        self.observes = self.channels.flows || self.channels.latency || plan.taps.is_some();
         self.counters.publish();
         self.retire_at_once();
         self.replaced = Some(std::mem::replace(&mut self.plan, plan));
+        self.choose_path();
         self.retire();
         Ok(())
+    }
+
+    /// Chooses the path of datagrams: the one that observes them, if anything asks for it.
+    fn choose_path(&mut self) {
+        let EngineChannels { flows, latency, .. } = self.channels;
+        self.observes = flows || latency || self.plan.taps.is_some() || self.loops.is_on();
     }
 
     /// Returns the previous plan once nothing of it is in use. Not earlier: the last reference to a

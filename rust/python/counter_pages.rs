@@ -91,6 +91,10 @@ pub(super) struct CounterReading {
 type LossRow<'py> = (usize, usize, Bound<'py, PyDict>);
 /// The position of a rule, and the sender before and now.
 type SourceRow = (usize, IpAddr, IpAddr);
+/// The position of a rule, how many payloads have come back to it, and where from.
+type LoopRow = (usize, u64, IpAddr);
+/// What happened to rules: losses, changes of the sender, loops.
+type ChangeRows<'py> = (Vec<LossRow<'py>>, Vec<SourceRow>, Vec<LoopRow>);
 /// The age of a rule's last datagram in milliseconds, and the datagrams and bits of a second.
 type LevelRow = (Option<u64>, Option<f64>, Option<f64>);
 
@@ -125,17 +129,19 @@ impl CounterReading {
         self.counters.has_rule(id)
     }
 
-    /// Return what happened to rules since the reading `before`: losses, changes of the sender.
+    /// Return what happened to rules since the reading `before`: losses, changes of the sender,
+    /// loops.
     ///
     /// `rules` are ids, each with the keys of its outputs (`output_keys`). A loss is the position
     /// of its rule among them, the position of the output, and the lost copies by reason; a change
-    /// is the position of the rule, and the address before and now.
+    /// is the position of the rule, and the address before and now; a loop the position of the
+    /// rule, how many of the watched payloads have come back, and where the last one came from.
     fn changes<'py>(
         &self,
         py: Python<'py>,
         before: &Self,
         rules: Vec<(PyBackedStr, PyBackedBytes)>,
-    ) -> PyResult<(Vec<LossRow<'py>>, Vec<SourceRow>)> {
+    ) -> PyResult<ChangeRows<'py>> {
         let rules: Vec<_> = rules.iter().map(|(id, keys)| (&**id, keys_of(keys))).collect();
         let found = py.detach(|| self.counters.changes(&before.counters, &rules));
         let losses = found.losses.iter().map(|one| {
@@ -144,7 +150,8 @@ impl CounterReading {
             Ok((one.rule, one.output, lost))
         });
         let sources = found.sources.iter().map(|one| (one.rule, one.before, one.after));
-        Ok((losses.collect::<PyResult<_>>()?, sources.collect()))
+        let loops = found.loops.iter().map(|one| (one.rule, one.payloads, one.source));
+        Ok((losses.collect::<PyResult<_>>()?, sources.collect(), loops.collect()))
     }
 
     /// Return for each of these rules the age of its last datagram in milliseconds, and the

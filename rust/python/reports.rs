@@ -57,6 +57,7 @@ pub(super) fn rule_dict<'py>(py: Python<'py>, report: &RuleReport) -> PyResult<B
     fields.set_item("matched", report.matched)?;
     fields.set_item("matched_bytes", report.matched_bytes)?;
     fields.set_item("flows_evicted", report.flows_evicted)?;
+    fields.set_item("looped", report.looped)?;
     set_rates(&fields, report.rates)?;
     fields.set_item("last_source", report.last_source)?;
     fields.set_item("last_seen_age_ms", report.last_seen_age_ms)?;

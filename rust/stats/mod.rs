@@ -88,7 +88,7 @@ pub struct Slot {
 pub type SlotWords = [u64; SLOT_WORDS];
 
 /// The position of each word, for the layout hash.
-const PLACES: [usize; 66] = [
+const PLACES: &[usize] = &[
     SLOT_WORDS,
     header::LAYOUT,
     header::SEQUENCE,
@@ -143,6 +143,9 @@ const PLACES: [usize; 66] = [
     rule::LAST_SOURCE,
     rule::OVERTAKING,
     rule::FLOWS_EVICTED,
+    rule::LOOPED,
+    rule::LOOPED_MS,
+    rule::LOOPED_SOURCE,
     output::WANTED,
     output::SENT,
     output::SENT_BYTES,

@@ -132,7 +132,10 @@ impl SlotOwner {
             OwnerKind::Group => copy_address(&mut resumed, words, super::group::OTHER_SOURCE),
             OwnerKind::Rule => {
                 copy_address(&mut resumed, words, rule::LAST_SOURCE);
-                resumed[rule::FLOWS_EVICTED] = words[rule::FLOWS_EVICTED].min(MOST);
+                copy_address(&mut resumed, words, rule::LOOPED_SOURCE);
+                for at in [rule::FLOWS_EVICTED, rule::LOOPED, rule::LOOPED_MS] {
+                    resumed[at] = words[at].min(MOST);
+                }
             }
         }
         resumed

@@ -45,6 +45,13 @@ pub mod rule {
     pub const OVERTAKING: usize = 6;
     /// Flows that gave way to others, of whatever rule.
     pub const FLOWS_EVICTED: usize = 7;
+    /// Payloads that came back to it again and again, among those watched.
+    pub const LOOPED: usize = 8;
+    /// The time at which the last of them was found, in milliseconds of CLOCK_MONOTONIC_COARSE; 0
+    /// for none.
+    pub const LOOPED_MS: usize = 9;
+    /// Where that came back from, upper and lower half.
+    pub const LOOPED_SOURCE: usize = 10;
 }
 
 /// The words of an output's slot.

@@ -160,6 +160,7 @@ class FakeCore:
             "matched": 0,
             "matched_bytes": 0,
             "flows_evicted": 0,
+            "looped": 0,
             "rate_1s": None,
             "rate_10s": None,
             "last_source": None,

@@ -9,6 +9,7 @@ from ..rules.expectation import Expectation
 from ..stats.alarm import Alarm
 from .budget import EventBudget
 from .expectations import ExpectationMonitor, RuleLevel
+from .loops import FoundLoop, LoopMonitor
 from .losses import LossMonitor, NewLoss
 from .notice import Moment, Notice, WatchedRule, label
 from .sequence_gaps import FlowGaps, SequenceGapMonitor
@@ -49,6 +50,7 @@ class CounterMonitor:
         """
         self._expectations = ExpectationMonitor(default, timing)
         self._losses = LossMonitor(timing)
+        self._loops = LoopMonitor(timing)
         self._sources = SourceMonitor(timing)
         self._budget = EventBudget()
         self._flows = flows
@@ -63,12 +65,13 @@ class CounterMonitor:
 
     def alarms(self, rule_id: str) -> tuple[Alarm, ...]:
         """The alarms of a rule."""
-        return self._expectations.alarms(rule_id)
+        return self._loops.alarms(rule_id) + self._expectations.alarms(rule_id)
 
     def forget(self) -> None:
         """Compare the next sample with none, after a pause."""
         self._last = None
         self._gaps.forget()
+        self._loops.forget()
 
     def sample(
         self,
@@ -93,10 +96,12 @@ class CounterMonitor:
         known = self._known
         losses = [*self._interface_losses(reading), *self._sequence_gaps(rules)]
         if self._last is not None:
-            lost, sources = reading.changes(self._last, self._keys)
+            lost, sources, loops = reading.changes(self._last, self._keys)
             losses += (_output_loss(known[rule], place, counts) for rule, place, counts in lost)
             changes = (NewSource(known[rule], *addresses) for rule, *addresses in sources)
             notices += self._sources.sample(now, changes)
+            looped = (FoundLoop(known[rule], count, source) for rule, count, source in loops)
+            notices += self._loops.sample(now, looped, rules)
         self._last = reading
         notices += self._losses.sample(now, losses)
         return self._budget.condense(now.s, notices)

@@ -21,5 +21,7 @@ class Timing:
     """The interval of events about a loss that continues."""
     loss_end_s: float = 10.0
     """A loss ends when nothing has been lost for this long."""
+    loop_end_s: float = 10.0
+    """A loop ends when no payload has come back for this long."""
     source_s: float = 60.0
     """The shortest interval of events about the changing sender of a rule."""

@@ -69,9 +69,9 @@ def check(
 ) -> int:
     """Check the daemon and its rules, as a plugin of Nagios, Icinga and others.
 
-    CRITICAL: no daemon, an alarm because less arrives than a rule expects, an input that cannot
-    receive, an output that cannot send, a worker that does not run. WARNING: more sources than
-    expected. Rules that expect nothing may be silent. UNKNOWN: no such rule, wrong usage.
+    CRITICAL: no daemon, an alarm because less arrives than a rule expects, a loop, an input that
+    cannot receive, an output that cannot send, a worker that does not run. WARNING: more sources
+    than expected. Rules that expect nothing may be silent. UNKNOWN: no such rule, wrong usage.
     """
     if rules and len(rules) == 1 and is_configuration(rules[0]):
         check_file(rules[0])

@@ -1,24 +1,25 @@
-"""An alarm: an expectation of a rule that its traffic does not meet."""
+"""An alarm: an expectation of a rule that its traffic does not meet, or a loop."""
 
 from dataclasses import dataclass, field
 from typing import Literal
 
 from ..json_codec import JsonObject
 
-AlarmCode = Literal["silent", "low_pps", "low_bitrate", "few_sources", "many_sources"]
+AlarmCode = Literal["silent", "low_pps", "low_bitrate", "few_sources", "many_sources", "loop"]
 """A closed list, which only grows. `expected` and `seen` of an alarm have the unit in brackets:
 
 - `silent`: no datagram for longer than expected (seconds).
 - `low_pps`: fewer datagrams than expected (per second).
 - `low_bitrate`: fewer bits of payload than expected (per second).
 - `few_sources`, `many_sources`: fewer or more senders than expected (senders).
+- `loop`: what the rule has relayed comes back to it; none is expected (watched payloads).
 """
 _KILO = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Alarm(JsonObject):
-    """An expectation that is not met now.
+    """An expectation that is not met now, or a loop.
 
     `since` is the Unix time in seconds from which on it was not met: of `silent`, that of the last
     datagram. `seen` is what the last sample found.
@@ -28,6 +29,8 @@ class Alarm(JsonObject):
     since: float
     expected: float
     seen: float = field(compare=False)
+    source: str | None = field(default=None, compare=False)
+    """Of a loop, the address from which the last payload came back."""
 
     def __str__(self) -> str:
         """What is wrong, as a part of a sentence."""
@@ -38,6 +41,8 @@ class Alarm(JsonObject):
             return f"{seen:.0f} of {expected:.0f} pps expected"
         if self.code == "low_bitrate":
             return f"{_bitrate(seen)} of {_bitrate(expected)} expected"
+        if self.code == "loop":
+            return f"a loop: what it has relayed comes back, from {self.source}"
         senders = "source" if seen == 1 else "sources"
         return f"{seen:.0f} {senders}, {expected:.0f} expected"
 

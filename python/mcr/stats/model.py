@@ -138,7 +138,8 @@ class RuleStats(JsonObject):
     (docs/observability.md), `facts` what both follow from.
     `rate_1s` and `rate_10s` are the rates of `matched` and of what all outputs dropped, as those of
     an interface. `flows_evicted` counts the flows of it that gave way to others where flows are
-    counted. `alarms` are the expectations of it (`expect`) that are not met now. `offload` is who
+    counted, `looped` the payloads of those watched that came back to it, as in a loop. `alarms` are
+    the expectations of it (`expect`) that are not met now, and loops. `offload` is who
     relays it now, the engine or the kernel, `offload_reason` a word for why that is not the
     kernel, or None, and `offload_detail` the same in a sentence, for people, if there is something
     to say. `latency` is None if it is not measured.
@@ -154,6 +155,7 @@ class RuleStats(JsonObject):
     state_code: StateCode | None = None
     facts: RuleFacts = field(default=NO_FACTS, compare=False)
     flows_evicted: Count = 0
+    looped: Count = 0
     alarms: tuple[Alarm, ...] = ()
     rate_1s: Rate | None = field(default=None, compare=False)
     rate_10s: Rate | None = field(default=None, compare=False)

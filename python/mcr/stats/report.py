@@ -242,6 +242,7 @@ def _without_outputs(
         state_code=state.code,
         facts=_facts(time.time(), status),
         flows_evicted=counts["flows_evicted"],
+        looped=counts["looped"],
         alarms=tuple(status.alarms),
         **_rates(counts),
         offload=counts["offload"],

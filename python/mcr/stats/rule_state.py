@@ -14,6 +14,7 @@ StateCode = Literal[
     "disabled",
     "unresolved",
     "waiting",
+    "looping",
     "below_expected",
     "above_expected",
     "flowing",
@@ -26,6 +27,7 @@ StateCode = Literal[
 - `disabled`: a user disabled the rule.
 - `unresolved`: something that its input names does not exist, or the kernel refused it.
 - `waiting`: the input's interface is down, has no carrier or is not set up.
+- `looping`: what the rule has relayed comes back to it.
 - `below_expected`: less arrives than the rule expects, or from fewer senders.
 - `above_expected`: more senders send than the rule expects.
 - `flowing`: the last matched datagram is younger than 2 s.
@@ -155,6 +157,8 @@ def _code(status: RuleStatus) -> StateCode:
         return "disabled"
     if status.trouble:
         return status.trouble.state
+    if any(alarm.code == "loop" for alarm in status.alarms):
+        return "looping"
     if status.alarms:
         surplus = all(alarm.is_surplus for alarm in status.alarms)
         return "above_expected" if surplus else "below_expected"

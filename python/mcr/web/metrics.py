@@ -180,7 +180,7 @@ def _of_rules(rules: Iterable[RuleStats]) -> Iterator[Metric]:
     state = gauge("mcr_rule_state", "1 for the state of a rule, else 0.", (*_RULE, "state"))
     alarm = gauge(
         "mcr_rule_alarm_start_timestamp_seconds",
-        "Since when an expectation of the rule is not met; absent without an alarm.",
+        "Since when the rule has the alarm; absent without it.",
         (*_RULE, "alarm"),
     )
     matched = counter("mcr_rule_matched_datagrams", "Datagrams that the rule matched.", _RULE)
@@ -194,6 +194,11 @@ def _of_rules(rules: Iterable[RuleStats]) -> Iterator[Metric]:
         "mcr_rule_last_datagram_timestamp_seconds", "When the last datagram matched.", _RULE
     )
     evicted = counter("mcr_rule_flows_evicted", "Flows that gave way to others.", _RULE)
+    looped = counter(
+        "mcr_rule_looped_payloads",
+        "Payloads, among those watched, that came back to the rule as in a loop.",
+        _RULE,
+    )
     offloaded = gauge("mcr_rule_offloaded", "Whether the kernel relays the rule.", _RULE)
     for rule in rules:
         labels = _rule_labels(rule)
@@ -206,10 +211,14 @@ def _of_rules(rules: Iterable[RuleStats]) -> Iterator[Metric]:
         matched_bytes.add(labels, rule.matched_bytes)
         unmatched.add(labels, rule.facts.unmatched)
         evicted.add(labels, rule.flows_evicted)
+        looped.add(labels, rule.looped)
         offloaded.add(labels, rule.offload == "kernel")
         if rule.facts.last_seen is not None:
             seen.add(labels, rule.facts.last_seen)
-    families = (info, state, alarm, matched, matched_bytes, unmatched, seen, evicted, offloaded)
+    families = (
+        *(info, state, alarm, matched, matched_bytes, unmatched, seen, evicted, looped),
+        offloaded,
+    )
     yield from (family.metric for family in families)
 
 

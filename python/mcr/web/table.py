@@ -14,6 +14,7 @@ from . import limits
 from .observer import DaemonReading
 
 _ORDER = (
+    "looping",
     "below_expected",
     "above_expected",
     "unresolved",

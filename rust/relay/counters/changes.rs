@@ -15,6 +15,8 @@ pub struct CounterChanges {
     pub losses: Vec<OutputLosses>,
     /// The rules whose last datagram came from another sender than before.
     pub sources: Vec<SourceChange>,
+    /// The rules to which payloads have come back again and again.
+    pub loops: Vec<RuleLoop>,
 }
 
 /// The copies that an output lost.
@@ -39,6 +41,17 @@ pub struct SourceChange {
     pub after: IpAddr,
 }
 
+/// A rule to which payloads come back.
+#[derive(Debug, PartialEq, Eq)]
+pub struct RuleLoop {
+    /// The position of the rule among the given ones.
+    pub rule: usize,
+    /// How many payloads, among those watched.
+    pub payloads: u64,
+    /// Where the last of them came back from.
+    pub source: IpAddr,
+}
+
 impl WorkerCounters {
     /// What happened to rules, given by id and the keys of their outputs, since an earlier reading.
     /// Counters that are lower than before have restarted from 0.
@@ -55,6 +68,10 @@ impl WorkerCounters {
                 && before != after
             {
                 changes.sources.push(SourceChange { rule, before, after });
+            }
+            let payloads = now.looped.checked_sub(then.looped).unwrap_or(now.looped);
+            if let Some(source) = now.looped_source.filter(|_| payloads > 0) {
+                changes.loops.push(RuleLoop { rule, payloads, source });
             }
             for (output, key) in keys.iter().enumerate() {
                 let owner = SlotOwner::output(*key);
@@ -132,7 +149,16 @@ mod tests {
         let first = pages.read();
         assert_eq!(first.changes(&first, &rules), CounterChanges::default());
         send(&mut writer, "10.0.0.2", 4);
-        let CounterChanges { losses, sources } = pages.read().changes(&first, &rules);
+        let source = Addr::v4([10, 0, 0, 9]);
+        let words = writer.slot(0);
+        words[rule::LOOPED] += 3;
+        words[rule::LOOPED_MS] = 1;
+        let bits = source.bits();
+        words[rule::LOOPED_SOURCE] = u64::try_from(bits >> 64).unwrap();
+        words[rule::LOOPED_SOURCE + 1] = u64::try_from(bits & u128::from(u64::MAX)).unwrap();
+        writer.publish();
+        let CounterChanges { losses, sources, loops } = pages.read().changes(&first, &rules);
+        assert_eq!(loops, [RuleLoop { rule: 1, payloads: 3, source: source.ip() }]);
         let [before, after] = ["10.0.0.1", "10.0.0.2"].map(|text| text.parse().unwrap());
         assert_eq!(sources, [SourceChange { rule: 1, before, after }]);
         let [OutputLosses { rule: 1, output: 1, lost }] = &losses[..] else { panic!("{losses:?}") };

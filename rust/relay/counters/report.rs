@@ -73,6 +73,10 @@ pub struct RuleReport {
     pub rates: Rates,
     /// Flows of it that gave way to others in the table of flows.
     pub flows_evicted: u64,
+    /// Payloads that came back to it again and again, among those watched.
+    pub looped: u64,
+    /// Where the last of them came back from.
+    pub looped_source: Option<IpAddr>,
     /// The source address of the last matched datagram.
     pub last_source: Option<IpAddr>,
     /// The age of the last matched datagram, in milliseconds.
@@ -219,6 +223,7 @@ impl RuleReport {
         now_ms: u64,
     ) -> Self {
         let (counted, newest_rule) = (sum(copies), newest(copies, rule::LAST_SEEN_MS));
+        let newest_loop = newest(copies, rule::LOOPED_MS);
         let newest_group = newest(groups, group::LAST_SEEN_MS);
         let other_port = newest_group[group::OTHER_PORT].checked_sub(1);
         Self {
@@ -231,6 +236,8 @@ impl RuleReport {
             matched_bytes: counted[rule::MATCHED_BYTES],
             rates: [None; 2],
             flows_evicted: counted[rule::FLOWS_EVICTED],
+            looped: counted[rule::LOOPED],
+            looped_source: address(&newest_loop[rule::LOOPED_SOURCE..]),
             last_source: address(&newest_rule[rule::LAST_SOURCE..]),
             last_seen_age_ms: age(newest_rule[rule::LAST_SEEN_MS], now_ms),
             group_seen: sum(groups)[group::UNMATCHED],

@@ -59,7 +59,7 @@ export function moment(time) {
 
 const TONES = {
   flowing: "good", silent: "warn", joined: "", shadowed: "warn", waiting: "bad", unresolved: "bad",
-  disabled: "", below_expected: "bad", above_expected: "warn",
+  disabled: "", below_expected: "bad", looping: "bad", above_expected: "warn",
 };
 
 export function statePill(code) {
