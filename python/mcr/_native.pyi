@@ -119,6 +119,14 @@ class Layers:
     def snooped_groups(self) -> int | None:
         """The number of groups in its table if it is a bridge with snooping, else None."""
 
+    @property
+    def asks_memberships(self) -> bool:
+        """Whether it asks for memberships itself, if it is such a bridge."""
+
+    @property
+    def queriers(self) -> list[IPv4Address | IPv6Address]:
+        """The other hosts that ask for memberships on its links, if it is such a bridge."""
+
 def layers() -> dict[str, Layers]:
     """Return the layers of each interface of the calling thread's network namespace, by its name.
 

@@ -62,6 +62,10 @@ pub(super) struct PyLayers {
     receiving_master: Option<String>,
     /// The number of groups in its table if it is a bridge with snooping, else None.
     snooped_groups: Option<u32>,
+    /// Whether it asks for memberships itself, if it is such a bridge.
+    asks_memberships: bool,
+    /// The other hosts that ask for memberships on its links, if it is such a bridge.
+    queriers: Vec<IpAddr>,
 }
 
 /// Return the layers of each interface of the calling thread's network namespace, by its name.
@@ -77,10 +81,20 @@ pub(super) fn list_layers(py: Python<'_>) -> PyResult<HashMap<String, PyLayers>>
         let Cards { here, elsewhere } = stacking::cards(link.index, &links);
         let receiving_master =
             stacking::receiving_master(link.index, &links).map(|master| master.name.clone());
-        let snooped_groups = link.layers.snooped_groups;
+        let snooping = link.layers.snooping.as_ref();
+        let snooped_groups = snooping.map(|bridge| bridge.groups);
+        let asks_memberships = snooping.is_some_and(|bridge| bridge.asks);
+        let queriers = snooping.map_or_else(Vec::new, |bridge| bridge.queriers.clone());
         (
             link.name.clone(),
-            PyLayers { cards: names(here), elsewhere, receiving_master, snooped_groups },
+            PyLayers {
+                cards: names(here),
+                elsewhere,
+                receiving_master,
+                snooped_groups,
+                asks_memberships,
+                queriers,
+            },
         )
     });
     Ok(each.collect())

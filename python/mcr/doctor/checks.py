@@ -7,16 +7,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import IPv4Address, IPv6Address
 
 from ..rules import Input, Output, Rule
-from ..rules.fields import Address, Network, block_bits, first_of, port_count
+from ..rules.fields import Address, block_bits, first_of, port_count
 from ..rules.grammar import format_ports
 from ..rules.local_host import missing_interface
 from ..rules.resolver import SOCKET_LIMIT
 from .facts import RECEIVE_BUFFER_BYTES, SEND_BUFFER_BYTES, SOURCE_LIMITS, Device, Facts
 from .finding import Finding, Severity
 from .gro import check_merging, check_port
+from .snooping import check_snooping, joined_groups
 
 _JOINS_IN_A_SOCKET = 20  # the kernel's default, if the sysctl cannot be read
-_ROOM_PART = 8  # of the groups that a bridge keeps: left to its ports
 _SPARE_DESCRIPTORS = 64  # standard streams, libraries, a reader of the statistics
 _HEADER_BYTES = {4: 28, 6: 48}  # IP and UDP
 _AS_ROOT = 'sudo "$(command -v mcr)" relay ...'
@@ -52,10 +52,10 @@ def check_interface(facts: Facts, name: str, rules: Sequence[Rule]) -> Iterator[
         yield from check_merging(facts, device)
     if inputs:
         yield from check_port(facts, device)
-        yield from _snooping(device, inputs)
+        yield from check_snooping(facts, device, inputs)
     yield from _own_address(device, inputs)
     yield from _reverse_path(facts, device, inputs)
-    joined = (first_of(rule.input.group) for rule in inputs if _joined_groups(rule.input))
+    joined = (first_of(rule.input.group) for rule in inputs if joined_groups(rule.input))
     for group in dict.fromkeys(joined):
         yield _membership(facts, device, group)
 
@@ -191,14 +191,8 @@ def _sockets(facts: Facts, rule_input: Input) -> int:
     groups, ports = 1 << block_bits(rule_input.group), port_count(rule_input.port)
     if not facts.packet_sockets:
         return groups * ports
-    joining = -(-_joined_groups(rule_input) // _memberships_in_a_socket(facts))
+    joining = -(-joined_groups(rule_input) // _memberships_in_a_socket(facts))
     return min(ports, SOCKET_LIMIT) + joining
-
-
-def _joined_groups(rule_input: Input) -> int:
-    """The number of groups that an input joins."""
-    joins = rule_input.group.is_multicast and rule_input.effective_join == "each"
-    return 1 << block_bits(rule_input.group) if joins else 0
 
 
 def _memberships_in_a_socket(facts: Facts) -> int:
@@ -209,7 +203,7 @@ def _memberships_in_a_socket(facts: Facts) -> int:
 def _limits(facts: Facts, rules: Sequence[Rule]) -> Iterator[Finding]:
     """Findings about limits on memberships that the rules reach."""
     inputs = [rule.input for rule in rules if _is_group(rule, version=4)]
-    joined = {(each.interface, each.group): _joined_groups(each) for each in inputs}
+    joined = {(each.interface, each.group): joined_groups(each) for each in inputs}
     groups = sum(joined.values())
     limit = _memberships_in_a_socket(facts)
     if groups > limit:
@@ -230,30 +224,6 @@ def _limits(facts: Facts, rules: Sequence[Rule]) -> Iterator[Finding]:
             text += f"; {name} does not exist in this network namespace: root has to raise it on"
             text += " the host, outside of containers"
         yield Finding("sources", "problem", text, fix=f"sysctl -w {name}={most}")
-
-
-def _snooping(device: Device, inputs: Sequence[Rule]) -> Iterator[Finding]:
-    """A finding about an input that is a snooping bridge, which stops snooping when it is full."""
-    if device.snooped_groups is None:
-        return
-    joined = {rule.input.group: _joined_groups(rule.input) for rule in inputs}
-    blocks = [block for block in joined if isinstance(block, Network)]
-    others = sum(
-        group not in joined and not any(group in block for block in blocks)
-        for group in device.groups
-    )
-    groups, room = sum(joined.values()) + others, device.snooped_groups
-    name = device.name
-    if groups <= room - room // _ROOM_PART:
-        text = f"{groups} of the {room} groups that the bridge {name} keeps are joined here"
-        yield Finding("snooping", "ok", text, name)
-        return
-    text = (
-        f"{groups} groups would be joined on {name}, a bridge that keeps {room}, including those of"
-        " its ports: with one more it stops snooping for good and floods every group"
-    )
-    fix = f"ip link set {name} type bridge mcast_hash_max {1 << (2 * groups).bit_length()}"
-    yield Finding("snooping", "problem", text, name, fix)
 
 
 def _link(device: Device, rules: Sequence[Rule]) -> Iterator[Finding]:

@@ -75,6 +75,10 @@ class Device:
     """The bridge or bond that receives the frames of this interface."""
     snooped_groups: int | None = None
     """The number of groups that it keeps (``mcast_hash_max``), if it is a snooping bridge."""
+    asks_memberships: bool = False
+    """Whether it asks for memberships itself, if it is a snooping bridge."""
+    queriers: tuple[Address, ...] = ()
+    """The other hosts that ask for memberships on its links, if it is a snooping bridge."""
     addresses: tuple[Address, ...] = ()
     broadcasts: tuple[IPv4Address, ...] = ()
     groups: frozenset[Address] = frozenset()
@@ -188,6 +192,8 @@ def _device(
         card_elsewhere=layers is not None and layers.elsewhere,
         receiving_master=layers.receiving_master if layers else None,
         snooped_groups=layers.snooped_groups if layers else None,
+        asks_memberships=layers is not None and layers.asks_memberships,
+        queriers=tuple(layers.queriers) if layers else (),
         addresses=tuple(found.addresses),
         broadcasts=tuple(found.broadcasts),
         groups=frozenset(group for name, group in memberships if name == found.name),

@@ -1,6 +1,6 @@
 //! Interfaces and addresses as reported by rtnetlink(7).
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use crate::addr::Addr;
 
@@ -76,12 +76,23 @@ pub struct LinkStack {
     /// The index of the interface that takes over what arrives here, as a bridge does with its
     /// ports.
     pub master: Option<u32>,
-    /// The number of groups it has entries for, if it is a bridge with multicast snooping.
-    pub snooped_groups: Option<u32>,
+    /// What it keeps and hears of groups, if it is a bridge with multicast snooping.
+    pub snooping: Option<BridgeSnooping>,
     /// The number of its VLAN, if it is an interface for one.
     pub vlan: Option<u16>,
     /// The other end, if it is a veth.
     pub peer: Option<LowerLink>,
+}
+
+/// A bridge that snoops: how many groups it can keep, and who asks for memberships on its links.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BridgeSnooping {
+    /// The number of groups it has entries for.
+    pub groups: u32,
+    /// Whether it asks for memberships itself.
+    pub asks: bool,
+    /// The other queriers whose last query is recent enough (kernel 5.16 and newer).
+    pub queriers: Vec<IpAddr>,
 }
 
 /// The origin of the frames that an interface receives.

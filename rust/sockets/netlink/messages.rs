@@ -13,7 +13,7 @@ use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressHeader, AddressHeaderFlags};
 use netlink_packet_route::link::{LinkFlags, LinkHeader, LinkLayerType};
 
-use super::link::{Address, Link, LinkEvent, LinkStack, LowerLink};
+use super::link::{Address, BridgeSnooping, Link, LinkEvent, LinkStack, LowerLink};
 use crate::addr::Addr;
 
 /// Lengths of `struct ifinfomsg` and `struct ifaddrmsg`; the attributes follow.
@@ -142,9 +142,9 @@ fn layers(payload: &[u8]) -> LinkStack {
         None => LowerLink::Here(index),
         Some(_) => LowerLink::Elsewhere,
     });
-    let snooped_groups = data.filter(|_| kind == b"bridge").and_then(snooped_groups);
+    let snooping = data.filter(|_| kind == b"bridge").and_then(snooping);
     let vlan = data.filter(|_| kind == b"vlan").and_then(vlan);
-    LinkStack { snooped_groups, vlan, ..LinkStack::new(kind, below, index(master)) }
+    LinkStack { snooping, vlan, ..LinkStack::new(kind, below, index(master)) }
 }
 
 /// The number of a VLAN interface, from its IFLA_INFO_DATA.
@@ -155,14 +155,42 @@ fn vlan(data: &[u8]) -> Option<u16> {
     Some(u16::from_ne_bytes(id?.try_into().ok()?))
 }
 
-/// The number of groups a bridge has entries for, from its IFLA_INFO_DATA; `None` if snooping is
-/// off.
-fn snooped_groups(bridge: &[u8]) -> Option<u32> {
-    // From <linux/if_link.h>.
+/// What a bridge tells of its groups in its IFLA_INFO_DATA; `None` if snooping is off.
+fn snooping(bridge: &[u8]) -> Option<BridgeSnooping> {
+    // From <linux/if_link.h> and <linux/if_bridge.h>.
     const IFLA_BR_MCAST_SNOOPING: u16 = 23;
+    const IFLA_BR_MCAST_QUERIER: u16 = 25;
     const IFLA_BR_MCAST_HASH_MAX: u16 = 27;
-    let [snooping, most] = attributes(bridge, 0, [IFLA_BR_MCAST_SNOOPING, IFLA_BR_MCAST_HASH_MAX]);
-    if snooping? == [0] { None } else { parse_u32(most?).ok() }
+    const IFLA_BR_MCAST_QUERIER_STATE: u16 = 47;
+    const BRIDGE_QUERIER_IP_ADDRESS: u16 = 1;
+    const BRIDGE_QUERIER_IP_OTHER_TIMER: u16 = 3;
+    const BRIDGE_QUERIER_IPV6_ADDRESS: u16 = 5;
+    const BRIDGE_QUERIER_IPV6_OTHER_TIMER: u16 = 7;
+    let kinds = [
+        IFLA_BR_MCAST_SNOOPING,
+        IFLA_BR_MCAST_HASH_MAX,
+        IFLA_BR_MCAST_QUERIER,
+        IFLA_BR_MCAST_QUERIER_STATE,
+    ];
+    let [snooping, groups, asks, state] = attributes(bridge, 0, kinds);
+    if snooping? == [0] {
+        return None;
+    }
+    let families = [
+        [BRIDGE_QUERIER_IP_ADDRESS, BRIDGE_QUERIER_IP_OTHER_TIMER],
+        [BRIDGE_QUERIER_IPV6_ADDRESS, BRIDGE_QUERIER_IPV6_OTHER_TIMER],
+    ];
+    let queriers = families.into_iter().filter_map(|kinds| {
+        // Without the timer the address is its own, or that of one that asks no more.
+        let [address, timer] = attributes(state.unwrap_or_default(), 0, kinds);
+        timer?;
+        to_addr(address?).map(|address| address.ip())
+    });
+    Some(BridgeSnooping {
+        groups: parse_u32(groups?).ok()?,
+        asks: asks.is_some_and(|asks| asks != [0]),
+        queriers: queriers.collect(),
+    })
 }
 
 /// The address in a message, added or removed.

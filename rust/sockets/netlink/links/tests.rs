@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::addr::Addr;
-use crate::sockets::netlink::link::{Foundation, LinkEvent, LinkStack, LowerLink};
+use crate::sockets::netlink::link::{BridgeSnooping, Foundation, LinkEvent, LinkStack, LowerLink};
 use crate::sockets::testnet::{FAR, NEAR, interface, ip, wait_until, with_cable};
 
 const UP: u32 = libc::IFF_UP.unsigned_abs();
@@ -85,11 +85,13 @@ fn the_list_contains_the_stacking() {
         let (master, peer) = (Some(of("br0").index), Some(LowerLink::Here(near)));
         assert_eq!(of(FAR).layers, LinkStack { master, peer, ..LinkStack::default() });
         assert_eq!(of("lo").layers, LinkStack::default());
-        assert_eq!(of("br0").layers.snooped_groups, Some(4096));
-        ip("link set br0 type bridge mcast_hash_max 512");
-        assert_eq!(list().unwrap()[&of("br0").index].layers.snooped_groups, Some(512));
+        let snooping = || list().unwrap()[&of("br0").index].layers.snooping.clone();
+        let expected = BridgeSnooping { groups: 4096, asks: false, queriers: Vec::new() };
+        assert_eq!(snooping(), Some(expected.clone()));
+        ip("link set br0 type bridge mcast_hash_max 512 mcast_querier 1");
+        assert_eq!(snooping(), Some(BridgeSnooping { groups: 512, asks: true, ..expected }));
         ip("link set br0 type bridge mcast_snooping 0");
-        assert_eq!(list().unwrap()[&of("br0").index].layers.snooped_groups, None);
+        assert_eq!(snooping(), None);
     });
 }
 
