@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from tests.support.documents import Page
 
-from mcr.stats import Alarm, FlowStats, OutputLoss, Rate, RuleStats
+from mcr.stats import Alarm, FlowStats, OutputLoss, Rate, RuleStats, SequenceStats
 
 from .screens import NOW, FakeClient, app_of, rule, screen_text, shows
 
@@ -58,7 +58,11 @@ def rules(news_pps: float) -> list[RuleStats]:
 def flow(of: RuleStats) -> FlowStats:
     """The sender of a rule."""
     made = FlowStats(of.id, "10.0.0.5", 4000, "239.1.1.1", 5002, 42000, 1, NOW, NOW, 4, 4, (34,))
-    return replace(made, rate_1s=of.rate_1s)
+    numbers = SequenceStats(
+        *("rtp", "datagrams", "recognised", 42000, 0, 17, 2, 0, 3, 12, 0, None, 33),
+        *(18.5, "timestamps", ()),
+    )
+    return replace(made, rate_1s=of.rate_1s, sequence=numbers)
 
 
 def test_the_screens_of_the_page() -> None:
@@ -73,7 +77,7 @@ def test_the_screens_of_the_page() -> None:
             await app._reader.read([], [])
         client.flows_now = (flow(client.rules_now[1]),)
         async with app.run_test(size=(80, 24)) as pilot:
-            assert (await shows(app, pilot, "news")).rstrip() == all_rules
+            assert (await shows(app, pilot, "news", "missing")).rstrip() == all_rules
             await pilot.press("down", "enter")
             assert (await shows(app, pilot, "10.0.0.5:4000")).rstrip() == one_rule
             await pilot.press("question_mark")

@@ -19,6 +19,7 @@ from .tables import (
     drop_counts,
     drops_table,
     flows_table,
+    missing_numbers,
     outputs_table,
     rules_table,
 )
@@ -96,8 +97,11 @@ class OverviewScreen(TopScreen):
         return self._table.visible_rules()
 
     def flows_of(self) -> Sequence[str] | None:
-        """Those of all rules, if flows are shown."""
-        return None if self._view == "flows" else []
+        """Those of all rules, if flows are shown, and of the visible rules for their gaps."""
+        if self._view == "flows":
+            return None
+        is_counted = self.reader.flows is None or self.reader.flows.counted
+        return self.on_screen() if self._view == "rules" and is_counted else []
 
     def show_reading(self) -> None:
         """Show what has been read."""
@@ -174,7 +178,8 @@ class OverviewScreen(TopScreen):
             flows = [each for each in known if each.rule in ids]
             return flows_table(flows, reader.rules, flows_hint(reader, "no flows"))
         empty = "no such rule" if reader.rules else "no rules; add one with mcr rule add"
-        return rules_table(rules, reader.time, reader.trend, empty)
+        missing = missing_numbers(reader.flows.flows if reader.flows else ())
+        return rules_table(rules, reader.time, reader.trend, missing, empty)
 
     def _count_drops(self) -> None:
         """Compare what was dropped with the reading before."""

@@ -4,7 +4,7 @@ Pure. No cell can move a terminal's cursor, and none is read as markup.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
@@ -66,7 +66,11 @@ class DropRow(NamedTuple):
 
 
 def rules_table(
-    rules: Sequence[AnyRule], now: float, trend: Callable[[str], RateTrend], empty: str
+    rules: Sequence[AnyRule],
+    now: float,
+    trend: Callable[[str], RateTrend],
+    missing: Mapping[str, int],
+    empty: str,
 ) -> TableContent[AnyRule]:
     """Rules with their rates and states.
 
@@ -74,6 +78,8 @@ def rules_table(
         rules: the rules to show, in their order.
         now: the Unix time of the counters.
         trend: the rates of the last seconds of a rule, by its id.
+        missing: how many numbers are missing in the flows of a rule, by its id; empty if numbers
+            are not read.
         empty: what is shown without rules.
     """
     has_latency = any(isinstance(rule, RuleStats) and rule.latency for rule in rules)
@@ -87,17 +93,20 @@ def rules_table(
             bits_text(rate.bits_per_s),
             f"{rate.dropped_pps:.0f}",
             *([_p99(rule)] if has_latency else []),
+            *([_count(missing.get(rule.id))] if missing else []),
             trend(rule.id).bars(widths[-2], now),
             state,
         )
 
+    more = has_latency + bool(missing)
     columns = (
-        Column("rule", 15 if has_latency else 19, share=1),
-        Column("in/s", 8, is_number=True),
-        Column("rate", 12, is_number=True),
-        Column("lost/s", 7, is_number=True),
+        Column("rule", (19, 15, 12)[more], share=1),
+        Column("in/s", 8 - more // 2, is_number=True),
+        Column("rate", 12 - more // 2, is_number=True),
+        Column("lost/s", 7 - more // 2, is_number=True),
         *([Column("p99", 8, is_number=True)] if has_latency else []),
-        Column("trend", 8 if has_latency else 12),
+        *([Column("missing", 7, is_number=True)] if missing else []),
+        Column("trend", (12, 8, 6)[more]),
         Column("state", 16, share=3),
     )
     return TableContent(columns, rules, _id, _id, cells, lambda rule: rule_style(rule, now), empty)
@@ -141,7 +150,7 @@ def outputs_table(rules: Iterable[AnyRule], *, with_rule: bool = True) -> TableC
 def flows_table(
     flows: Sequence[FlowStats], rules: dict[str, AnyRule], empty: str
 ) -> TableContent[FlowStats]:
-    """Who sends to which rule."""
+    """Who sends to which rule, and how many numbers are missing in what came."""
 
     def cells(flow: FlowStats, _widths: Sequence[int]) -> Sequence[str]:
         rate = flow.rate_1s or _NO_RATE
@@ -153,19 +162,23 @@ def flows_table(
             f"{rate.pps:.0f}",
             bits_text(rate.bits_per_s),
             str(flow.datagrams),
+            _count(None if flow.sequence is None else flow.sequence.missing),
         )
 
     columns = (
-        Column("rule", 12, share=2),
-        Column("from", 16, share=1),
-        Column("to", 16, share=1),
-        Column("in/s", 7, is_number=True),
-        Column("rate", 12, is_number=True),
-        Column("datagrams", 10, is_number=True),
+        Column("rule", 11, share=2),
+        Column("from", 15, share=1),
+        Column("to", 15, share=1),
+        Column("in/s", 6, is_number=True),
+        Column("rate", 11, is_number=True),
+        Column("datagrams", 9, is_number=True),
+        Column("missing", 7, is_number=True),
     )
-    return TableContent(
-        columns, flows, _flow_key, lambda flow: flow.rule, cells, lambda _: "", empty
-    )
+
+    def style(flow: FlowStats) -> str:
+        return "yellow" if flow.sequence is not None and flow.sequence.missing else ""
+
+    return TableContent(columns, flows, _flow_key, lambda flow: flow.rule, cells, style, empty)
 
 
 def drops_table(rows: Sequence[DropRow]) -> TableContent[DropRow]:
@@ -230,6 +243,19 @@ def rule_style(rule: AnyRule, now: float) -> str:
 def _p99(rule: AnyRule) -> str:
     latency = rule.latency if isinstance(rule, RuleStats) else None
     return "" if latency is None or latency.p99_us is None else time_text(latency.p99_us)
+
+
+def missing_numbers(flows: Iterable[FlowStats]) -> dict[str, int]:
+    """How many numbers are missing in the flows of each rule of which some have any."""
+    found: dict[str, int] = {}
+    for flow in flows:
+        if flow.sequence is not None and flow.sequence.missing is not None:
+            found[flow.rule] = found.get(flow.rule, 0) + flow.sequence.missing
+    return found
+
+
+def _count(count: int | None) -> str:
+    return "" if count is None else str(count)
 
 
 def _rate(rule: AnyRule) -> Rate:
