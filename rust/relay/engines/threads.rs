@@ -9,11 +9,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::SigSet;
-use nix::unistd::Pid;
 
+use super::placement::CpuPlacement;
 use super::rings::{self, EngineFailure, EngineRings};
 use crate::engine::plan::Plan;
 use crate::engine::{self, EngineChannels, EngineCommand};
@@ -221,7 +220,7 @@ impl EngineThreads {
         let ring = self.ring()?;
         let exits = self.exits.clone();
         exits.state().0 += 1;
-        let placement = self.cpu_placement(number);
+        let placement = CpuPlacement::of(&self.settings, number);
         // Dropped last, so that a thread that waits for an answer fails only once the reason is
         // recorded.
         let answers = channels.retired.clone();
@@ -247,14 +246,6 @@ impl EngineThreads {
     fn ring(&self) -> Result<FreshRing> {
         let made = self.rings.lock().unwrap_or_else(PoisonError::into_inner).take();
         made.map_or_else(rings::create_ring, Ok)
-    }
-
-    fn cpu_placement(&self, number: usize) -> CpuPlacement {
-        match self.settings.cpus.get(number) {
-            Some(&cpu) => CpuPlacement::On(cpu),
-            None if self.settings.workers == 1 => CpuPlacement::Anywhere,
-            None => CpuPlacement::Exclusive(number),
-        }
     }
 
     fn await_answer(&self, worker: &EngineThread) -> Result<()> {
@@ -305,48 +296,6 @@ impl EngineExits {
         }
         self.changed.notify_all();
     }
-}
-
-/// The CPU on which an engine runs.
-#[derive(Clone, Copy)]
-enum CpuPlacement {
-    /// The kernel chooses.
-    Anywhere,
-    /// The engine with this number, of several, gets its own CPU among those that the program may
-    /// use. A thread that moves in the middle of a flow would reorder it: the kernel queues what it
-    /// sent before and after the move on two CPUs.
-    Exclusive(usize),
-    /// The CPU that the settings name.
-    On(usize),
-}
-
-impl CpuPlacement {
-    /// Moves the calling thread there.
-    ///
-    /// # Errors
-    /// The kernel's, if the settings name the CPU.
-    fn apply(self) -> io::Result<()> {
-        let exclusive_cpu = |number: usize| {
-            let allowed = sched_getaffinity(Pid::from_raw(0)).ok()?;
-            let may_use = |&cpu: &usize| allowed.is_set(cpu) == Ok(true);
-            let cpus: Vec<usize> = (0..CpuSet::count()).filter(may_use).collect();
-            cpus.get(number % cpus.len().max(1)).copied()
-        };
-        match self {
-            Self::Anywhere => {}
-            // Only an optimization: on an error the engine runs anywhere.
-            Self::Exclusive(number) => drop(exclusive_cpu(number).map(pin_to_cpu)),
-            Self::On(cpu) => pin_to_cpu(cpu)?,
-        }
-        Ok(())
-    }
-}
-
-fn pin_to_cpu(cpu: usize) -> io::Result<()> {
-    let mut only = CpuSet::new();
-    let result = only.set(cpu).and_then(|()| sched_setaffinity(Pid::from_raw(0), &only));
-    result
-        .map_err(|error| io::Error::other(format!("the engine may not run on CPU {cpu}: {error}")))
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> &str {
