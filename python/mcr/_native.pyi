@@ -257,6 +257,13 @@ def drop_privileges(uid: int, gid: int) -> None:
     programs that it starts cannot gain privileges. Raises RightsError; the process must end then.
     """
 
+def set_process_title(title: str) -> None:
+    """Have ps(1) and top(1) show this text for the process, instead of its command line.
+
+    The text is cut to the length of the command line, and to 15 bytes where only the name of the
+    program is shown.
+    """
+
 def shrink_supervisor(any_file: bool, offload: bool) -> None:
     """Keep only the capabilities that a supervisor needs.
 

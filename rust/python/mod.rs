@@ -67,7 +67,7 @@ mod _native {
     #[pymodule_export]
     use super::relay::{RelayCore, try_io_uring};
     #[pymodule_export]
-    use super::sandbox::{confine_control, drop_privileges, shrink_supervisor};
+    use super::sandbox::{confine_control, drop_privileges, set_process_title, shrink_supervisor};
     #[pymodule_export]
     use super::tap::{PyTapRecord, TapReader};
     #[pymodule_export]

@@ -1,10 +1,12 @@
-//! Gives up privileges, for `mcr relay` and for those processes of a daemon that run Python.
+//! Gives up privileges, for `mcr relay` and for those processes of a daemon that run Python, and
+//! names the latter.
 
 use std::path::PathBuf;
 
 use pyo3::prelude::*;
 
 use crate::sandbox::{self, Capability, FileAccess, Role};
+use crate::sys::process_title;
 
 /// The capabilities of a supervisor; docs/security.md says what each is for.
 const SUPERVISOR_KEEPS: [Capability; 9] = [
@@ -65,4 +67,13 @@ pub(super) fn shrink_supervisor(any_file: bool, offload: bool) -> PyResult<()> {
     let programs = [Capability::CAP_BPF, Capability::CAP_PERFMON].into_iter().filter(|_| offload);
     let keep: Vec<_> = SUPERVISOR_KEEPS.into_iter().chain(files).chain(programs).collect();
     Ok(sandbox::limit_capabilities(&keep)?)
+}
+
+/// Have ps(1) and top(1) show this text for the process, instead of its command line.
+///
+/// The text is cut to the length of the command line, and to 15 bytes where only the name of the
+/// program is shown.
+#[pyfunction]
+pub(super) fn set_process_title(title: &str) {
+    process_title::set(title);
 }

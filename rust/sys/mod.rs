@@ -14,6 +14,7 @@ pub mod netdev;
 pub mod packet_ring;
 #[cfg(feature = "offload")]
 pub mod per_cpu_array;
+pub mod process_title;
 pub mod recv;
 pub mod ring;
 pub mod sched;

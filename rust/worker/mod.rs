@@ -23,12 +23,9 @@ mod session;
 mod status;
 mod supervisor_channel;
 
-use std::ffi::CString;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Barrier};
-
-use nix::sys::prctl;
 
 use arguments::Arguments;
 use channel::Channel;
@@ -47,6 +44,7 @@ use crate::sockets::netlink::groups;
 use crate::sys::memory::SharedWords;
 #[cfg(feature = "offload")]
 use crate::sys::per_cpu_array;
+use crate::sys::process_title;
 
 /// The exit code of a worker whose engine ended by itself (EX_SOFTWARE, sysexits.h).
 const ENGINE_ENDED: i32 = 70;
@@ -75,7 +73,7 @@ pub fn run_worker(arguments: &str) -> i32 {
 
 /// Gives up all privileges and starts the engine, before any input is read.
 fn start(arguments: &Arguments) -> Result<Service> {
-    name_process(arguments.number);
+    process_title::set(&format!("mcr: worker {}", arguments.number));
     let own =
         OwnDescriptors::take(arguments).map_err(|e| Error::os("taking over", "descriptors", e))?;
     let rings = EngineRings::create(1)?;
@@ -106,14 +104,6 @@ fn start(arguments: &Arguments) -> Result<Service> {
     gate.wait();
     let session = ControlSession::new(Channel::new(channel), mailbox);
     Ok(Service::new(relay, session, arguments.number))
-}
-
-/// Sets the name that ps(1) and top(1) show.
-fn name_process(number: u16) {
-    if let Ok(name) = CString::new(format!("mcr-worker-{number}")) {
-        // An error is harmless: it is only a name.
-        prctl::set_name(&name).ok();
-    }
 }
 
 /// Creates the relay on the supervisor's page, with sockets from its broker.

@@ -140,5 +140,7 @@ def test_bad_checksums_are_relayed_on_request(lab: Lab) -> None:
 def test_processes_have_names(lab: Lab) -> None:
     """As ps shows them."""
     with serving(lab.relay, "--workers", "2") as daemon:
-        names = [Path(f"/proc/{pid}/comm").read_text().strip() for pid in daemon.processes]
-        assert names == ["mcr-supervisor", "mcr-control", "mcr-worker-0", "mcr-worker-1"]
+        for file in ("comm", "cmdline"):
+            texts = [Path(f"/proc/{pid}/{file}").read_text() for pid in daemon.processes]
+            names = [text.rstrip("\0\n") for text in texts]
+            assert names == ["mcr: supervisor", "mcr: control", "mcr: worker 0", "mcr: worker 1"]

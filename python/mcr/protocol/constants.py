@@ -6,7 +6,6 @@ nothing that would delay the start of a client.
 
 import enum
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -64,12 +63,6 @@ class ErrorCode(enum.IntEnum):
     INTERFACE = -32006
     RIGHTS = -32007
     WORKER_FAILED = -32008
-
-
-def name_process(name: str) -> None:
-    """Have ps(1) and top(1) show this for the process, in 15 bytes (proc(5), comm)."""
-    with suppress(OSError):  # no /proc: it is only a name
-        Path("/proc/self/comm").write_text(name)
 
 
 SOCKET_VARIABLE = "MCR_SOCKET"

@@ -7,8 +7,8 @@ import sys
 
 from pydantic import ValidationError
 
+from ..._native import set_process_title
 from ...errors import McrError
-from ...protocol.constants import name_process
 from .app import ControlApp
 from .arguments import ControlArguments
 from .sandbox import enter_sandbox
@@ -25,7 +25,7 @@ def main() -> int:
     except ValidationError:
         print("mcr.daemon.control is started by 'mcr serve' only", file=sys.stderr)
         return 2
-    name_process("mcr-control")
+    set_process_title("mcr: control")
     # A service manager sends these to the whole daemon; the supervisor decides what follows.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)

@@ -8,8 +8,8 @@ import os
 import signal
 import sys
 
+from ..._native import set_process_title
 from ...errors import McrError
-from ...protocol.constants import name_process
 from . import DaemonSettings, supervise
 
 
@@ -17,7 +17,7 @@ def main() -> int:
     """Run the supervisor with the settings on the command line."""
     # A reload before the event loop handles signals is redundant: the start reads the files anyway.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    name_process("mcr-supervisor")
+    set_process_title("mcr: supervisor")
     try:
         return 0 if supervise(DaemonSettings.from_text(sys.argv[1])) else 1
     except (McrError, OSError) as error:
