@@ -4,7 +4,6 @@ import functools
 import json
 import os
 import signal
-import socket
 import stat
 import subprocess
 import time
@@ -256,18 +255,3 @@ def test_a_configuration_that_cannot_be_read_is_refused(
         assert made.process.wait(20) == 1
         assert f"mcr: --config: {tmp_path}/{name} cannot be read: {reason}" in made.said()
         assert not made.journal()
-
-
-def test_the_service_manager_is_notified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """READY and STOPPING come from the supervisor, and no child has the address."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind(os.fspath(tmp_path / "notify"))
-        manager.settimeout(20)
-        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
-        with supervisor_process(tmp_path / "a") as made:
-            assert manager.recv(100) == b"READY=1"
-            environment = Path(f"/proc/{made.pid(WORKER)}/environ").read_bytes()
-            assert b"NOTIFY_SOCKET" not in environment
-            made.process.send_signal(signal.SIGTERM)
-            assert manager.recv(100) == b"STOPPING=1"
-            assert made.process.wait(20) == 0

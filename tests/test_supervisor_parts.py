@@ -41,7 +41,7 @@ from mcr.daemon.supervisor.child_channel import (
     Message,
     parse,
 )
-from mcr.daemon.supervisor.log import StderrLog, sd_notify
+from mcr.daemon.supervisor.log import StderrLog
 from mcr.daemon.supervisor.reactor import Reactor
 from mcr.daemon.supervisor.watchdog import (
     DISCONNECT_S,
@@ -241,18 +241,6 @@ class TestLog:
         log.write("again")
         missed = 100 - found.count(b"\n")
         assert os.read(pipe[0], 1000) == b"again (%d earlier lines dropped)\n" % missed
-
-    @pytest.mark.parametrize("kind", ["abstract", "path"])
-    def test_the_service_manager(self, kind: str, tmp_path: Path) -> None:
-        """An abstract socket is written with an @."""
-        name = f"@mcr-test-{os.getpid()}" if kind == "abstract" else str(tmp_path / "notify")
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-            manager.bind(name.replace("@", "\0"))
-            sd_notify("READY=1", {"NOTIFY_SOCKET": name})
-            assert manager.recv(100) == b"READY=1"
-        sd_notify("READY=1", {"NOTIFY_SOCKET": name})  # nobody is there any more
-        sd_notify("READY=1", {"NOTIFY_SOCKET": "vsock:2:1234"})
-        sd_notify("READY=1", {})
 
 
 class TestChildren:

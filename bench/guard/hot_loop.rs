@@ -78,6 +78,7 @@ fn main() -> Outcome<()> {
         commands: command_receiver,
         retired: retired_sender,
         wake: Arc::new(wake.into()),
+        woken: Arc::default(),
         page: page.clone(),
         buffer_bytes: BUFFER_BYTES,
         verify_checksums: true,

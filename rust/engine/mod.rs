@@ -26,6 +26,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 
 use crate::engine::clocks::{clocks, coarse_clock_ms, real_clock_ns};
@@ -60,6 +61,8 @@ pub struct EngineChannels {
     pub retired: Sender<Box<Plan>>,
     /// An eventfd that is written after each command.
     pub wake: Arc<OwnedFd>,
+    /// Counts the turns in which `wake` was read.
+    pub woken: Arc<AtomicU64>,
     /// The counter page; this engine is its only writer.
     pub page: Arc<SharedWords>,
     /// Bytes for all receive buffers together.
@@ -316,6 +319,7 @@ impl Engine {
     /// Runs the waiting commands; false if one of them is to stop.
     fn run_commands(&mut self) -> io::Result<bool> {
         self.ring.watch(self.channels.wake.as_fd())?;
+        self.channels.woken.fetch_add(1, Ordering::Relaxed);
         while let Ok(command) = self.channels.commands.try_recv() {
             match command {
                 EngineCommand::Stop => return Ok(false),

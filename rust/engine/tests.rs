@@ -32,6 +32,7 @@ impl Running {
             commands: orders,
             retired: retirer,
             wake: wake.clone(),
+            woken: Arc::default(),
             page: stats::create_page().unwrap(),
             buffer_bytes: 1 << 20,
             verify_checksums: true,

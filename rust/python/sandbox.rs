@@ -9,7 +9,7 @@ use crate::sandbox::{self, Capability, FileAccess, Role};
 use crate::sys::process_title;
 
 /// The capabilities of a supervisor; docs/security.md says what each is for.
-const SUPERVISOR_KEEPS: [Capability; 9] = [
+const SUPERVISOR_KEEPS: [Capability; 8] = [
     Capability::CAP_NET_RAW,
     Capability::CAP_NET_ADMIN,
     Capability::CAP_NET_BIND_SERVICE,
@@ -18,7 +18,6 @@ const SUPERVISOR_KEEPS: [Capability; 9] = [
     Capability::CAP_SETGID,
     Capability::CAP_SETPCAP,
     Capability::CAP_KILL,
-    Capability::CAP_CHOWN,
 ];
 
 /// Give up all privileges of a control process, permanently.

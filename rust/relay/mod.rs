@@ -65,6 +65,7 @@ use egress::context::EgressContext;
 use egress::readings::EgressReadings;
 pub use egress::way::{OutputWay, SocketReason};
 use engines::compile::Plans;
+pub use engines::pulse::EnginePulse;
 pub use engines::rings::{EngineRings, try_io_uring};
 use engines::threads::EngineThreads;
 pub use error::ChangeError;

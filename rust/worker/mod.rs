@@ -92,7 +92,7 @@ fn start(arguments: &Arguments) -> Result<Service> {
     relay.start()?;
     let mailbox = Arc::new(Mailbox::new()?);
     let gate = Arc::new(Barrier::new(2));
-    supervisor_channel::start(supervisor_channel, mailbox.clone(), gate.clone())?;
+    supervisor_channel::start(supervisor_channel, relay.pulses(), mailbox.clone(), gate.clone())?;
     watch(relay.clone(), mailbox.clone())?;
     let occupied = fds::occupy_low_numbers(dev_null);
     occupied.map_err(|e| Error::os("filling", "the low descriptors", e))?;

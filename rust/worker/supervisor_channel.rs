@@ -13,6 +13,7 @@ use nix::sys::socket::MsgFlags;
 
 use super::mailbox::Mailbox;
 use crate::error::{Error, Result};
+use crate::relay::EnginePulse;
 use crate::sys::scm_rights::{self, Received};
 
 /// The interval of heartbeats; the supervisor kills a worker after 3 s without one.
@@ -24,15 +25,20 @@ const CHANNEL: u8 = b'C';
 /// An upper bound of the length of messages.
 const MESSAGE_BYTES: usize = 64;
 
-/// Starts two threads, which send and receive. Nothing is received before `gate` opens, since the
+/// Starts two threads, which send and receive. Heartbeats are sent while each of the engines turns. Nothing is received before `gate` opens, since the
 /// process has privileges until then.
 ///
 /// # Errors
 /// A thread cannot be started.
-pub(super) fn start(supervisor: OwnedFd, mailbox: Arc<Mailbox>, gate: Arc<Barrier>) -> Result<()> {
+pub(super) fn start(
+    supervisor: OwnedFd,
+    pulses: Vec<EnginePulse>,
+    mailbox: Arc<Mailbox>,
+    gate: Arc<Barrier>,
+) -> Result<()> {
     let supervisor = Arc::new(supervisor);
     let channel = supervisor.clone();
-    spawn("mcr-heartbeat", move || send_heartbeats(&channel))?;
+    spawn("mcr-heartbeat", move || send_heartbeats(&channel, &pulses))?;
     spawn("mcr-supervisor", move || {
         gate.wait();
         listen(&supervisor, &mailbox);
@@ -54,12 +60,16 @@ pub(super) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(
     thread.map(drop).map_err(|e| Error::os("starting a thread", "the worker", e))
 }
 
-fn send_heartbeats(supervisor: &OwnedFd) {
+fn send_heartbeats(supervisor: &OwnedFd, pulses: &[EnginePulse]) {
     loop {
+        let before: Vec<u64> = pulses.iter().map(EnginePulse::request).collect();
+        thread::sleep(HEARTBEAT);
+        if pulses.iter().zip(before).any(|(pulse, before)| pulse.count() == before) {
+            continue;
+        }
         // Errors are harmless: a full queue holds enough heartbeats, and the other thread notices
         // the end of the supervisor.
         scm_rights::send(supervisor.as_fd(), ALIVE, None, MsgFlags::MSG_DONTWAIT).ok();
-        thread::sleep(HEARTBEAT);
     }
 }
 

@@ -1,5 +1,6 @@
 """The daemon as a user meets it: start, add a rule, relay, shut down."""
 
+import ctypes
 import json
 import os
 import signal
@@ -17,6 +18,9 @@ from .lab import Lab
 from .relays import Ingress
 from .traffic import payloads
 
+_PTRACE_SEIZE = 0x4206
+_PTRACE_INTERRUPT = 0x4207
+_WALL = 0x4000_0000
 RULE = "239.1.90.1%in0:5001 to 239.2.90.1%out0:6001 239.2.90.2%out1:6001"
 
 
@@ -135,6 +139,28 @@ def test_bad_checksums_are_relayed_on_request(lab: Lab) -> None:
         stats = client.stats()
         assert_balanced(stats)
         assert stats.totals.matched == len(bodies)
+
+
+def test_a_worker_whose_engine_hangs_is_restarted(lab: Lab) -> None:
+    """Its other threads run on, but send no more heartbeats."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with serving(lab.relay) as daemon, daemon.client() as client:
+        worker = client.workers()[0]
+        (engine,) = (
+            task
+            for task in Path(f"/proc/{worker.pid}/task").iterdir()
+            if (task / "comm").read_text() == "mcr-engine-0\n"
+        )
+        tid = ctypes.c_long(int(engine.name))
+        for request in (_PTRACE_SEIZE, _PTRACE_INTERRUPT):
+            assert libc.ptrace(request, tid, None, None) == 0, os.strerror(ctypes.get_errno())
+        daemon.wait_for("worker 0 is restarted")
+        while not os.WIFSIGNALED(os.waitpid(tid.value, _WALL)[1]):
+            pass  # the stop; a tracer delays the end of the process until it knows of both
+        daemon.wait_for("relays again")
+        death = client.workers()[0].last_death
+        assert death is not None
+        assert death.cause.startswith("did not answer for 3 s")
 
 
 def test_processes_have_names(lab: Lab) -> None:

@@ -32,8 +32,8 @@ RULE = "239.1.91.1%in0:5001 to 239.2.91.1%out0:6001"
 NONE = "0000000000000000"
 SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 NET_RAW = 1 << 13
-# CHOWN, KILL, SETGID, SETUID, SETPCAP, NET_BIND_SERVICE, NET_ADMIN, NET_RAW, IPC_LOCK.
-SUPERVISOR = sum(1 << number for number in (0, 5, 6, 7, 8, 10, 12, 13, 14))
+# KILL, SETGID, SETUID, SETPCAP, NET_BIND_SERVICE, NET_ADMIN, NET_RAW, IPC_LOCK.
+SUPERVISOR = sum(1 << number for number in (5, 6, 7, 8, 10, 12, 13, 14))
 
 SHOW = """
 kept=$(mktemp -d)

@@ -87,6 +87,8 @@ ExecStart=PROGRAM serve --user {USER} --config {CONFIGURATION} --state /var/lib/
 ExecReload=PROGRAM reload
 # SIGTERM goes to the supervisor alone, which has the others send what they have received.
 KillMode=mixed
+# The supervisor restarts a process that hangs; it resets this watchdog while every worker relays.
+WatchdogSec=30
 Restart=on-failure
 RuntimeDirectory=mcr
 # What mcr has to restore on interfaces after it was killed (`--offload`).
@@ -97,11 +99,11 @@ StateDirectoryMode=0700
 LimitNOFILE=524288
 # With CAP_IPC_LOCK the workers' rings do not count towards what their user may lock.
 CapabilityBoundingSet=CAP_NET_RAW CAP_NET_ADMIN CAP_NET_BIND_SERVICE CAP_IPC_LOCK CAP_SETUID
-CapabilityBoundingSet=CAP_SETGID
-CapabilityBoundingSet=CAP_SETPCAP CAP_KILL CAP_CHOWN CAP_DAC_OVERRIDE
+CapabilityBoundingSet=CAP_SETGID CAP_SETPCAP CAP_KILL
 # For `--offload`, to load the programs of the relay in the kernel; dropped without that option.
 CapabilityBoundingSet=CAP_BPF CAP_PERFMON
 NoNewPrivileges=yes
+UMask=0077
 ProtectSystem=strict
 ProtectHome=yes
 PrivateTmp=yes
@@ -113,6 +115,8 @@ ProtectHostname=yes
 ProtectKernelLogs=yes
 ProtectKernelModules=yes
 ProtectKernelTunables=yes
+ProtectProc=invisible
+ProcSubset=pid
 LockPersonality=yes
 MemoryDenyWriteExecute=yes
 RestrictNamespaces=yes

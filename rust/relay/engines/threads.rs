@@ -2,7 +2,6 @@
 
 use std::any::Any;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -13,6 +12,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::SigSet;
 
 use super::placement::CpuPlacement;
+use super::pulse::EnginePulse;
 use super::rings::{self, EngineFailure, EngineRings};
 use crate::engine::plan::Plan;
 use crate::engine::{self, EngineChannels, EngineCommand};
@@ -46,7 +46,7 @@ enum Phase {
 struct EngineThread {
     commands: Sender<EngineCommand>,
     retired: Receiver<Box<Plan>>,
-    wake: Arc<OwnedFd>,
+    pulse: EnginePulse,
     thread: JoinHandle<()>,
 }
 
@@ -157,6 +157,13 @@ impl EngineThreads {
         workers.iter().try_for_each(|worker| self.await_answer(worker))
     }
 
+    /// The pulse of each running engine.
+    pub(super) fn pulses(&self) -> Vec<EnginePulse> {
+        let phase = self.phase();
+        let Phase::Running(workers) = &*phase else { return Vec::new() };
+        workers.iter().map(|worker| worker.pulse.clone()).collect()
+    }
+
     /// Stops all engines and waits for their threads. In a forked child it only forgets them: the
     /// threads, and the descriptors that would wake them, belong to the parent.
     pub(in crate::relay) fn stop(&self) {
@@ -206,11 +213,12 @@ impl EngineThreads {
         let flags = EfdFlags::EFD_CLOEXEC;
         let wake = EventFd::from_value_and_flags(0, flags)
             .map_err(|e| Error::os("eventfd", "the engine", e))?;
-        let wake: Arc<OwnedFd> = Arc::new(wake.into());
+        let pulse = EnginePulse { wake: Arc::new(wake.into()), woken: Arc::default() };
         let channels = EngineChannels {
             commands: command_receiver,
             retired: retired_sender,
-            wake: wake.clone(),
+            wake: pulse.wake.clone(),
+            woken: pulse.woken.clone(),
             page,
             buffer_bytes: self.settings.buffer_bytes,
             verify_checksums: self.settings.verify_checksums,
@@ -239,7 +247,7 @@ impl EngineThreads {
             self.exits.state().0 -= 1;
             Error::os("starting a thread", "the engine", error)
         })?;
-        Ok(EngineThread { commands, retired, wake, thread })
+        Ok(EngineThread { commands, retired, pulse, thread })
     }
 
     /// Takes one of the rings that were set, or creates one.
@@ -272,7 +280,7 @@ impl EngineThread {
     fn send(&self, command: EngineCommand) {
         // If the engine has ended, its error is recorded, and `await_answer` returns it.
         drop(self.commands.send(command));
-        nix::unistd::write(&self.wake, &1_u64.to_ne_bytes()).ok();
+        self.pulse.wake();
     }
 }
 
@@ -337,6 +345,24 @@ mod tests {
         workers.adopt(vec![impossible()]).unwrap();
         let error = workers.start().unwrap_err();
         assert_panicked(&workers, &error);
+    }
+
+    #[test]
+    fn an_engine_with_nothing_to_do_has_a_pulse_until_it_ends() {
+        let workers = workers();
+        assert!(workers.pulses().is_empty());
+        workers.start().unwrap();
+        let pulse = workers.pulses().remove(0);
+        for _ in 0..3 {
+            let before = pulse.request();
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while pulse.count() == before {
+                assert!(Instant::now() < deadline, "the engine does not turn");
+                thread::yield_now();
+            }
+        }
+        workers.stop();
+        assert_eq!(pulse.request(), pulse.count());
     }
 
     #[test]

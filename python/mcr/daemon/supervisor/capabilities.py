@@ -8,6 +8,7 @@ import resource
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from ... import _native
@@ -106,14 +107,20 @@ def raise_descriptor_limit() -> int:
     Each output has a socket, and the supervisor a duplicate of it (RLIMIT_NOFILE, setrlimit(2)).
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    maximum = int(Path("/proc/sys/fs/nr_open").read_text())
-    for limit in (maximum, hard):
+    for limit in (*_highest_descriptor_limit(), hard):
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
         except (OSError, ValueError):
             continue
         return limit
     return soft
+
+
+def _highest_descriptor_limit() -> tuple[int, ...]:
+    """The kernel's limit, unless a service manager hides it (ProcSubset=)."""
+    with suppress(OSError):
+        return (int(Path("/proc/sys/fs/nr_open").read_text()),)
+    return ()
 
 
 def fill_standard_descriptors() -> None:

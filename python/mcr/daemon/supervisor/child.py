@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-_NOT_INHERITED = "NOTIFY_SOCKET"  # only the supervisor may notify the service manager
+from .service_manager import VARIABLES
 
 
 class Child:
@@ -86,4 +86,4 @@ def cause_of(code: int) -> str:
 
 
 def _environment(own: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in own.items() if name != _NOT_INHERITED}
+    return {name: value for name, value in own.items() if name not in VARIABLES}

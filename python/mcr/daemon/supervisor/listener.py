@@ -10,7 +10,8 @@ import os
 import socket
 import stat
 import time
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -81,12 +82,28 @@ class Listener:
             os.umask(previous_umask)
         self._bound_inode = _inode(self.path)
         try:
-            os.chown(self.path, -1, group, follow_symlinks=False)
+            with _member_of(group):
+                os.chown(self.path, -1, group, follow_symlinks=False)
             self.socket.listen(_BACKLOG)
             self.socket.setblocking(False)
         except OSError:
             self.path.unlink()
             raise
+
+
+@contextmanager
+def _member_of(group: int) -> Iterator[None]:
+    """Within the block, belong to the group, if the kernel permits that.
+
+    Without CAP_CHOWN root may give a file only to groups that it belongs to (chown(2)).
+    """
+    own = os.getegid()
+    with suppress(PermissionError):
+        os.setegid(group)
+    try:
+        yield
+    finally:
+        os.setegid(own)
 
 
 class _Lock:
@@ -148,11 +165,22 @@ def _remove_stale(path: Path, option: str) -> None:
     """
     deadline_s = time.monotonic() + _CONTROL_EXIT_S
     while (pid := _listening_pid(path, option)) is not None:
-        if os.path.exists(f"/proc/{pid}") or time.monotonic() > deadline_s:
+        if _exists(pid) or time.monotonic() > deadline_s:
             raise StartError(_in_use(path, str(pid), option))
         time.sleep(_POLL_S)
     with suppress(FileNotFoundError):
         path.unlink()
+
+
+def _exists(pid: int) -> bool:
+    """Whether the process exists; /proc may hide it (hidepid, ProtectProc=)."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _listening_pid(path: Path, option: str) -> int | None:

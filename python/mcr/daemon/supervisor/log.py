@@ -1,14 +1,12 @@
-"""The supervisor's log on standard error, and its notifications to the service manager.
+"""The supervisor's log on standard error.
 
 Writing never blocks: if standard error is a full pipe, the line is dropped and counted.
 """
 
 import os
 import select
-import socket
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 
 from ...choices import LogFormat
 from ...protocol.constants import LEVELS
@@ -68,24 +66,3 @@ class StderrLog:
         poll = select.poll()
         poll.register(self._target, select.POLLOUT)
         return any(event & select.POLLOUT for _, event in poll.poll(0))
-
-
-def sd_notify(text: str, environment: Mapping[str, str] = os.environ) -> None:
-    """Notify systemd of the daemon's state, if it has requested that (sd_notify(3)); never block.
-
-    Args:
-        text: the state, such as READY=1 or STOPPING=1.
-        environment: contains NOTIFY_SOCKET, the path of systemd's socket; a leading @ means an
-            abstract one.
-    """
-    address = environment.get("NOTIFY_SOCKET", "")
-    if not address.startswith(("/", "@")):
-        return
-    if address.startswith("@"):
-        address = "\0" + address[1:]
-    # If this fails, the service manager's own timeout applies.
-    with (
-        suppress(OSError),
-        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as notifier,
-    ):
-        notifier.sendto(text.encode(), address)

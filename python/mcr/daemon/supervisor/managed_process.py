@@ -41,6 +41,8 @@ class ManagedProcess:
         """The running process; None between two incarnations."""
         self.channel: ChildChannel | None = None
         self.watchdog: Watchdog | None = None
+        self.heartbeats = 0
+        """The heartbeats of all incarnations."""
         self.incarnation = 0
         self.started_at_s = 0.0
         """The start of the current incarnation, in seconds since 1970."""
@@ -57,6 +59,12 @@ class ManagedProcess:
         self.started_at_s = time.time()
         self.watchdog = Watchdog(self.silence_s, awake_s)
         self.restart_at_s = None
+
+    def record_heartbeat(self, awake_s: float) -> None:
+        """Record a heartbeat of the current incarnation."""
+        if self.watchdog is not None:
+            self.watchdog.record_heartbeat(awake_s)
+            self.heartbeats += 1
 
     def record_exit(self, death: ProcessDeath, now_s: float) -> None:
         """Record that the process has ended or could not start; schedule the next start."""

@@ -280,8 +280,7 @@ class ProcessManager:
 
     def _handle_message(self, process: ManagedProcess, message: Message) -> None:
         if message.kind == HEARTBEAT:
-            if process.watchdog is not None:
-                process.watchdog.record_heartbeat(self._clock.awake_s)
+            process.record_heartbeat(self._clock.awake_s)
         elif process is self.control:
             self._handle_control(message)
         else:

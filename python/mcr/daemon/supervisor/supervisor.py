@@ -16,10 +16,11 @@ from .config_source import ConfigSource
 from .disk_thread import DiskThread
 from .errors import StartError
 from .listener import Listener
-from .log import StderrLog, sd_notify
+from .log import StderrLog
 from .native import NativeTools
 from .process_manager import ProcessManager
 from .reactor import Reactor
+from .service_manager import ServiceManager
 from .snapshot_store import SnapshotStore
 from .watchdog import AwakeClock
 
@@ -50,6 +51,7 @@ class Supervisor:
         """
         self._settings = settings
         self._log = log
+        self._manager = ServiceManager()
         self._reactor = Reactor()
         self._clock = AwakeClock(time.monotonic())
         self._disk = DiskThread()
@@ -106,14 +108,14 @@ class Supervisor:
         self._log.write(
             f"ready: socket {settings.socket}, {workers}, ingress {settings.ingress}, {count}"
         )
-        sd_notify("READY=1")
+        self._manager.notify("READY=1")
 
     def drain(self) -> None:
         """Shut down cleanly: control stops the engines and reports, then all children exit."""
         if self._processes.shutting_down:
             return
         self._processes.shutting_down = True
-        sd_notify("STOPPING=1")
+        self._manager.notify("STOPPING=1")
         self._processes.send_to_control("drain")
         self._drain_deadline_s = time.monotonic() + _DRAIN_S
 
@@ -149,6 +151,7 @@ class Supervisor:
         self._processes.kill_silent()
         now_s = time.monotonic()
         self._processes.start_due(now_s)
+        self._manager.ping([each.heartbeats for each in self._processes.workers], now_s)
         if self._processes.shutting_down:
             self._continue_shutdown(now_s)
 

@@ -4,7 +4,7 @@ Pure: times come in as numbers.
 """
 
 WORKER_SILENCE_S = 3.0
-"""A worker sends two heartbeats a second, from a thread that does nothing else."""
+"""A worker sends two heartbeats a second while its engine turns."""
 CONTROL_SILENCE_S = 5.0
 """Control sends heartbeats from its event loop, which a long answer may block for a moment."""
 START_S = 30.0
