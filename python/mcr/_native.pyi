@@ -590,6 +590,9 @@ class CounterReading:
     def interfaces(self, ingress: str) -> list[dict[str, Any]]:
         """Return the counters of each interface as `RelayCore.stats` does, with `ingress` added."""
 
+    def copies(self) -> tuple[int, int, int, int]:
+        """Return the copies of all outputs: wanted, sent, bytes of those sent, and lost."""
+
     def has_rule(self, id: str) -> bool:
         """Whether any worker counts for a rule."""
 

@@ -124,6 +124,12 @@ impl CounterReading {
         reports.iter().map(|one| interface_dict(py, one, ingress)).collect()
     }
 
+    /// Return the copies of all outputs: wanted, sent, bytes of those sent, and lost.
+    fn copies(&self, py: Python<'_>) -> (u64, u64, u64, u64) {
+        let all = py.detach(|| self.counters.copy_counts());
+        (all.wanted, all.sent, all.sent_bytes, all.lost)
+    }
+
     /// Whether any worker counts for a rule.
     fn has_rule(&self, id: &str) -> bool {
         self.counters.has_rule(id)

@@ -51,6 +51,7 @@ use crate::stats::{self, Found, LatencyRow, metadata};
 use crate::sys::memory::SharedWords;
 pub use change::Prepared;
 pub use counters::changes::{CounterChanges, OutputLosses, SourceChange};
+pub use counters::copies::CopyCounts;
 pub use counters::flows::{FlowReport, senders, sequence_gaps};
 use counters::latency;
 pub use counters::pages::{WorkerCounters, WorkerPages};

@@ -4,12 +4,14 @@
 //! slots   allocates slots                        groups  slots for groups without a matching rule
 //! report  the counters of all engines, summed    pages   the counters of worker processes
 //! flows   the senders to each rule, summed
+//! copies  those of all outputs, summed
 //! latency the times that datagrams took, summed
 //! changes what happened between two readings
 //! rates   what recent seconds counted            sampler the thread that samples them here
 //! ```
 
 pub(super) mod changes;
+pub(super) mod copies;
 pub(super) mod flows;
 pub(super) mod groups;
 pub(super) mod latency;

@@ -7,6 +7,7 @@ use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
 use super::kernel::{self, KERNEL_WORDS, KernelWords};
+use super::owner::OwnerKind;
 use super::{
     GENERATION, LAYOUT, MAX_SLOTS, PAGE_WORDS, SLOT_WORDS, Slot, SlotOwner, SlotTotals, SlotWords,
     TAG, header, metadata,
@@ -135,6 +136,13 @@ impl Snapshot {
             totals += kernel::totals(owner.kind(), self.kernel(*place));
             Some((owner, totals))
         })
+    }
+
+    /// The slots of outputs that have counted something, each with what the kernel has relayed.
+    pub fn outputs(&self) -> impl Iterator<Item = (&SlotWords, &KernelWords)> {
+        let is_output = |tag| SlotOwner::from_tag(tag).kind() == OwnerKind::Output;
+        let places = self.places.iter().filter(move |(tag, _)| is_output(**tag));
+        places.map(|(_, place)| (self.words(*place), self.kernel(*place)))
     }
 
     /// What the kernel has relayed for a rule or an output.

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use super::copies::CopyCounts;
 use super::flows::{self, FlowReport};
 use super::latency;
 use super::rates::{RateHistory, RateWindows};
@@ -168,6 +169,13 @@ impl WorkerCounters {
         let report = kernel.iter().fold(report, |report, kernel| report.with(kernel, now_ms));
         let report = report.with_rates(owner, &self.windows);
         RuleReport { id, enabled, trouble, offload, engine_sentence, ..report }
+    }
+
+    /// The copies of all outputs.
+    #[must_use]
+    pub fn copy_counts(&self) -> CopyCounts {
+        let outputs = self.snapshots.iter().flat_map(|page| page.outputs());
+        outputs.fold(CopyCounts::default(), |sum, (words, kernel)| sum.add(words, kernel))
     }
 
     /// The report of an output, without rates: the sums over all workers and the kernel.

@@ -93,6 +93,8 @@ fn counters_of_workers_are_summed_and_the_newest_times_reported() {
     assert_eq!(counted.last_source.unwrap().to_string(), "::8");
     let output = &counted.outputs[0];
     assert_eq!((output.wanted, output.sent, output.pending, output.errors[&101]), (30, 28, 0, 2));
+    let all = reading.copy_counts();
+    assert_eq!((all.wanted, all.sent, all.sent_bytes, all.lost), (30, 28, output.sent_bytes, 2));
 }
 
 #[test]
