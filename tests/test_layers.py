@@ -20,6 +20,7 @@ PYTHON_LAYERS = [
     "_native",
     "errors",
     "choices",
+    "log_levels",
     "json_codec",
     "affinity",
     "capabilities",

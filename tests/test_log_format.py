@@ -1,14 +1,17 @@
 """The formats of the daemon's log."""
 
 import json
+import logging
 import os
 from collections.abc import Iterator
 from datetime import datetime
 
 import pytest
 
-from mcr.choices import LogFormat
+from mcr.choices import LEVELS, LogFormat
 from mcr.daemon.supervisor.log import StderrLog
+from mcr.log_levels import NUMBERS, level_of
+from mcr.protocol.log_spec import LogSpec
 
 
 @pytest.fixture
@@ -22,7 +25,7 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 def lines_of(pipe: tuple[int, int], name: LogFormat, text: str) -> list[str]:
     """What the supervisor writes as a record and as a line that is no record."""
-    log = StderrLog("info", pipe[1], {}, name)
+    log = StderrLog(LogSpec.parse("info"), pipe[1], {}, name)
     log.log("warning", text)
     log.write(text)
     return os.read(pipe[0], 9000).decode().splitlines()
@@ -52,3 +55,36 @@ def test_text_has_the_time(pipe: tuple[int, int]) -> None:
 def test_priorities_on_request(pipe: tuple[int, int]) -> None:
     """Also where standard error does not lead to the journal."""
     assert lines_of(pipe, "journal", "bad") == ["<4>supervisor: bad", "<6>bad"]
+
+
+def test_each_level_has_its_priority(pipe: tuple[int, int]) -> None:
+    """That of syslog(3), from 0 (emergency) to 7; trace is 7 as well."""
+    log = StderrLog(LogSpec.parse("trace"), pipe[1], {}, "journal")
+    for level in LEVELS:
+        log.log(level, level)
+    lines = os.read(pipe[0], 9000).decode().splitlines()
+    priorities = [7, 7, 6, 5, 4, 3, 2, 1, 0]
+    assert lines == [
+        f"<{priority}>supervisor: {level}"
+        for level, priority in zip(LEVELS, priorities, strict=True)
+    ]
+
+
+def test_each_level_is_above_the_one_before() -> None:
+    """As numbers of `logging`, which have names there."""
+    numbers = [NUMBERS[level] for level in LEVELS]
+    assert numbers == sorted(set(numbers))
+    for level, number in NUMBERS.items():
+        assert logging.getLevelName(number) == level.upper()
+        assert level_of(logging.makeLogRecord({"levelno": number})) == level
+        assert level_of(logging.makeLogRecord({"levelno": number + 1})) == level
+    assert level_of(logging.makeLogRecord({"levelno": 1})) == "trace"
+
+
+def test_the_supervisor_follows_the_level_of_each_facility(pipe: tuple[int, int]) -> None:
+    """It logs for two."""
+    log = StderrLog(LogSpec.parse("error,security=notice"), pipe[1], {}, "auto")
+    log.log("warning", "less")
+    log.log("info", "less", "security")
+    log.log("notice", "more", "security")
+    assert os.read(pipe[0], 9000).decode() == "notice: security: more\n"

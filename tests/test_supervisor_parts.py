@@ -51,6 +51,7 @@ from mcr.daemon.supervisor.watchdog import (
     Watchdog,
 )
 from mcr.errors import RightsError
+from mcr.protocol.log_spec import LogSpec
 
 OFF = {"log_format": "auto", "flows": False, "offload": "off", "expect": None}
 SETTINGS = DaemonSettings(
@@ -220,7 +221,7 @@ class TestLog:
         status = os.fstat(pipe[1])
         journal = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
         for environment in ({}, {"JOURNAL_STREAM": "1:2"}, journal):
-            log = StderrLog("warning", pipe[1], environment)
+            log = StderrLog(LogSpec.parse("warning"), pipe[1], environment)
             log.log("info", "less")
             log.log("warning", "bad\nthing")
             log.write("always")
@@ -229,7 +230,7 @@ class TestLog:
 
     def test_unread_lines_are_counted(self, pipe: tuple[int, int]) -> None:
         """Writing never blocks, and no line is truncated by it."""
-        log = StderrLog("info", pipe[1], {})
+        log = StderrLog(LogSpec.parse("info"), pipe[1], {})
         for _ in range(100):
             log.write("x" * 5000)
         found = b""

@@ -1,6 +1,6 @@
 """The choices that the library, the command line and the daemon offer alike."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 Ingress = Literal["packet", "udp"]
 """How datagrams are received: as frames on packet sockets (packet(7)), or on UDP sockets."""
@@ -21,3 +21,25 @@ Hosts = Literal["first", "all"]
 LogFormat = Literal["auto", "text", "json", "journal"]
 """How the daemon writes its log: lines with the time, JSON, or lines with priorities. `auto` is
 journal where systemd's journal reads standard error, else lines without the time."""
+
+Level = Literal[
+    "trace", "debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"
+]
+LEVELS: tuple[Level, ...] = get_args(Level)
+"""The severities of log records, the most verbose first: those of syslog(3), and trace."""
+
+Facility = Literal[
+    "supervisor",
+    "control",
+    "worker",
+    "ingress",
+    "egress",
+    "pool",
+    "parser",
+    "rules",
+    "stats",
+    "interfaces",
+    "security",
+]
+FACILITIES: tuple[Facility, ...] = get_args(Facility)
+"""The subjects of log records, each of which can have a level of its own."""

@@ -12,6 +12,7 @@
 //! engines       plans, rings and threads              counters   slots and reports
 //! egress        how copies leave: sockets or XDP links
 //! taps          what engines record for programs that watch
+//! warning       what is wrong with this host
 //! offload       the rules that the kernel relays      explain    what it would do, and why
 //! ```
 
@@ -31,6 +32,7 @@ mod rule_edit;
 mod settings;
 mod state;
 mod taps;
+mod warning;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -81,6 +83,8 @@ pub use rule_change::RuleChange;
 pub use rule_edit::{OutputPiece, RuleEdit};
 pub use settings::{Settings, Share};
 use state::State;
+pub use warning::WarningSubject;
+use warning::warn_once;
 
 /// A relay of this process.
 pub struct Relay {
@@ -264,9 +268,18 @@ impl Relay {
     /// Warnings about the set-up of this host, one sentence each.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
+        self.warnings_by_subject().into_iter().map(|(_, warning)| warning).collect()
+    }
+
+    /// The same, each with what it is about.
+    #[must_use]
+    pub fn warnings_by_subject(&self) -> Vec<(WarningSubject, String)> {
+        let of = |subject| move |warning: String| (subject, warning);
         let state = self.shared.state();
-        let warnings = state.inputs.warnings().iter().chain(&state.warnings).cloned();
-        warnings.chain(self.shared.links.watch().failure()).collect()
+        let inputs = state.inputs.warnings().iter().cloned().map(of(WarningSubject::Input));
+        let outputs = state.output_warnings.iter().cloned().map(of(WarningSubject::Output));
+        let links = self.shared.links.watch().failure().map(of(WarningSubject::Interface));
+        inputs.chain(outputs).chain(links).collect()
     }
 
     /// Reads all counters.
@@ -381,13 +394,6 @@ impl Shared {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Adds a warning, unless the list contains it.
-fn warn_once(warnings: &mut Vec<String>, warning: String) {
-    if !warnings.contains(&warning) {
-        warnings.push(warning);
     }
 }
 

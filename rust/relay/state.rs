@@ -36,7 +36,7 @@ pub(super) struct State {
     pub(super) rules: BTreeMap<RuleId, LiveRule>,
     pub(super) inputs: Inputs,
     pub(super) slots: SlotAllocator,
-    pub(super) warnings: Vec<String>,
+    pub(super) output_warnings: Vec<String>,
     pub(super) stand_in: StandIn,
     pub(super) xdp_links: XdpLinks,
     /// The rules that the kernel relays.
@@ -84,7 +84,7 @@ impl State {
             rules: BTreeMap::new(),
             inputs: Inputs::new(settings, provider)?,
             slots,
-            warnings: Vec::new(),
+            output_warnings: Vec::new(),
             stand_in: StandIn::new(any),
             xdp_links: XdpLinks::default(),
             #[cfg(feature = "offload")]
@@ -245,7 +245,7 @@ impl State {
     /// wider than necessary, which costs time but loses nothing, so it is only a warning.
     pub(super) fn apply_inputs(&mut self) {
         if let Err(error) = self.inputs.update_packet_sockets() {
-            warn_once(&mut self.warnings, error.to_string());
+            warn_once(&mut self.inputs.warnings, error.to_string());
         }
     }
 
@@ -387,7 +387,7 @@ impl State {
         self.check_buffer(output.send_buffer_bytes);
         if output.parked.is_none() && output.trouble().is_some() {
             let text = "has no carrier: until it has, copies to it are dropped as no_carrier";
-            warn_once(&mut self.warnings, format!("{} {text}", spec.interface));
+            warn_once(&mut self.output_warnings, format!("{} {text}", spec.interface));
         }
         Ok(output)
     }
@@ -395,7 +395,7 @@ impl State {
     pub(super) fn check_buffer(&mut self, bytes: usize) {
         if bytes < output::SEND_BUFFER_BYTES {
             warn_once(
-                &mut self.warnings,
+                &mut self.output_warnings,
                 format!(
                     "the send buffer is {} KiB instead of {}: raise net.core.wmem_max or start as root",
                     bytes / 1024,

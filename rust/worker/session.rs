@@ -11,10 +11,10 @@ use serde::Serialize;
 use super::channel::Channel;
 use super::log::Log;
 use super::mailbox::Mailbox;
-use super::messages::LogLevel;
 use super::messages::answers::{Response, ResponseBody, WorkerEvent};
 use super::messages::failure::Failure;
 use super::messages::requests::ControlRequest;
+use super::messages::{Facility, LogLevel};
 
 /// What [`ControlSession::next`] has waited for.
 pub(super) enum SessionInput {
@@ -108,7 +108,7 @@ impl ControlSession {
     /// Closes the connection after a violation of the protocol, and logs the reason.
     pub(super) fn close_with_error(&mut self, why: &str) {
         let text = format!("the connection to control is closed: {why}");
-        self.log.add(LogLevel::Error, "worker", text, Instant::now());
+        self.log.add(LogLevel::Error, Facility::Worker, text, Instant::now());
         self.channel.close();
     }
 
@@ -118,7 +118,7 @@ impl ControlSession {
         self.channel.close();
         if let Err(errno) = self.channel.replace(&new) {
             let text = format!("a connection to control cannot be accepted: {}", errno.desc());
-            self.log.add(LogLevel::Error, "worker", text, Instant::now());
+            self.log.add(LogLevel::Error, Facility::Worker, text, Instant::now());
         }
         (self.has_reconnected, self.is_disconnect_unreported) = (true, true);
         true
@@ -142,6 +142,10 @@ impl ControlSession {
             Ok(Some(message)) => ControlRequest::parse(&message),
             Err(_) => Err("a message is too long".to_owned()),
         };
+        if let Ok(request) = &request {
+            let text = || format!("serves the request {}", request.name());
+            self.log.add_with(LogLevel::Trace, Facility::Worker, text, Instant::now());
+        }
         request.inspect_err(|why| self.close_with_error(why)).ok()
     }
 

@@ -46,9 +46,9 @@ impl RuleStatusTracker {
             return;
         }
         self.version = Some(version);
-        for warning in relay.warnings() {
+        for (subject, warning) in relay.warnings_by_subject() {
             if self.warnings.insert(warning.clone()) {
-                session.log.add(LogLevel::Warning, "socket", warning, Instant::now());
+                session.log.add(LogLevel::Warning, subject.into(), warning, Instant::now());
             }
         }
         let rules_in_trouble = relay.rules_in_trouble().into_iter().map(RuleStatusEntry::from);

@@ -314,7 +314,7 @@ def test_the_last_events(command: Command, control: FakeSupervisor) -> None:
     with RawClient(control.path) as client:
         client.call("rules.add", rules=[A])
         client.call("rules.disable", rules=[ID_A])
-        client.call("logs.set", level="debug", facility="clients")
+        client.call("logs.set", level="debug", facility="security")
     added, disabled = command("events", "--last", "2", "--kind", "rule").splitlines()
     assert added.endswith("rule added: rule feed-a was added")
     assert disabled.endswith("rule disabled: rule feed-a was disabled")
@@ -373,10 +373,10 @@ def test_events_are_escaped(proxied_command: Command, proxy: LineProxy) -> None:
         (["rule"], 2, "see mcr rule --help"),
         (["rule", "ad", A], 2, "see mcr rule --help"),
         (["rule", "add"], 2, "see mcr rule add --help"),
-        (["log-level", "loud"], 2, "'loud' is not one of 'debug', 'info', 'warning', 'error'"),
+        (["log-level", "loud"], 2, "'loud' is not one of 'trace', 'debug', 'info', 'notice'"),
         (["log-level", "default"], 2, "'LEVEL': 'default' needs --facility"),
-        (["log-level", "info", "--facility", "x"], 2, "'x' is not one of 'control', 'rules'"),
-        (["log-level", "--facility", "rules"], 2, "'LEVEL': needs a level: debug, info"),
+        (["log-level", "info", "--facility", "x"], 2, "'x' is not one of 'supervisor', 'control'"),
+        (["log-level", "--facility", "rules"], 2, "'LEVEL': needs a level: trace, debug, info"),
         (["events", "--kind", "x"], 2, "'--kind': 'x' is not one of 'rule', 'worker'"),
         (["events", "--after", "x"], 2, "'--after': Input should be a valid integer"),
         (["events", "--count", "0"], 2, "'--count': Input should be greater than or equal to 1"),

@@ -200,7 +200,7 @@ def test_refusals_are_exceptions(proxied: mcr.Client, proxy: LineProxy) -> None:
     assert len(fields) >= 2
     with pytest.raises(mcr.RuleError, match="there is no rule with the id or name 'nobody'"):
         proxied.rule("nobody")
-    with pytest.raises(mcr.DaemonError, match=r"level: .*'debug', 'info', 'warning' or 'error'"):
+    with pytest.raises(mcr.DaemonError, match=r"level: .*'debug', .*'alert' or 'emergency'"):
         proxied.set_log_level("loud")
     for code, kind in (
         (-32004, mcr.DaemonError),

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.fake_supervisor import FakeSupervisor
 
+from mcr.choices import FACILITIES, LEVELS
 from mcr.daemon.control.api.access import AccessPolicy, Peer, peer_of
 from mcr.daemon.control.log import LINES_A_SECOND, LINES_AT_ONCE, ControlLog, RateLimit, RepeatLimit
-from mcr.protocol.constants import FACILITIES
 from mcr.protocol.log_spec import LogSpec
 from mcr.protocol.results import LogLevels
 from mcr.protocol.text import printable
@@ -85,21 +85,37 @@ def test_a_facility_has_its_own_or_the_common_level(log: ControlLog) -> None:
     log.set_levels(log.with_level("debug", "rules"))
     assert log.levels == LogLevels("warning", {**dict.fromkeys(FACILITIES), "rules": "debug"})
     assert logging.getLogger("mcr.rules").isEnabledFor(logging.DEBUG)
-    assert not logging.getLogger("mcr.workers").isEnabledFor(logging.INFO)
-    assert log.level_of("rules", "workers") == "debug"
-    assert log.level_of("workers", "interfaces") == "warning"
+    assert not logging.getLogger("mcr.worker").isEnabledFor(logging.INFO)
+    assert log.levels_of("rules", "worker") == {"rules": "debug", "worker": "warning"}
     log.set_levels(log.with_level(None, "rules"))
     assert not logging.getLogger("mcr.rules").isEnabledFor(logging.INFO)
 
 
 def test_levels_as_text() -> None:
     """One for all and some of their own; each mistake names the word."""
-    spec = LogSpec.parse("rules=debug, warning,supervisor=error")
+    spec = LogSpec.parse("rules=debug, warn,supervisor=err")
     assert (spec.level, len(spec.facilities)) == ("warning", 2)
-    assert [spec.level_of(each) for each in ("rules", "clients")] == ["debug", "warning"]
+    levels = [spec.level_of(each) for each in ("rules", "parser", "supervisor")]
+    assert levels == ["debug", "warning", "error"]
+    for level in LEVELS:
+        assert LogSpec.parse(f"{level},pool={level}") == (level, {"pool": level})
+    assert [LogSpec.parse(each).level for each in ("crit", "emerg", "panic")] == [
+        "critical",
+        "emergency",
+        "emergency",
+    ]
     assert LogSpec.parse("rules=debug").level == "info"
     for text, word in (("", "''"), ("loud", "'loud'"), ("x=info", "'x'"), ("rules=", "''")):
         with pytest.raises(ValueError, match=f"^{word} is not one of"):
+            LogSpec.parse(text)
+    for text, meant in (
+        ("warnig", "warning"),
+        ("notics", "notice"),
+        ("workers=info", "worker"),
+        ("info,rule=debug", "rules"),
+        ("interface=trace", "interfaces"),
+    ):
+        with pytest.raises(ValueError, match=f"; did you mean '{meant}'\\?$"):
             LogSpec.parse(text)
     for text in ("info,debug", "rules=info,rules=debug"):
         with pytest.raises(ValueError, match="has two levels for"):

@@ -58,13 +58,16 @@ def refused(directory: Path, *, config: bytes | None = None, state: bytes | None
 
 
 def test_levels_hold_from_the_start(directory: Path) -> None:
-    """In workers as well: they get the most verbose level of the parts that they log for."""
+    """In workers as well: they get the levels of the facilities that they log for."""
     levels = "error,interfaces=debug"
     with (
         control_process(directory, log_level=levels) as supervisor,
         RawClient(supervisor.path) as client,
     ):
-        assert supervisor.workers[0].log_level == "debug"
+        assert supervisor.workers[0].log_levels == {
+            **dict.fromkeys(("worker", "ingress", "egress"), "error"),
+            "interfaces": "debug",
+        }
         found = client.call("logs.get")
         assert (found["global"], found["facilities"]["interfaces"]) == ("error", "debug")
 
@@ -330,7 +333,14 @@ def test_invalid_messages_are_ignored(directory: Path) -> None:
             supervisor.say(word, b"x")
         supervisor.say({"kind": "worker", "number": 9, "pid": 1, "incarnation": 1}, b"x")
         supervisor.say({"kind": "config"})
-        supervisor.say({"kind": "note", "level": "warning", "text": "the disk is full"})
+        supervisor.say(
+            {
+                "kind": "note",
+                "level": "warning",
+                "facility": "supervisor",
+                "text": "the disk is full",
+            }
+        )
         wait_until(lambda: "the disk is full" in supervisor.said(), what="the note")
         assert client.call("ping")
         assert len(os.listdir(descriptors)) == before

@@ -10,10 +10,11 @@ from tests.support.fake_supervisor import FakeSupervisor
 from tests.support.raw_client import RawClient
 
 from mcr.alarms.event import Event
+from mcr.choices import FACILITIES
 from mcr.daemon.control.api.method_types import METHOD_TYPES
 from mcr.daemon.control.api.schema import text
 from mcr.json_codec import JsonError, decode_object
-from mcr.protocol.constants import FACILITIES, ErrorCode
+from mcr.protocol.constants import ErrorCode
 from mcr.protocol.results import Pong
 
 ONE = "239.1.1.1%lo:5001,name=one to 127.0.0.1:7001"
@@ -239,14 +240,20 @@ def test_log_levels(client: RawClient, supervisor: FakeSupervisor) -> None:
     """Of all facilities and of one; workers get them, and the next process keeps them."""
     assert call(client, "logs.get") == {"global": "info", "facilities": dict.fromkeys(FACILITIES)}
     call(client, "logs.set", level="error")
-    changed = call(client, "logs.set", level="debug", facility="workers")
-    assert (changed["global"], changed["facilities"]["workers"]) == ("error", "debug")
-    assert supervisor.workers[0].log_level == "debug"
+    changed = call(client, "logs.set", level="debug", facility="worker")
+    assert (changed["global"], changed["facilities"]["worker"]) == ("error", "debug")
+    levels = dict.fromkeys(("worker", "ingress", "egress", "interfaces"), "error")
+    assert supervisor.workers[0].log_levels == {**levels, "worker": "debug"}
     supervisor.restart_control()
     with RawClient(supervisor.path) as again:
         assert call(again, "logs.get") == changed
-        assert call(again, "logs.set", level=None, facility="workers")["global"] == "error"
+        assert call(again, "logs.set", level=None, facility="worker")["global"] == "error"
         assert again.error("logs.set", level=None)["code"] == ErrorCode.INVALID_PARAMS
+        wrong = again.error("logs.set", level="warnin", facility="workers")["data"]["problems"]
+        assert [each["message"].rpartition("; ")[2] for each in wrong] == [
+            "did you mean 'warning'?",
+            "did you mean 'worker'?",
+        ]
 
 
 def test_events(client: RawClient, supervisor: FakeSupervisor) -> None:
@@ -286,9 +293,9 @@ def test_events(client: RawClient, supervisor: FakeSupervisor) -> None:
 def test_log_records_are_events(client: RawClient, supervisor: FakeSupervisor) -> None:
     """A record of a worker has its facility."""
     call(client, "events.subscribe", kinds=["log"])
-    supervisor.workers[1].push(event="log", level="warning", facility="socket", text="no buffers")
+    supervisor.workers[1].push(event="log", level="warning", facility="ingress", text="no buffers")
     event = client.line()["params"]
-    assert (event["level"], event["facility"]) == ("warning", "workers")
+    assert (event["level"], event["facility"]) == ("warning", "ingress")
     assert event["text"] == "worker 1: no buffers"
 
 

@@ -37,7 +37,7 @@ EVENTS = st.fixed_dictionaries(
         "name": TEXTS | VALUES,
         "change": st.sampled_from(["up", "down", "mtu"]) | VALUES,
         "level": st.sampled_from(["info", "error"]) | VALUES,
-        "facility": st.sampled_from(["worker", "socket"]) | VALUES,
+        "facility": st.sampled_from(["worker", "ingress"]) | VALUES,
         "text": TEXTS | VALUES,
         "error": VALUES,
     },
@@ -132,7 +132,7 @@ def test_a_flood_delays_no_client_and_fills_no_log(two: FakeSupervisor, kind: st
         flooding.join()
     lines = two.said()[written:].splitlines()
     assert len(lines) <= LINES_AT_ONCE + LINES_A_SECOND * (time.monotonic() - began_s)
-    assert all(re.match("info: |(warning|error): workers: ", line) for line in lines)
+    assert all(re.match("info: |(warning|error): (worker|security): ", line) for line in lines)
 
 
 @pytest.mark.parametrize("kind", [b'"ok":{"x":[%s1]}', b'"event":"rules","rules":[%s1]'])

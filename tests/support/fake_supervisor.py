@@ -192,7 +192,7 @@ class FakeSupervisor:
         """Make control log a warning, which is an event too; return its unique text."""
         self._notes += 1
         text = f"note {self._notes}"
-        self.say({"kind": "note", "level": "warning", "text": text})
+        self.say({"kind": "note", "level": "warning", "facility": "supervisor", "text": text})
         return text
 
     def said(self) -> str:

@@ -38,7 +38,7 @@ class FakeWorker:
         self.rules: dict[str, dict[str, Any]] = {}
         self.script: dict[str, str | Callable[[dict[str, Any]], dict[str, Any]]] = {}
         self.asked: list[str] = []
-        self.log_level: str | None = None
+        self.log_levels: dict[str, str] = {}
         self.page = page
         if page is not None:
             page.take_over()
@@ -147,7 +147,7 @@ class FakeWorker:
 
     def _hello(self, _request: dict[str, Any]) -> dict[str, Any]:
         return {
-            "protocol": 2,
+            "protocol": 3,
             "number": self.number,
             "pid": self.pid,
             "ingress": "udp",
@@ -179,7 +179,7 @@ class FakeWorker:
         return {}
 
     def _log(self, request: dict[str, Any]) -> dict[str, Any]:
-        self.log_level = request["level"]
+        self.log_levels = request["levels"]
         return {}
 
     def _tap(self, _request: dict[str, Any]) -> dict[str, Any]:

@@ -218,6 +218,6 @@ def test_a_daemon_reports_alarms_and_losses(lab: Lab) -> None:
         assert ended.total == dropped
         log = daemon.read_log()
         assert "warning: rules: rule feed: nothing for " in log
-        assert "warning: rules: output 1 of rule slow loses " in log
-        assert "info: rules: output 1 of rule slow loses no more" in log
+        assert "warning: egress: output 1 of rule slow loses " in log
+        assert "info: egress: output 1 of rule slow loses no more" in log
         lab.relay.reshape("out1", "tbf", "rate", "10gbit", "burst", "20000", "limit", "20000")

@@ -94,19 +94,19 @@ def test_an_invalid_configuration_ends_the_start_at_once(lab: Lab, tmp_path: Pat
 
 def test_levels_and_format_of_the_log(lab: Lab) -> None:
     """Of each part from the start, in all processes, with the records of a worker's restart."""
-    levels = "error,workers=debug,supervisor=info"
+    levels = "error,worker=debug,supervisor=info"
     with serving(lab.relay, "--log-level", levels, "--log-format", "json") as daemon:
         with daemon.client() as client:
-            assert client.log_levels().facilities["workers"] == "debug"
+            assert client.log_levels().facilities["worker"] == "debug"
             client.add_rule(RULE)
             (worker,) = client.workers()
             assert worker.pid is not None
             os.kill(worker.pid, signal.SIGKILL)
             daemon.wait_for("relays again")
         records = [json.loads(line) for line in daemon.read_log().splitlines()]
-        assert {each.get("facility") for each in records} <= {"workers", "supervisor", None}
+        assert {each.get("facility") for each in records} <= {"worker", "supervisor", None}
         (restored,) = (each for each in records if "relays again" in each["message"])
-        assert (restored["level"], restored["facility"]) == ("info", "workers")
+        assert (restored["level"], restored["facility"]) == ("info", "worker")
 
 
 def test_a_subscriber_that_disconnects_is_not_logged(lab: Lab) -> None:

@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from .._native import CounterReading
 from ..rules.expectation import Expectation
 from ..stats.alarm import Alarm
 from .budget import EventBudget
+from .discards import DiscardMonitor
 from .expectations import ExpectationMonitor, RuleLevel
 from .loops import FoundLoop, LoopMonitor
 from .losses import LossMonitor, NewLoss
@@ -53,6 +54,7 @@ class CounterMonitor:
         self._loops = LoopMonitor(timing)
         self._sources = SourceMonitor(timing)
         self._budget = EventBudget()
+        self._discards = DiscardMonitor()
         self._flows = flows
         self._gaps = SequenceGapMonitor()
         self._ingress = ingress
@@ -94,7 +96,9 @@ class CounterMonitor:
             self._rules, self._known = rules, tuple(rules.values())
             self._keys = [(each.rule.id, each.keys) for each in self._known]
         known = self._known
-        losses = [*self._interface_losses(reading), *self._sequence_gaps(rules)]
+        interfaces = reading.interfaces(self._ingress)
+        records = [*self._discards.sample(now.s, interfaces, is_first=self._last is None)]
+        losses = [*self._interface_losses(interfaces), *self._sequence_gaps(rules)]
         if self._last is not None:
             lost, sources, loops = reading.changes(self._last, self._keys)
             losses += (_output_loss(known[rule], place, counts) for rule, place, counts in lost)
@@ -104,7 +108,7 @@ class CounterMonitor:
             notices += self._loops.sample(now, looped, rules)
         self._last = reading
         notices += self._losses.sample(now, losses)
-        return self._budget.condense(now.s, notices)
+        return [*self._budget.condense(now.s, notices), *records]
 
     def _levels(
         self, reading: CounterReading, watched: Sequence[tuple[WatchedRule, Expectation]]
@@ -120,9 +124,9 @@ class CounterMonitor:
         gaps = self._flows.sequence_gaps([*rules])
         return iter(()) if gaps is None else self._gaps.sample(gaps, rules)
 
-    def _interface_losses(self, reading: CounterReading) -> Iterator[NewLoss]:
+    def _interface_losses(self, interfaces: Iterable[Mapping[str, Any]]) -> Iterator[NewLoss]:
         before, self._frames = self._frames, {}
-        for interface in reading.interfaces(self._ingress):
+        for interface in interfaces:
             name = interface["name"]
             now = {
                 "kernel_dropped_frames": interface["kernel_dropped_frames"],

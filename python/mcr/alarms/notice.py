@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
+from ..choices import Facility
 from ..rules import Rule
 from ..rules.active_rule import HostedRule
 
@@ -14,7 +15,8 @@ NoticeKind = Literal["rule", "alarm", "loss"]
 class Notice(NamedTuple):
     """An event about a rule or interface."""
 
-    kind: NoticeKind
+    kind: NoticeKind | Literal["log"]
+    """The kind of the event; log for what is a record and no event."""
     event: str
     """What happened, in a word."""
     text: str
@@ -23,11 +25,22 @@ class Notice(NamedTuple):
     """The members of the event beside these."""
     is_warning: bool
     """Whether it reports trouble, not the end of it."""
+    subject: Facility | None = None
+    """The facility of its record, if that does not follow from the event."""
 
     @property
     def log_level(self) -> int:
         """The level of its line in the log."""
         return logging.WARNING if self.is_warning else logging.INFO
+
+    @property
+    def facility(self) -> Facility:
+        """The facility of its line in the log."""
+        if self.subject is not None:
+            return self.subject
+        if self.kind == "loss":
+            return "egress" if "output" in self.fields else "ingress"
+        return "egress" if self.event in {"parked", "unparked"} else "rules"
 
 
 @dataclass(frozen=True, slots=True)

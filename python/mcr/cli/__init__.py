@@ -4,6 +4,8 @@ The code is 0 for success, 1 for a failure at run time and 2 for wrong usage. Er
 error, one line for each problem, without a traceback; a traceback is a defect of mcr.
 """
 
+import difflib
+import re
 import sys
 from collections.abc import Container, Sequence
 from contextlib import suppress
@@ -117,7 +119,17 @@ def _usage(error: typer.TyperException) -> str:
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "mcr"
     text = error.format_message().replace("Value error, ", "").rstrip(".")  # pydantic's prefix
+    text += _suggestion(text)
     return f"{text}{'' if text.endswith('?') else ';'} see {command} --help"
+
+
+def _suggestion(text: str) -> str:
+    """The most similar choice, where the text lists all of them behind an invalid one."""
+    found = re.search("'([^']{1,40})' is not one of ((?:'[^']*'(?:, )?)+)$", text)
+    if found is None:
+        return ""
+    close = difflib.get_close_matches(found[1], re.findall("'([^']*)'", found[2]), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _sentence(error: Exception) -> str:

@@ -5,14 +5,16 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from importlib.metadata import version as installed_version
-from typing import Annotated, Literal, get_args
+from typing import Annotated
 
 import typer
 
 from ..alarms.event import Event
+from ..choices import LEVELS, Facility
 from ..client import EventStream, methods
 from ..errors import DaemonError
-from ..protocol.constants import EVENT_KINDS, EventKind, Facility, Level, default_socket
+from ..protocol.constants import EVENT_KINDS, EventKind, default_socket
+from ..protocol.log_spec import parse_level
 from ..protocol.results import (
     Hello,
     InterfaceInfo,
@@ -27,8 +29,6 @@ from .output import moment, show_table, span
 from .remote import ask, connect
 from .signals import until_interrupt
 
-_NewLevel = Literal[Level, "default"]
-_NEW_LEVELS = get_args(_NewLevel)
 _DEFAULT = "default"
 _REPLAY_PAUSE_S = 0.5
 """A longer pause ends the replay, whose last events may be of other kinds."""
@@ -45,24 +45,37 @@ def interfaces(socket: SocketOption = None, as_json: AnswerAsJson = False) -> No
     ask(socket, methods.interfaces(), as_json, _show_interfaces)
 
 
+def _new_level(text: str) -> str:
+    return text if text == _DEFAULT else parse_level(text)
+
+
 def log_level(
     level: Annotated[
-        _NewLevel | None,
+        str | None,
         typer.Argument(
             metavar="LEVEL",
-            help="The least severe messages to log; default makes a facility follow the global"
-            " level again.",
+            parser=_new_level,
+            help="The least severe messages to log: trace, debug, info, notice, warning, error,"
+            " critical, alert or emergency; default makes a facility follow the global level"
+            " again.",
         ),
     ] = None,
     facility: Annotated[
-        Facility | None, typer.Option(help="Set the level of this part of the daemon only.")
+        Facility | None,
+        typer.Option(
+            metavar="FACILITY",
+            help="Set the level of messages about this only: supervisor, control, worker, ingress,"
+            " egress, pool, parser, rules, stats, interfaces or security.",
+        ),
     ] = None,
     socket: SocketOption = None,
     as_json: AnswerAsJson = False,
 ) -> None:
     """Show or set which messages the daemon logs."""
     if level is None and facility is not None:
-        raise typer.BadParameter(f"needs a level: {', '.join(_NEW_LEVELS)}", param_hint="'LEVEL'")
+        raise typer.BadParameter(
+            f"needs a level: {', '.join((*LEVELS, _DEFAULT))}", param_hint="'LEVEL'"
+        )
     if level == _DEFAULT and facility is None:
         raise typer.BadParameter("'default' needs --facility", param_hint="'LEVEL'")
     wanted = None if level == _DEFAULT else level

@@ -153,8 +153,9 @@ _LogLevel = Annotated[
         metavar="LEVELS",
         parser=_log_level,
         envvar=LOG_VARIABLE,
-        help="Log messages of this level (debug, info, warning, error) and above, and of parts of"
-        " the daemon of another one, such as info,rules=debug.",
+        help="Log messages of this level (trace, debug, info, notice, warning, error, critical,"
+        " alert, emergency) and above, and of some facilities of another one, such as"
+        " info,rules=debug.",
     ),
 ]
 _LogFormat = Annotated[

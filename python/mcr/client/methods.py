@@ -343,9 +343,10 @@ def set_log_level(level: str | None, facility: str | None = None) -> Call[LogLev
     """Set the log level of all facilities or of one.
 
     Args:
-        level: debug, info, warning or error; None makes a facility follow the common level again.
-        facility: control, rules, workers, interfaces, clients or supervisor; None sets the common
-            level.
+        level: trace, debug, info, notice, warning, error, critical, alert or emergency; None makes
+            a facility follow the common level again.
+        facility: supervisor, control, worker, ingress, egress, pool, parser, rules, stats,
+            interfaces or security; None sets the common level.
     """
     return _call("logs.set", {"level": level, **_given(facility=facility)}, LogLevels)
 

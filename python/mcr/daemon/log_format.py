@@ -8,14 +8,25 @@ import os
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
-from ..choices import LogFormat
+from ..choices import Facility, Level, LogFormat
 from ..protocol.text import printable
 
-_PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3}  # syslog(3)
+PRIORITIES: Mapping[Level, int] = {
+    "emergency": 0,
+    "alert": 1,
+    "critical": 2,
+    "error": 3,
+    "warning": 4,
+    "notice": 5,
+    "info": 6,
+    "debug": 7,
+    "trace": 7,
+}
+"""The priorities of syslog(3), which has nothing below debug."""
 _JSON_CHARS = 900
 """The longest message in JSON: with 4 bytes a character, a line stays below PIPE_BUF (4096)."""
 
-LineFormat = Callable[[float, str, str | None, str], str]
+LineFormat = Callable[[float, Level, Facility | None, str], str]
 """Makes a line without its line feed of a Unix time in seconds, a level, a facility and a text.
 
 A line without a facility is not a log record, such as the final report.
@@ -45,20 +56,20 @@ def leads_to_journal(descriptor: int, environment: Mapping[str, str] = os.enviro
     return environment.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
-def _plain(_: float, level: str, facility: str | None, text: str) -> str:
+def _plain(_: float, level: Level, facility: Facility | None, text: str) -> str:
     return printable(text if facility is None else f"{level}: {facility}: {text}")
 
 
-def _timed(unix_s: float, level: str, facility: str | None, text: str) -> str:
+def _timed(unix_s: float, level: Level, facility: Facility | None, text: str) -> str:
     return f"{_rfc3339(unix_s)} {_plain(unix_s, level, facility, text)}"
 
 
-def _journal(_: float, level: str, facility: str | None, text: str) -> str:
+def _journal(_: float, level: Level, facility: Facility | None, text: str) -> str:
     """A line with its priority (sd-daemon(3)), which the journal turns into PRIORITY=."""
-    return f"<{_PRIORITIES[level]}>{printable(text if facility is None else f'{facility}: {text}')}"
+    return f"<{PRIORITIES[level]}>{printable(text if facility is None else f'{facility}: {text}')}"
 
 
-def _json(unix_s: float, level: str, facility: str | None, text: str) -> str:
+def _json(unix_s: float, level: Level, facility: Facility | None, text: str) -> str:
     fields = {"time": _rfc3339(unix_s), "level": level, "pid": os.getpid()}
     if facility is not None:
         fields["facility"] = facility

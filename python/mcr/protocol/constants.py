@@ -28,14 +28,6 @@ EventKind = Literal["rule", "worker", "interface", "log", "alarm", "loss"]
 EVENT_KINDS: tuple[EventKind, ...] = get_args(EventKind)
 """The subjects of events."""
 
-Facility = Literal["control", "rules", "workers", "interfaces", "clients", "supervisor"]
-FACILITIES: tuple[Facility, ...] = get_args(Facility)
-"""The parts of the daemon that can have a log level of their own."""
-
-Level = Literal["debug", "info", "warning", "error"]
-LEVELS: tuple[Level, ...] = get_args(Level)
-"""Log levels, the most verbose first."""
-
 REFUSED_START = 78
 """The exit code of control (sysexits.h: EX_CONFIG) that cannot take the rules it starts with.
 

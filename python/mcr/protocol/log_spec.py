@@ -1,12 +1,22 @@
 """Log levels as text, such as `info,rules=debug`: a level for all, then those of facilities."""
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Self
 
-from .constants import FACILITIES, LEVELS, Facility, Level
+from ..choices import FACILITIES, LEVELS, Facility, Level
 
 LOG_VARIABLE = "MCR_LOG"
 """The environment variable with the log levels of a daemon that gets none on its command line."""
+
+ALIASES: Mapping[str, Level] = {
+    "warn": "warning",
+    "err": "error",
+    "crit": "critical",
+    "emerg": "emergency",
+    "panic": "emergency",
+}
+"""Other names of levels, as syslog.conf(5) has them."""
 
 
 class LogSpec(NamedTuple):
@@ -30,11 +40,11 @@ class LogSpec(NamedTuple):
             if not equals:
                 if level is not None:
                     raise ValueError(f"has two levels for all facilities: {level} and {word}")
-                level = _level(word)
+                level = parse_level(word)
             elif name in facilities:
                 raise ValueError(f"has two levels for {name}")
             else:
-                facilities[_facility(name)] = _level(word)
+                facilities[_facility(name)] = parse_level(word)
         return cls(level or "info", facilities)
 
     def level_of(self, facility: Facility) -> Level:
@@ -42,15 +52,30 @@ class LogSpec(NamedTuple):
         return self.facilities.get(facility, self.level)
 
 
-def _level(word: str) -> Level:
+def parse_level(word: str) -> Level:
+    """Parse the name of a level, or one of its other names.
+
+    Raises:
+        ValueError: with the word, and the names that are possible.
+    """
     for each in LEVELS:
-        if word == each:
+        if ALIASES.get(word, word) == each:
             return each
-    raise ValueError(f"{word!r} is not one of {', '.join(map(repr, LEVELS))}")
+    raise ValueError(f"{word!r} is not one of {_listed(LEVELS)}{_hint(word, LEVELS)}")
 
 
 def _facility(word: str) -> Facility:
     for each in FACILITIES:
         if word == each:
             return each
-    raise ValueError(f"{word!r} is not one of the facilities {', '.join(map(repr, FACILITIES))}")
+    known = _listed(FACILITIES)
+    raise ValueError(f"{word!r} is not one of the facilities {known}{_hint(word, FACILITIES)}")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names))
+
+
+def _hint(word: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -367,7 +367,7 @@ class InterfaceList(JsonObject):
 
 @dataclass(frozen=True, slots=True)
 class LogLevels(JsonObject):
-    """The lowest level that the daemon logs: debug, info, warning or error."""
+    """The least severe records that the daemon logs, from trace to emergency."""
 
     level: str = field(metadata={"alias": "global"})
     """The level of the facilities that have none of their own."""

@@ -14,6 +14,7 @@ from ..alarms.event import Event
 from ..alarms.monitor import INTERVAL_S
 from ..alarms.notice import Notice, NoticeKind
 from ..errors import ArgumentError
+from ..log_levels import logger_of
 from .active_rules import ActiveRules, CountedRule
 from .event_stream import RelayEventStream
 from .retries import Retries
@@ -22,7 +23,6 @@ T = TypeVar("T")
 KINDS: tuple[NoticeKind, ...] = get_args(NoticeKind)
 """The kinds of events that a relay without a daemon has."""
 
-_log = logging.getLogger("mcr.rules")
 logging.getLogger("mcr").addHandler(logging.NullHandler())  # else Python prints to standard error
 
 
@@ -85,12 +85,14 @@ class EventWatch(Generic[T]):
             stream.end()
 
     def _publish(self, notice: Notice) -> None:
+        logger_of(notice.facility).log(notice.log_level, "%s", notice.text)
+        if notice.kind == "log":
+            return
         self._sequence += 1
         at = round(time.time(), 6)
         event = Event(self._sequence, at, notice.kind, notice.event, notice.text, notice.fields)
         for stream in self._streams:
             stream.offer(event)
-        _log.log(notice.log_level, "%s", notice.text)
 
     def _forget(self, stream: RelayEventStream) -> None:
         with self._lock:

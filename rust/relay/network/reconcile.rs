@@ -192,7 +192,7 @@ impl State {
     fn update_attached(&mut self) {
         for (name, error) in self.inputs.update_each_interface() {
             if self.inputs.has_frames(&name) {
-                crate::relay::warn_once(&mut self.warnings, error.to_string());
+                crate::relay::warn_once(&mut self.inputs.warnings, error.to_string());
                 continue;
             }
             let on_it = |rule: &LiveRule| rule.input.interface == name;

@@ -1,7 +1,7 @@
 //! Messages of a worker: responses and events, as JSON.
 
-use super::LogLevel;
 use super::failure::Failure;
+use super::{Facility, LogLevel};
 use crate::relay::{InputTrouble, LinkChange, RuleStatus};
 
 /// The response to a request.
@@ -47,7 +47,7 @@ pub(in crate::worker) struct Committed {
 pub(in crate::worker) enum WorkerEvent<'a> {
     Rules { rules: Vec<RuleStatusEntry> },
     Link { name: &'a str, index: u32, change: &'static str, detail: &'a str },
-    Log { level: LogLevel, facility: &'static str, text: &'a str },
+    Log { level: LogLevel, facility: Facility, text: &'a str },
     Engine { error: &'a str },
 }
 
@@ -92,7 +92,8 @@ mod tests {
         let refused = r#"{"id":4,"error":{"kind":"rule","rule":null,"message":"no"}}"#;
         assert_eq!(json(&Response { id: 4, outcome }), refused);
         assert_eq!(json(&WorkerEvent::Engine { error: "x" }), r#"{"event":"engine","error":"x"}"#);
-        let log = WorkerEvent::Log { level: LogLevel::Warning, facility: "worker", text: "y" };
+        let log =
+            WorkerEvent::Log { level: LogLevel::Warning, facility: Facility::Worker, text: "y" };
         let expected = r#"{"event":"log","level":"warning","facility":"worker","text":"y"}"#;
         assert_eq!(json(&log), expected);
     }

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::LogLevel;
+use super::FacilityLevels;
 use super::failure::Failure;
 use crate::relay::RuleEdit;
 use crate::spec::RuleSpec;
@@ -39,11 +39,25 @@ pub(in crate::worker) enum ControlRequest {
     Tap { id: u64, number: u64, filter: TapFilter },
     /// End a tap.
     Untap { id: u64, number: u64 },
-    /// Send log records of this severity and above.
-    Log { id: u64, level: LogLevel },
+    /// Send log records of these severities and above.
+    Log { id: u64, levels: FacilityLevels },
 }
 
 impl ControlRequest {
+    /// What it requests, for the log.
+    pub(in crate::worker) const fn name(&self) -> &'static str {
+        match self {
+            Self::Hello { .. } => "hello",
+            Self::Prepare { .. } => "prepare",
+            Self::Commit { .. } => "commit",
+            Self::Abort { .. } => "abort",
+            Self::Stop { .. } => "stop",
+            Self::Tap { .. } => "tap",
+            Self::Untap { .. } => "untap",
+            Self::Log { .. } => "log",
+        }
+    }
+
     /// Parses a message.
     ///
     /// # Errors

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::messages::LogLevel;
 use super::messages::answers::{Committed, Done, Hello, WorkerEvent};
 use super::messages::failure::Failure;
 use super::messages::requests::{ControlRequest, check, check_edit};
+use super::messages::{Facility, FacilityLevels, LogLevel};
 use super::page::{PagePublisher, TICK};
 use super::session::{ControlSession, SessionInput};
 use super::status::RuleStatusTracker;
@@ -16,7 +16,7 @@ use crate::relay::{ChangeError, Prepared, Relay, RuleChange};
 use crate::tap::TapFilter;
 
 /// The version of the protocol with control.
-const PROTOCOL: u32 = 2;
+const PROTOCOL: u32 = 3;
 /// The time after which a prepared change without a decision is abandoned.
 const DECISION: Duration = Duration::from_secs(10);
 /// The time that control has to read why this process ends.
@@ -108,7 +108,7 @@ impl Service {
                 let rules = rules.iter().map(String::as_str).collect();
                 self.session.respond(id, own.hello(&self.relay, rules));
             }
-            ControlRequest::Log { id, level } => set_level(&mut self.session, id, level),
+            ControlRequest::Log { id, levels } => set_levels(&mut self.session, id, levels),
             ControlRequest::Tap { id, number, filter } => {
                 let added = self.add_tap(number, filter);
                 self.respond_done(id, added);
@@ -175,7 +175,7 @@ impl Service {
             self.is_settled = true;
             if let Err(error) = self.relay.settle() {
                 let text = format!("unclaimed sockets and counters are not released: {error}");
-                self.session.log.add(LogLevel::Warning, "worker", text, Instant::now());
+                self.session.log.add(LogLevel::Warning, Facility::Worker, text, Instant::now());
             }
         }
         self.relay.publish_alive();
@@ -221,8 +221,8 @@ fn await_decision(
                 let rules = prepared.rule_ids().collect();
                 session.respond(id, own.hello(relay, rules));
             }
-            SessionInput::Request(ControlRequest::Log { id, level }) => {
-                set_level(session, id, level)
+            SessionInput::Request(ControlRequest::Log { id, levels }) => {
+                set_levels(session, id, levels)
             }
             SessionInput::Request(_) => {
                 session.close_with_error("expected the decision about a change");
@@ -231,7 +231,7 @@ fn await_decision(
             SessionInput::Timeout if Instant::now() < deadline => {}
             SessionInput::Timeout => {
                 let text = "a change was abandoned: no decision arrived for 10 s".to_owned();
-                session.log.add(LogLevel::Warning, "worker", text, Instant::now());
+                session.log.add(LogLevel::Warning, Facility::Worker, text, Instant::now());
                 return Decision::Abort(None);
             }
             SessionInput::Replaced | SessionInput::Closed | SessionInput::EngineEnded(_) => {
@@ -241,8 +241,8 @@ fn await_decision(
     }
 }
 
-fn set_level(session: &mut ControlSession, id: u64, level: LogLevel) {
-    session.log.level = level;
+fn set_levels(session: &mut ControlSession, id: u64, levels: FacilityLevels) {
+    session.log.levels = levels;
     session.respond(id, Done {});
 }
 

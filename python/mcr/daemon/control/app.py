@@ -14,9 +14,11 @@ from typing import Any, cast
 
 from ..._native import CounterPages
 from ...alarms.notice import Notice
+from ...choices import Facility, Level
 from ...config.reader import Configuration
 from ...errors import ConfigError, EngineError, McrError, RuleError
-from ...protocol.constants import REFUSED_START, Facility, Level
+from ...log_levels import NUMBERS, logger_of
+from ...protocol.constants import REFUSED_START
 from ...protocol.results import LogLevels
 from ...protocol.summary import final_report
 from ...rules.model import counted
@@ -48,7 +50,7 @@ from .supervisor_channel import (
 )
 from .taps import ClientTaps
 from .workers.counter_reader import CounterReader
-from .workers.messages import WorkerMessage
+from .workers.messages import WORKER_FACILITIES, WorkerMessage
 from .workers.pool import WorkerPool
 from .workers.status import RuleStatusTracker
 
@@ -62,7 +64,7 @@ _SWITCH_S = 0.001
 """The interval after which a thread that checks rules yields to the event loop."""
 _GC_THRESHOLDS = (50_000, 20, 100)  # reports of thousands of rules allocate much, but no garbage
 
-_log = logging.getLogger("mcr.control")
+_log = logger_of("control")
 
 
 class ControlApp:
@@ -83,7 +85,8 @@ class ControlApp:
         self._events.hold()  # until the last event number of an earlier daemon is known
         self._log = ControlLog(self._publish_record, arguments.log_level, arguments.log_format)
         self._log.install()
-        _log.log(logging.DEBUG if hidden == ALL_HIDDEN else logging.WARNING, "%s", hidden)
+        level = logging.DEBUG if hidden == ALL_HIDDEN else logging.WARNING
+        logger_of("security").log(level, "%s", hidden)
         self._supervisor = SupervisorChannel(
             arguments.supervisor_channel, self._handle_message, self._exit_orphaned
         )
@@ -104,7 +107,7 @@ class ControlApp:
             self._supervisor.request_restart,
             self._update_status,
         )
-        self._pool.log_level = self._log.level_of("workers", "interfaces")
+        self._pool.log_levels = self._log.levels_of(*WORKER_FACILITIES)
         self._checks, self._lookups, self._side = (
             ThreadPoolExecutor(threads, f"mcr-{name}")
             for name, threads in (("judge", 1), ("lookup", limits.HOST_LOOKUPS), ("side", 2))
@@ -197,8 +200,7 @@ class ControlApp:
         elif isinstance(message, WorkerExited):
             self._pool.record_exit(message)
         elif isinstance(message, Note):
-            level = logging.getLevelNamesMapping()[message.level.upper()]
-            logging.getLogger("mcr.supervisor").log(level, "%s", message.text)
+            logger_of(message.facility).log(NUMBERS[message.level], "%s", message.text)
         elif isinstance(message, ResolveHosts):
             self._spawn(self._resolve_hosts())
         elif isinstance(message, Drain):
@@ -263,7 +265,9 @@ class ControlApp:
         if not self._arguments.keep_going:
             raise error
         self._configurator.fail(error)
-        _log.error("THE CONFIGURATION IS REFUSED: starting with the rules that were kept")
+        _log.log(
+            NUMBERS["alert"], "THE CONFIGURATION IS REFUSED: starting with the rules that were kept"
+        )
 
     async def _restore(self, descriptor: int, configuration: Configuration | None) -> None:
         try:
@@ -293,7 +297,7 @@ class ControlApp:
 
     async def _set_levels(self, levels: LogLevels) -> None:
         self._log.set_levels(levels)
-        await self._pool.set_log_level(self._log.level_of("workers", "interfaces"))
+        await self._pool.set_log_levels(self._log.levels_of(*WORKER_FACILITIES))
         async with self._pool.lock:
             for warning in await self._changes.keep():
                 _log.warning("%s", warning)
@@ -340,10 +344,10 @@ class ControlApp:
         self._status.update(number, message, self._book.rules)
 
     def _publish_notice(self, notice: Notice) -> None:
-        fields = cast(EventFields, dict(notice.fields))
-        self._events.publish(notice.kind, notice.event, notice.text, **fields)
-        facility = "interfaces" if "interface" in notice.fields else "rules"
-        logging.getLogger(f"mcr.{facility}").log(notice.log_level, "%s", notice.text)
+        if notice.kind != "log":
+            fields = cast(EventFields, dict(notice.fields))
+            self._events.publish(notice.kind, notice.event, notice.text, **fields)
+        logger_of(notice.facility).log(notice.log_level, "%s", notice.text)
 
     def _publish_record(self, level: Level, facility: Facility, text: str) -> None:
         self._events.publish("log", "record", text, level=level, facility=facility)

@@ -12,7 +12,8 @@ from typing import NamedTuple, Unpack
 from typing_extensions import TypedDict
 
 from ...alarms.event import Event
-from ...protocol.constants import EVENT_KINDS, REPLAY_EVENTS, EventKind, Facility, Level
+from ...choices import Facility, Level
+from ...protocol.constants import EVENT_KINDS, REPLAY_EVENTS, EventKind
 from . import limits
 from .api.jsonrpc import encode
 

@@ -16,8 +16,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
-from ...choices import LogFormat
-from ...protocol.constants import FACILITIES, LEVELS, Facility, Level
+from ...choices import FACILITIES, Facility, Level, LogFormat
+from ...log_levels import NUMBERS, level_of, logger_of
 from ...protocol.log_spec import LogSpec
 from ...protocol.results import LogLevels
 from ...protocol.text import printable
@@ -129,10 +129,10 @@ class ControlLog(logging.handlers.QueueHandler):
     def set_levels(self, levels: LogLevels) -> None:
         """Log from these levels on."""
         self.levels = levels
-        logging.getLogger("mcr").setLevel(levels.level.upper())
+        logging.getLogger("mcr").setLevel(NUMBERS[levels.level])
         for facility in FACILITIES:
             own = levels.facilities[facility]
-            logging.getLogger(f"mcr.{facility}").setLevel(own.upper() if own else logging.NOTSET)
+            logger_of(facility).setLevel(NUMBERS[own] if own else logging.NOTSET)
 
     def with_level(self, level: Level | None, facility: Facility | None) -> LogLevels:
         """The levels with one of them set; a facility without one follows the others."""
@@ -140,16 +140,14 @@ class ControlLog(logging.handlers.QueueHandler):
             return replace(self.levels, level=level or "info")
         return replace(self.levels, facilities={**self.levels.facilities, facility: level})
 
-    def level_of(self, *facilities: Facility) -> str:
-        """The most talkative level that one of these has."""
-        levels = (self.levels.facilities[each] or self.levels.level for each in facilities)
-        return min(levels, key=LEVELS.index)
+    def levels_of(self, *facilities: Facility) -> dict[Facility, str]:
+        """The level that each of these has."""
+        return {each: self.levels.facilities[each] or self.levels.level for each in facilities}
 
     def emit(self, record: logging.LogRecord) -> None:
         """Queue a record for standard error, and publish it."""
         super().emit(record)
-        level, text = record.levelname.lower(), record.getMessage()
-        self._publish(level, _facility(record), text)  # type: ignore[arg-type]
+        self._publish(level_of(record), _facility(record), record.getMessage())
 
     def enqueue(self, record: logging.LogRecord) -> None:
         """Queue a record, or drop it if the queue is full; the next one says how many were."""
@@ -187,10 +185,10 @@ class _LineFormatter(logging.Formatter):
         texts = [record.getMessage()]
         if record.exc_info:
             texts += self.formatException(record.exc_info).splitlines()
-        level, facility = record.levelname.lower(), _facility(record)
+        level, facility = level_of(record), _facility(record)
         return "".join(self.line(record.created, level, facility, text) for text in texts)
 
-    def line(self, unix_s: float, level: str, facility: str | None, text: str) -> str:
+    def line(self, unix_s: float, level: Level, facility: Facility | None, text: str) -> str:
         return f"{self._line_format(unix_s, level, facility, text)}\n"
 
 

@@ -4,7 +4,6 @@ Sends a heartbeat as long as the event loop runs.
 """
 
 import asyncio
-import logging
 import os
 import socket
 from collections import deque
@@ -13,7 +12,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from ...protocol.constants import Level
+from ...choices import Facility, Level
+from ...log_levels import logger_of
 
 _HEARTBEAT_S = 0.5
 _MESSAGE_BYTES = 64 << 10
@@ -21,7 +21,7 @@ _DESCRIPTORS = 4
 _SAVE_S = 5.0
 _QUEUE_LIMIT = 64  # messages that the supervisor has not read
 
-_log = logging.getLogger("mcr.supervisor")
+_log = logger_of("supervisor")
 
 
 class _Message(BaseModel):
@@ -91,6 +91,7 @@ class Note(_Message):
 
     kind: Literal["note"]
     level: Level
+    facility: Facility
     text: str
 
 

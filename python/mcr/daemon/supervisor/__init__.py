@@ -72,14 +72,14 @@ def supervise(settings: DaemonSettings, tools: NativeTools | None = None) -> boo
     fill_standard_descriptors()
     try_io_uring()
     tools = native_tools() if tools is None else tools
-    level = LogSpec.parse(settings.log_level).level_of("supervisor")
-    log = StderrLog(level, log_format=settings.log_format)
+    log = StderrLog(LogSpec.parse(settings.log_level), log_format=settings.log_format)
     raise_descriptor_limit()
     for name, feature in tools.restore_features():
         log.log("info", f"turned {feature} of {name} on again: an mcr that was killed left it off")
     unreachable = find_unreachable_path(settings, tools.shrink)
     if unreachable is not None:
-        log.log("info", f"keeping CAP_DAC_OVERRIDE: without it root cannot use {unreachable}")
+        text = f"keeping CAP_DAC_OVERRIDE: without it root cannot use {unreachable}"
+        log.log("info", text, "security")
     tools.shrink(unreachable is not None, settings.offload != "off")
     group = os.getegid() if settings.group is None else settings.group
     private = os.geteuid() != 0 and settings.observers is None

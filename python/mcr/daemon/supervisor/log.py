@@ -8,8 +8,8 @@ import select
 import time
 from collections.abc import Mapping
 
-from ...choices import LogFormat
-from ...protocol.constants import LEVELS
+from ...choices import LEVELS, Facility, Level, LogFormat
+from ...protocol.log_spec import LogSpec
 from ..log_format import choose_format
 
 _LINE_BYTES = 4096  # PIPE_BUF: written in one piece where poll(2) reports POLLOUT (pipe(7))
@@ -20,34 +20,34 @@ class StderrLog:
 
     def __init__(
         self,
-        level: str,
+        levels: LogSpec,
         target: int = 2,
         environment: Mapping[str, str] = os.environ,
         log_format: LogFormat = "auto",
     ) -> None:
-        """Log records of this severity and above.
+        """Log records of these severities and above.
 
         Args:
-            level: one of `LEVELS`.
+            levels: the severities.
             target: the descriptor of standard error.
             environment: contains JOURNAL_STREAM where standard error goes to the journal.
             log_format: how lines are written.
         """
-        self._threshold = LEVELS.index(level)
+        self._levels = levels
         self._target = target
         self._format = choose_format(log_format, target, environment)
         self._dropped = 0
 
-    def log(self, level: str, text: str) -> None:
+    def log(self, level: Level, text: str, facility: Facility = "supervisor") -> None:
         """Write a log record, if its level is high enough, in the format of control's log."""
-        if LEVELS.index(level) >= self._threshold:
-            self._write(level, "supervisor", text)
+        if LEVELS.index(level) >= LEVELS.index(self._levels.level_of(facility)):
+            self._write(level, facility, text)
 
     def write(self, text: str) -> None:
         """Write a line that is no record, regardless of the log level."""
         self._write("info", None, text)
 
-    def _write(self, level: str, facility: str | None, text: str) -> None:
+    def _write(self, level: Level, facility: Facility | None, text: str) -> None:
         text = text.replace("\n", " ")
         if not self._is_writable():
             self._dropped += 1

@@ -11,6 +11,7 @@ import time
 from dataclasses import astuple
 from typing import Protocol
 
+from ...choices import Facility, Level
 from ...protocol.constants import REFUSED_START
 from ...shared_memory import fixed_size_memfd, reopen_read_only
 from ..sealed_memfd import SealedMemfdError
@@ -139,12 +140,13 @@ class ProcessManager:
         times = [p.restart_at_s for p in self.processes if p.restart_at_s is not None]
         return None if self.shutting_down or not times else min(times)
 
-    def log(self, level: str, text: str) -> None:
+    def log(self, level: Level, text: str, facility: Facility = "supervisor") -> None:
         """Log through control, which has the subscribers; without control, log to stderr."""
         if self.control.channel is not None:
-            self.control.channel.send_json("note", level=level, text=text[:_NOTE_LENGTH])
+            text = text[:_NOTE_LENGTH]
+            self.control.channel.send_json("note", level=level, facility=facility, text=text)
         else:
-            self._log.log(level, text)
+            self._log.log(level, text, facility)
 
     def send_to_control(self, kind: str, descriptor: int | None = None, **fields: object) -> None:
         """Send control a message, if it runs; the descriptor is closed in any case."""
@@ -339,6 +341,7 @@ class ProcessManager:
             is_open = self._broker.serve(worker.number, worker.broker.fileno())
         except Exception as error:  # This worker's requests caused it; the others are unaffected.
             self._close_broker(worker)
+            self.log("error", f"the broker rejects {worker.name}: {error}", "security")
             self._kill(worker, f"was rejected by the broker: {error}")
             return
         if not is_open:

@@ -5,7 +5,6 @@ Owns batches, notifications and the shape of errors. Does no input or output.
 
 import asyncio
 import json
-import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from .... import json_codec
 from ....errors import McrError
 from ....json_codec import JsonObject
+from ....log_levels import NUMBERS, logger_of
 from ....protocol.constants import LINE_BYTES, ErrorCode
 from .. import limits
 from .decoding import read_json
@@ -28,8 +28,8 @@ Pieces = list[bytes]
 """An answer in pieces, so that a long one never needs a single block of memory."""
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
-_log = logging.getLogger("mcr.control")
-_clients = logging.getLogger("mcr.clients")
+_log = logger_of("control")
+_security = logger_of("security")
 
 
 class Encoded(list[bytes]):
@@ -110,7 +110,8 @@ class Dispatcher(Generic[Caller]):
         try:
             result = await self._serve(request, caller)
         except RpcError as error:
-            _clients.debug("%s refused: %s", cut(request.method), error.message)
+            logger = _security if error.code == ErrorCode.RIGHTS else _log
+            logger.debug("%s refused: %s", cut(request.method), error.message)
             return _failure(request_id, error) if wants_answer else None
         return _success(request_id, result) if wants_answer else None
 
@@ -125,6 +126,7 @@ class Dispatcher(Generic[Caller]):
         except ValidationError as error:
             problems = problems_of(error, method.params)
             raise with_problems(ErrorCode.INVALID_PARAMS, request.method, problems) from None
+        _log.log(NUMBERS["trace"], "serves the request %s", request.method)
         try:
             return await method.serve(caller, params)
         except McrError as error:

@@ -14,7 +14,8 @@ from pydantic import (
     Tag,
 )
 
-from ....protocol.constants import EVENT_KINDS, EXPLAINED_DATAGRAMS, EventKind, Facility, Level
+from ....choices import Facility, Level
+from ....protocol.constants import EVENT_KINDS, EXPLAINED_DATAGRAMS, EventKind
 from ....rules.fields import Join
 from ....taps.filter import (
     FRAME_BYTES,

@@ -4,10 +4,12 @@ Owns the path and the sentence of each problem, with a suggestion where a name i
 """
 
 import difflib
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from ....errors import FieldPath, Problem
 from .params import InputObject, OutputObject, RuleEntry, RuleObject
@@ -24,6 +26,7 @@ _EXPECTED = {
     "model_attributes_type": "an object",
 }
 """What a field must be, by the kind of pydantic's error."""
+_COMPARED_CHARS = 40  # comparing takes time that grows with the length
 _TAGS = {"text", "object", "entry", "int", "str", "literal"}  # names of pydantic, not of clients
 _MODELS: Mapping[str, type[BaseModel]] = {
     "object": RuleObject,
@@ -39,6 +42,8 @@ class _Complaint(NamedTuple):
     text: str
     """What follows `must be`, or the whole sentence."""
     is_expectation: bool = False
+    similar: str | None = None
+    """What the value may have been meant to be, of the possible ones."""
 
     def __str__(self) -> str:
         return f"must be {self.text}" if self.is_expectation else self.text
@@ -53,8 +58,8 @@ def problems_of(error: ValidationError, model: type[BaseModel] | None) -> list[P
         model: the model that was validated.
     """
     found: dict[FieldPath, dict[_Complaint, None]] = {}
-    for each in error.errors(include_url=False, include_context=True, include_input=False):
-        complaint = _complaint(each["type"], each["msg"], each.get("ctx", {}), each["loc"], model)
+    for each in error.errors(include_url=False, include_context=True, include_input=True):
+        complaint = _complaint(each, model)
         found.setdefault(_path(each["loc"]), {})[complaint] = None
     return [Problem(path, _joined(complaints)) for path, complaints in found.items()]
 
@@ -69,17 +74,14 @@ def unknown(similar: str | None) -> str:
     return "is not known" if similar is None else f"is not known; did you mean {similar!r}?"
 
 
-def _complaint(
-    kind: str,
-    message: str,
-    context: Mapping[str, Any],
-    location: tuple[int | str, ...],
-    model: type[BaseModel] | None,
-) -> _Complaint:
+def _complaint(error: ErrorDetails, model: type[BaseModel] | None) -> _Complaint:
+    kind, context = error["type"], error.get("ctx", {})
     expected = _expected(kind, context)
     if expected is not None:
-        return _Complaint(expected, is_expectation=True)
+        similar = _similar(error["input"], expected) if kind == "literal_error" else None
+        return _Complaint(expected, is_expectation=True, similar=similar)
     if kind == "extra_forbidden":
+        location = error["loc"]
         return _Complaint(unknown(closest(str(location[-1]), _fields_at(location, model))))
     if kind == "missing":
         return _Complaint("is missing")
@@ -87,7 +89,15 @@ def _complaint(
         return _Complaint(f"must not be longer than {context['max_length']}")
     if kind == "string_too_short":
         return _Complaint("must not be empty")
+    message = error["msg"]
     return _Complaint(message[:1].lower() + message[1:])
+
+
+def _similar(given: object, expected: str) -> str | None:
+    """The one of the quoted words in a sentence that is most similar to a given value."""
+    if not isinstance(given, str):
+        return None
+    return closest(given[:_COMPARED_CHARS], re.findall("'([^']*)'", expected))
 
 
 def _expected(kind: str, context: Mapping[str, Any]) -> str | None:
@@ -104,7 +114,9 @@ def _expected(kind: str, context: Mapping[str, Any]) -> str | None:
 def _joined(complaints: Collection[_Complaint]) -> str:
     """One sentence of those about a field: "must be an integer or a string"."""
     if all(each.is_expectation for each in complaints):
-        return str(_Complaint(" or ".join(each.text for each in complaints), is_expectation=True))
+        similar = next((each.similar for each in complaints if each.similar), None)
+        hint = "" if similar is None else f"; did you mean {similar!r}?"
+        return f"must be {' or '.join(each.text for each in complaints)}{hint}"
     return " and ".join(map(str, complaints))
 
 

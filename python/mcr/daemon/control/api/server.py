@@ -4,11 +4,11 @@ Owns the connections. `jsonrpc` parses and answers lines.
 """
 
 import asyncio
-import logging
 import socket
 import time
 from collections.abc import Awaitable, Callable
 
+from ....log_levels import NUMBERS, logger_of
 from ....protocol.constants import LINE_BYTES, ErrorCode
 from ....protocol.jsonl import LineTooLong
 from .. import limits
@@ -22,7 +22,8 @@ _ACCEPTS_PER_EVENT = 16
 _LINGERING_REFUSALS = 64  # refused clients that get time to read the error
 _CHECK_INTERVAL_S = 1.0
 
-_log = logging.getLogger("mcr.clients")
+_log = logger_of("control")
+_security = logger_of("security")
 
 
 class Connection:
@@ -145,7 +146,12 @@ class Server:
         await self._loop.connect_accepted_socket(lambda: lines, accepted)
         refusal = self._refusal(peer)
         if refusal is not None:
-            _log.debug("process %d of user %d refused: %s", peer.pid, peer.uid, refusal.message)
+            is_intrusion = refusal.code == ErrorCode.RIGHTS
+            _security.log(
+                NUMBERS["notice" if is_intrusion else "debug"],
+                "process %d of user %d refused: %s",
+                *(peer.pid, peer.uid, refusal.message),
+            )
             if not lines.is_closed:
                 self._refused.add(lines)
             lines.send(error_line(refusal))

@@ -4,12 +4,12 @@ The supervisor reads the files, this process parses them.
 """
 
 import asyncio
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ....config.reader import Configuration
 from ....errors import ConfigError, McrError, RuleError
+from ....log_levels import logger_of
 from ....protocol.results import ConfigurationResult, RuleDifference
 from ....rules.model import counted
 from ...sealed_memfd import sealed_memfd
@@ -22,7 +22,7 @@ _ANSWER_S = 30.0  # for the supervisor to read the files
 _NAMED = 5
 """The most rules that the line about a configuration names of each kind."""
 
-_log = logging.getLogger("mcr.rules")
+_log = logger_of("rules")
 
 
 class Configurator:

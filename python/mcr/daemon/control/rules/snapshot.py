@@ -23,8 +23,8 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
+from ....choices import FACILITIES, Level
 from ....errors import McrError, RuleError
-from ....protocol.constants import FACILITIES, Facility, Level
 from ....protocol.results import LogLevels, RuleOrigin
 from ....rules import Rule
 from ....rules.hostnames import HostName, ResolvedHosts
@@ -45,7 +45,8 @@ class _Levels(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     everything: Level = "info"
-    facilities: dict[Facility, Level] = {}
+    facilities: dict[str, Level] = {}
+    """Those that this version does not have, as an earlier one did, are ignored."""
 
 
 class _Host(BaseModel):

@@ -17,6 +17,7 @@ from ....choices import Hosts
 from ....config.document import FileContent
 from ....config.reader import Configuration, read_files
 from ....errors import McrError
+from ....log_levels import logger_of
 from ....protocol.constants import ErrorCode
 from ....protocol.results import ConfigurationResult
 from ....rules import Rule
@@ -36,7 +37,7 @@ from ..api.errors import RpcError
 from ..events import EventBus
 from ..log import ControlLog
 from ..supervisor_channel import SupervisorChannel
-from ..workers.messages import prepare_body
+from ..workers.messages import WORKER_FACILITIES, prepare_body
 from ..workers.pool import WorkerPool
 from ..workers.status import RuleStatusTracker
 from . import snapshot
@@ -54,7 +55,7 @@ _ENVELOPE_BYTES = 1 << 20  # of a message or a snapshot, besides the rules
 _SPEC_BYTES = 64  # of a rule in a message, besides its members: the id and punctuation
 T = TypeVar("T")
 
-_log = logging.getLogger("mcr.rules")
+_log = logger_of("rules")
 
 
 class Transactions:
@@ -241,7 +242,7 @@ class Transactions:
             _log.warning("rule %s does not fit this host and is retried: %s", rule_id, aside.why)
         self._events.resume_after(found.sequence)
         self._log.set_levels(found.log_levels)
-        self._pool.log_level = self._log.level_of("workers", "interfaces")
+        self._pool.log_levels = self._log.levels_of(*WORKER_FACILITIES)
         return found
 
     async def _without_unwanted(

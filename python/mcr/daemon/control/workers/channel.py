@@ -4,12 +4,12 @@ Owns the frames and their limits in size and time. `pool` decides what to reques
 """
 
 import asyncio
-import logging
 import socket
 import time
 from collections.abc import Callable
 from typing import Any
 
+from ....log_levels import logger_of
 from .. import limits
 from ..api.jsonrpc import encode
 from .messages import Failure, WorkerMessage, read_message
@@ -20,7 +20,7 @@ _LENGTH_BYTES = 4
 _SHORTEST_PAUSE_S = 0.002  # a shorter sleep is imprecise: the loop's clock ticks in milliseconds
 _LONG_READ_S = 0.05
 
-_log = logging.getLogger("mcr.workers")
+_log = logger_of("security")
 
 
 class ChannelLost(Exception):

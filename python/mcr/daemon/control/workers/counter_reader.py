@@ -6,7 +6,7 @@ outage. The native core reads the pages, whether their workers run, hang or are 
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -17,6 +17,7 @@ from ....alarms.notice import Notice
 from ....alarms.timing import Timing
 from ....alarms.troubles import Trouble
 from ....json_codec import encode_in_pieces
+from ....log_levels import logger_of
 from ....protocol.results import DaemonStats, Totals
 from ....rules.expectation import Expectation
 from ....stats import FlowStats, InterfaceStats, RuleStats, report
@@ -41,6 +42,7 @@ SILENCE_S = 1.0
 HANGS_S = 10.0
 """A worker that is silent for this long is restarted; opening sockets takes it less than 9 s."""
 
+_log = logger_of("stats")
 _EMPTY = CounterPages([]).read()
 """A reading without workers."""
 
@@ -93,6 +95,7 @@ class CounterReader:
         self._began_s = began_s
         self._lock = asyncio.Lock()
         self._last: Reading | None = None
+        self._stale: frozenset[int] = frozenset()
 
     @property
     def uptime_s(self) -> float:
@@ -115,6 +118,7 @@ class CounterReader:
             deaths = {each.number: _unmeasured_death(each) for each in self._pool.workers}
             counters = await asyncio.to_thread(self._pages.read)
             self._update_workers(counters, deaths)
+            self._report_stale(counters.stale)
             self._last = Reading(began_s, revision, counters)
             return self._last
 
@@ -201,6 +205,13 @@ class CounterReader:
             time=round(time.time(), 3),
             uptime_s=self.uptime_s,
         )
+
+    def _report_stale(self, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            if number not in self._stale:
+                text = "the counters of worker %d cannot be read; its last ones count"
+                _log.warning(text, number)
+        self._stale = frozenset(numbers)
 
     def _update_workers(
         self, counters: CounterReading, deaths: Mapping[int, DeathRecord | None]

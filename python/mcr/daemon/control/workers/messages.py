@@ -5,17 +5,17 @@ no input or output.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Annotated, Any, Literal, NotRequired, get_args
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from ....protocol.constants import Level
+from ....choices import Level
 from ....rules.spec import rule_spec
 from .. import limits
 from ..api.jsonrpc import encode
 
-PROTOCOL = 2
+PROTOCOL = 3
 """The version of the messages; a worker with another version is restarted."""
 
 Text = Annotated[str, Field(max_length=4096)]
@@ -48,6 +48,11 @@ class RuleTrouble(TypedDict):
     engine_sentence: NotRequired[Text | None]
 
 
+WorkerFacility = Literal["worker", "ingress", "egress", "interfaces"]
+WORKER_FACILITIES: tuple[WorkerFacility, ...] = get_args(WorkerFacility)
+"""The facilities of the records that workers send."""
+
+
 class WorkerHello(TypedDict):
     """A worker's answer to `hello`: its identity and the rules that it has."""
 
@@ -75,7 +80,7 @@ class WorkerMessage(TypedDict, total=False):
     change: Text
     detail: Text
     level: Level
-    facility: Literal["worker", "interface", "socket"]
+    facility: WorkerFacility
     text: Text
 
 

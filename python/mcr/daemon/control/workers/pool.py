@@ -19,21 +19,30 @@ A worker that is silent, or that closes its channel and keeps running, is killed
 """
 
 import asyncio
-import logging
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
+from ....choices import Facility
 from ....errors import EngineError, InterfaceError, McrError, RightsError, RuleError
+from ....log_levels import logger_of
 from ....protocol.constants import ErrorCode
 from ....stats.rule_state import InputTrouble
 from ..api.errors import RpcError
 from ..events import EventBus
 from ..supervisor_channel import WorkerExited, WorkerStarted
 from .channel import ANSWER_S, ChannelLost, ChannelSilent, WorkerChannel, WorkerRefused
-from .messages import PROTOCOL, Failure, WorkerHello, WorkerMessage, prepare_body, read_hello
+from .messages import (
+    PROTOCOL,
+    WORKER_FACILITIES,
+    Failure,
+    WorkerHello,
+    WorkerMessage,
+    prepare_body,
+    read_hello,
+)
 from .worker import DeathRecord, Worker
 
 WAIT_FOR_WORKER_S = 5.0
@@ -46,7 +55,7 @@ _RETRY_S = 10.0
 _Connected = tuple[Worker, WorkerChannel]
 """A worker, and the channel to its current incarnation."""
 
-_log = logging.getLogger("mcr.workers")
+_log = logger_of("worker")
 
 
 class Rules(Protocol):
@@ -83,8 +92,8 @@ class WorkerPool:
         self.workers = [Worker(number) for number in range(count)]
         self.lock = asyncio.Lock()
         """Held during a change of the rules, and while workers must all have the same rules."""
-        self.log_level = "info"
-        """The least severe level that workers log."""
+        self.log_levels: Mapping[Facility, str] = dict.fromkeys(WORKER_FACILITIES, "info")
+        """The least severe level of each facility that workers log."""
         self.on_rules_given: Callable[[Worker, WorkerChannel], Awaitable[None]] | None = None
         """Called for each worker that has got the rules after its start."""
         self._rules = rules
@@ -185,10 +194,10 @@ class WorkerPool:
             refused = worker.refused_rules.items()
             worker.refused_rules = {each: why for each, why in refused if each not in changed}
 
-    async def set_log_level(self, level: str) -> None:
-        """Make all workers log this level and more severe ones."""
-        self.log_level = level
-        await self._request_each(self._connected, {"do": "log", "level": level})
+    async def set_log_levels(self, levels: Mapping[Facility, str]) -> None:
+        """Make all workers log these levels and more severe ones."""
+        self.log_levels = levels
+        await self._request_each(self._connected, {"do": "log", "levels": levels})
 
     async def request_from_each(
         self, request_of: Callable[[Worker], tuple[dict[str, Any], int | None]]
@@ -361,7 +370,7 @@ class WorkerPool:
         """Send a worker all rules, without those that it refuses one by one."""
         hello = _checked_hello(worker, await channel.request({"do": "hello"}, ANSWER_S))
         worker.had_rules = hello["revision"] > 0
-        await channel.request({"do": "log", "level": self.log_level}, ANSWER_S)
+        await channel.request({"do": "log", "levels": self.log_levels}, ANSWER_S)
         # The order matters: a change in progress updates the rules before their revision. With an
         # old revision and new rules the worker is sent the rules once more; with a new revision and
         # old rules it would be taken for current.

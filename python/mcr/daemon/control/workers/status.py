@@ -4,11 +4,11 @@ Publishes each change of a rule or interface as one event, even if several worke
 passes workers' log lines on to the log.
 """
 
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from ....alarms.troubles import Trouble, trouble_notices
+from ....log_levels import NUMBERS, logger_of
 from ....stats.rule_state import InputTrouble
 from .. import limits
 from ..events import EventBus
@@ -27,13 +27,6 @@ _LINK_CHANGES = {
     "addresses": "has other addresses",
     "mtu": "has another MTU",
 }
-_LEVELS = {
-    "debug": logging.DEBUG,
-    "info": logging.INFO,
-    "warning": logging.WARNING,
-    "error": logging.ERROR,
-}
-_FACILITIES = {"worker": "workers", "interface": "interfaces", "socket": "workers"}
 _DEFERRED_REPORTS = 4 * limits.REQUEST_RULES
 """The most deferred reports; only a faulty worker sends more during a change."""
 
@@ -77,13 +70,12 @@ class RuleStatusTracker:
         elif event == "link":
             self._publish_link(message)
         elif event == "log":
-            facility = _FACILITIES[message.get("facility", "worker")]
-            level = _LEVELS[message.get("level", "info")]
-            text = message.get("text", "")
-            logging.getLogger(f"mcr.{facility}").log(level, "worker %d: %s", number, text)
+            level, text = NUMBERS[message.get("level", "info")], message.get("text", "")
+            logger = logger_of(message.get("facility", "worker"))
+            logger.log(level, "worker %d: %s", number, text)
         elif event == "engine":
             reason = message.get("error")
-            logging.getLogger("mcr.workers").error("worker %d: engine ended: %s", number, reason)
+            logger_of("worker").critical("worker %d: engine ended: %s", number, reason)
 
     @contextmanager
     def deferred(self, rules: Callable[[], Mapping[str, RuleRecord]]) -> Iterator[None]:
@@ -150,4 +142,4 @@ class RuleStatusTracker:
         text = f"{name} {phrase}{f': {detail}' if detail else ''}"
         index = message.get("index", 0)
         self._events.publish("interface", change, text, interface=name, index=index)
-        logging.getLogger("mcr.interfaces").info("%s", text)
+        logger_of("interfaces").info("%s", text)
