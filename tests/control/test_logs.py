@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
@@ -16,7 +17,14 @@ from tests.support.fake_supervisor import FakeSupervisor
 
 from mcr.choices import FACILITIES, LEVELS
 from mcr.daemon.control.api.access import AccessPolicy, Peer, peer_of
-from mcr.daemon.control.log import LINES_A_SECOND, LINES_AT_ONCE, ControlLog, RateLimit, RepeatLimit
+from mcr.daemon.control.log import ControlLog
+from mcr.daemon.control.log_limits import (
+    LINES_A_SECOND,
+    LINES_AT_ONCE,
+    REMEMBERED_MESSAGES,
+    RateLimit,
+    RepeatLimit,
+)
 from mcr.protocol.log_spec import LogSpec
 from mcr.protocol.results import LogLevels
 from mcr.protocol.text import printable
@@ -28,21 +36,75 @@ def filtered(limit: logging.Filter, text: str) -> str | None:
     return record.getMessage() if limit.filter(record) else None
 
 
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 0.6)), max_size=40))
-def test_repeats_are_counted(lines: list[tuple[str, float]]) -> None:
-    """The same line is written once a second at most."""
-    now_s, said_at, said, counted = 0.0, {"": 0.0}, 0, 0
+def counted(text: str) -> int:
+    """How many messages a text reports as suppressed."""
+    return sum(map(int, re.findall(r"(\d+) suppressed\)", text)))
+
+
+TURNS = st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 0.6), st.booleans()), max_size=60)
+
+
+@given(TURNS, st.integers(1, 3))
+def test_repeats_are_counted(turns: list[tuple[str, float, bool]], remembered: int) -> None:
+    """Each is written or counted: with the next one, when its second is over, or at the end."""
+    now_s, written_s, written, suppressed = 0.0, dict[str, float](), 0, 0
     repeats = RepeatLimit(lambda: now_s)
-    for text, later_s in lines:
-        now_s += later_s
-        passed = filtered(repeats, text)
-        if passed is not None:
-            assert text not in said_at or now_s - said_at[text] >= 1
-            said_at[text] = now_s
-            said += 1
-            counted += int(passed.split()[-3]) if "(" in passed else 0
-    left = sum(refused for _, refused in repeats._repeats.values())
-    assert said + counted + left == len(lines)
+    with patch("mcr.daemon.control.log_limits.REMEMBERED_MESSAGES", remembered):
+        for text, later_s, looks in turns:
+            now_s += later_s
+            if looks:
+                suppressed += sum(counted(each.getMessage()) for each in repeats.due())
+            passed = filtered(repeats, text)
+            if passed is not None:
+                assert passed.partition(" ")[0] == text
+                assert remembered < 3 or now_s - written_s.get(text, -1.0) >= 1
+                written_s[text] = now_s
+                written += 1
+                suppressed += counted(passed)
+            assert len(repeats) <= remembered
+        suppressed += sum(counted(each.getMessage()) for each in repeats.due(at_once=True))
+    assert written + suppressed == len(turns)
+
+
+def test_repeats_are_reported_when_their_second_is_over() -> None:
+    """With facility and level of the message, once for each second of a flood."""
+    now_s = 0.0
+    repeats = RepeatLimit(lambda: now_s)
+    made = {"msg": "same", "name": "mcr.egress", "levelno": logging.ERROR}
+    for second in range(3):
+        now_s = float(second)
+        due = [(each.name, each.levelno, each.getMessage()) for each in repeats.due()]
+        text = f"same ({99 if second == 1 else 100} suppressed)"
+        assert due == ([("mcr.egress", logging.ERROR, text)] if second else [])
+        accepted = [repeats.filter(logging.makeLogRecord(made)) for _ in range(100)]
+        assert accepted == [second == 0] + [False] * 99
+    now_s = 3.0
+    assert len(list(repeats.due())) == 1
+    now_s = 4.0
+    assert not list(repeats.due())
+    assert not len(repeats)
+
+
+def test_a_key_may_stand_for_the_text() -> None:
+    """And another facility or level is another message."""
+    repeats = RepeatLimit(lambda: 0.0)
+    made = [{"name": "a", "levelno": 1}, {"name": "b", "levelno": 1}, {"name": "a", "levelno": 2}]
+    for each in made:
+        for text, accepted in (("one", True), ("two", False)):
+            record = logging.makeLogRecord({**each, "msg": text, "key": "k"})
+            assert repeats.filter(record) == accepted
+
+
+def test_ever_new_messages_need_no_more_memory() -> None:
+    """The oldest are forgotten, what was suppressed of them is not."""
+    repeats = RepeatLimit(lambda: 0.0)
+    for number in range(3 * REMEMBERED_MESSAGES):
+        for _ in range(2):
+            filtered(repeats, str(number))
+    assert len(repeats) == REMEMBERED_MESSAGES
+    texts = [each.getMessage() for each in repeats.due(at_once=True)]
+    assert texts[-1] == f"other messages ({2 * REMEMBERED_MESSAGES} suppressed)"
+    assert sum(map(counted, texts)) == 3 * REMEMBERED_MESSAGES
 
 
 def test_the_rate_of_lines_is_limited() -> None:
@@ -52,10 +114,15 @@ def test_the_rate_of_lines_is_limited() -> None:
     said = [filtered(rate, f"line {number}") for number in range(LINES_AT_ONCE + 50)]
     assert said[:LINES_AT_ONCE] == [f"line {number}" for number in range(LINES_AT_ONCE)]
     assert set(said[LINES_AT_ONCE:]) == {None}
+    assert not list(rate.due())
     now_s = 1.0
-    assert filtered(rate, "later") == "later (50 lines before it omitted)"
+    assert filtered(rate, "later") == "later (other messages: 50 suppressed)"
     later = [filtered(rate, "more") for _ in range(50)]
     assert later == ["more"] * (LINES_A_SECOND - 1) + [None] * (51 - LINES_A_SECOND)
+    now_s = 2.0
+    due = [each.getMessage() for each in rate.due()]
+    assert due == [f"other messages ({51 - LINES_A_SECOND} suppressed)"]
+    assert not list(rate.due())
 
 
 @given(st.text(st.characters()))

@@ -17,7 +17,7 @@ from tests.support.fake_worker import FakeWorker
 from tests.support.pinger import undelayed
 from tests.support.raw_client import RawClient
 
-from mcr.daemon.control.log import LINES_A_SECOND, LINES_AT_ONCE
+from mcr.daemon.control.log_limits import LINES_A_SECOND, LINES_AT_ONCE
 
 pytestmark = pytest.mark.alone
 
@@ -126,13 +126,13 @@ def test_a_flood_delays_no_client_and_fills_no_log(two: FakeSupervisor, kind: st
     try:
         undelayed(two.path, work)
         wait_until(lambda: two.restarts == [0], 30, what="its end")
-        wait_until(lambda: "lines before it omitted" in two.said(), what="the bound of the log")
+        wait_until(lambda: "suppressed)" in two.said(), what="the bound of the log")
     finally:
         ended.set()
         flooding.join()
     lines = two.said()[written:].splitlines()
     assert len(lines) <= LINES_AT_ONCE + LINES_A_SECOND * (time.monotonic() - began_s)
-    assert all(re.match("info: |(warning|error): (worker|security): ", line) for line in lines)
+    assert all(re.match("info: |(warning|error): (worker|security|control): ", line) for line in lines)
 
 
 @pytest.mark.parametrize("kind", [b'"ok":{"x":[%s1]}', b'"event":"rules","rules":[%s1]'])

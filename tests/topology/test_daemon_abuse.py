@@ -19,7 +19,7 @@ from tests.support.pinger import undelayed
 from tests.support.raw_client import RawClient
 
 from mcr.daemon.control.api.method_types import METHOD_TYPES
-from mcr.daemon.control.log import LINES_A_SECOND, LINES_AT_ONCE
+from mcr.daemon.control.log_limits import LINES_A_SECOND, LINES_AT_ONCE
 from mcr.protocol.constants import LINE_BYTES, ErrorCode
 
 from .checks import settle_sent

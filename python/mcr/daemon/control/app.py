@@ -148,6 +148,7 @@ class ControlApp:
         gc.freeze()
         self._supervisor.start()
         code = await self._exit_code
+        self._log.report_suppressed(at_once=True)
         self._log.flush_to_stderr(1.0)
         return code
 
@@ -306,6 +307,7 @@ class ControlApp:
         """Read the workers' counters regularly, so that recent counts of each exist."""
         while True:
             began_s = time.monotonic()
+            self._log.report_suppressed()
             reading = await self._counters.read(_COLLECT_INTERVAL_S)
             for notice in await self._counters.watch(reading):
                 self._publish_notice(notice)

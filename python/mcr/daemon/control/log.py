@@ -1,7 +1,6 @@
 """The log of control: to standard error for people, to the stream of events for programs.
 
-Owns the log levels, and the limits that keep clients and workers from filling the log, by repeats
-of one line or by ever new ones. A stuck reader of standard error delays nothing: lines wait in a
+Owns the log levels. A stuck reader of standard error delays nothing: lines wait in a
 queue of limited size, from which a thread writes them.
 """
 
@@ -11,7 +10,6 @@ import os
 import queue
 import sys
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -20,79 +18,12 @@ from ...choices import FACILITIES, Facility, Level, LogFormat
 from ...log_levels import NUMBERS, level_of, logger_of
 from ...protocol.log_spec import LogSpec
 from ...protocol.results import LogLevels
-from ...protocol.text import printable
 from ..log_format import LineFormat, choose_format
-from .api.errors import cut
+from .log_limits import PlainText, RateLimit, RepeatLimit
 
 _QUEUED_RECORDS = 1000
-_REMEMBERED_LINES = 512
-_REPEAT_S = 1.0
-LINES_A_SECOND = 20
-"""The rate of lines in the long run: some 2 KiB per second."""
-LINES_AT_ONCE = 1000
-"""The most lines in a burst."""
 
-Clock = Callable[[], float]
 Publish = Callable[[Level, Facility, str], None]
-
-
-class PlainText(logging.Filter):
-    """Replaces a record's message by one printable line of limited length."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Accept every record."""
-        _set_text(record, printable(cut(record.getMessage())))
-        return True
-
-
-class RepeatLimit(logging.Filter):
-    """Accepts a message once per second, with the number of repeats that it has refused."""
-
-    def __init__(self, clock: Clock = time.monotonic) -> None:
-        """Measure time by this clock, in seconds."""
-        super().__init__()
-        self._clock = clock
-        self._repeats: OrderedDict[str, tuple[float, int]] = OrderedDict()
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the message was not accepted within the last second."""
-        text, now_s = record.getMessage(), self._clock()
-        accepted_s, refused = self._repeats.pop(text, (-_REPEAT_S, 0))
-        if now_s - accepted_s < _REPEAT_S:
-            self._repeats[text] = (accepted_s, refused + 1)
-            return False
-        self._repeats[text] = (now_s, 0)
-        if len(self._repeats) > _REMEMBERED_LINES:
-            self._repeats.popitem(last=False)
-        if refused:
-            _set_text(record, f"{text} (repeated {refused} times before)")
-        return True
-
-
-class RateLimit(logging.Filter):
-    """Accepts a burst of messages, then a steady rate, with the number that it has refused."""
-
-    def __init__(self, clock: Clock = time.monotonic) -> None:
-        """Start with a full burst; measure time by this clock, in seconds."""
-        super().__init__()
-        self._clock = clock
-        self._room = float(LINES_AT_ONCE)
-        self._at_s = clock()
-        self._refused = 0
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the rate permits one more message."""
-        now_s = self._clock()
-        earned = (now_s - self._at_s) * LINES_A_SECOND
-        self._room, self._at_s = min(self._room + earned, LINES_AT_ONCE), now_s
-        if self._room < 1:
-            self._refused += 1
-            return False
-        self._room -= 1
-        if self._refused:
-            _set_text(record, f"{record.getMessage()} ({self._refused} lines before it omitted)")
-            self._refused = 0
-        return True
 
 
 def default_levels(text: str = "info") -> LogLevels:
@@ -115,7 +46,8 @@ class ControlLog(logging.handlers.QueueHandler):
         self._dropped = 0
         self._lines = _LineFormatter(choose_format(log_format, sys.stderr.fileno()))
         self.setFormatter(self._lines)
-        for each in (PlainText(), RepeatLimit(), RateLimit()):
+        self._repeats, self._rate = RepeatLimit(), RateLimit()
+        for each in (PlainText(), self._repeats, self._rate):
             self.addFilter(each)
 
     def install(self) -> None:
@@ -143,6 +75,18 @@ class ControlLog(logging.handlers.QueueHandler):
     def levels_of(self, *facilities: Facility) -> dict[Facility, str]:
         """The level that each of these has."""
         return {each: self.levels.facilities[each] or self.levels.level for each in facilities}
+
+    def report_suppressed(self, *, at_once: bool = False) -> None:
+        """Log how many records were suppressed in the seconds that are over.
+
+        Args:
+            at_once: also in those that are not over, before the process ends.
+        """
+        for record in self._repeats.due(at_once=at_once):
+            if self._rate.filter(record):
+                self.emit(record)
+        for record in self._rate.due():
+            self.emit(record)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Queue a record for standard error, and publish it."""
@@ -205,7 +149,3 @@ class _Writer(logging.handlers.QueueListener):
 
 def _facility(record: logging.LogRecord) -> Facility:
     return record.name.rpartition(".")[2]  # type: ignore[return-value]
-
-
-def _set_text(record: logging.LogRecord, text: str) -> None:
-    record.msg, record.args = text, None

@@ -151,6 +151,7 @@ class Server:
                 NUMBERS["notice" if is_intrusion else "debug"],
                 "process %d of user %d refused: %s",
                 *(peer.pid, peer.uid, refusal.message),
+                extra={"key": f"refused {peer.uid}"},  # not a line for each process of a user
             )
             if not lines.is_closed:
                 self._refused.add(lines)

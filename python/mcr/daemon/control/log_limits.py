@@ -1,0 +1,154 @@
+"""The limits that keep clients and workers from filling the log, by repeats or by new messages.
+
+Each is a filter that refuses records, and reports how many.
+"""
+
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from ...protocol.text import printable
+from .api.errors import cut
+
+_WINDOW_S = 1.0
+REMEMBERED_MESSAGES = 512
+"""The most messages of which repeats are recognized."""
+LINES_A_SECOND = 20
+"""The rate of lines in the long run: some 2 KiB per second."""
+LINES_AT_ONCE = 1000
+"""The most lines in a burst."""
+
+Clock = Callable[[], float]
+
+
+class PlainText(logging.Filter):
+    """Replaces a record's message by one printable line of limited length."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Accept every record."""
+        _set_text(record, printable(cut(record.getMessage())))
+        return True
+
+
+@dataclass(slots=True)
+class _Window:
+    """The time after a message in which its repeats are refused."""
+
+    began_s: float
+    record: logging.LogRecord
+    """The one that was accepted, with its message alone."""
+    refused: int = 0
+
+
+class RepeatLimit(logging.Filter):
+    """Accepts a message once a second, and reports how many repeats it has refused.
+
+    Messages are the same if facility, severity and text are, or in place of the text the attribute
+    `key` of their records.
+    """
+
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        """Measure time by this clock, in seconds."""
+        super().__init__()
+        self._clock = clock
+        self._windows: OrderedDict[tuple[str, int, str], _Window] = OrderedDict()
+        self._forgotten = 0
+
+    def __len__(self) -> int:
+        """The number of messages of which repeats are recognized now."""
+        return len(self._windows)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the message was not accepted within the last second."""
+        text, now_s = record.getMessage(), self._clock()
+        key = record.name, record.levelno, getattr(record, "key", text)
+        window = self._windows.get(key)
+        if window is not None and now_s - window.began_s < _WINDOW_S:
+            window.refused += 1
+            return False
+        self._open(key, _Window(now_s, _copy(record, text)))
+        if window is not None and window.refused:
+            _set_text(record, f"{text} ({window.refused} suppressed)")
+        return True
+
+    def due(self, *, at_once: bool = False) -> Iterator[logging.LogRecord]:
+        """Yield a record for each message whose second is over and had repeats.
+
+        Args:
+            at_once: also for those whose second is not over.
+        """
+        now_s = self._clock()
+        while self._windows:  # in the order of their beginning
+            key, window = next(iter(self._windows.items()))
+            if now_s - window.began_s < _WINDOW_S and not at_once:
+                break
+            del self._windows[key]
+            if window.refused:
+                text = window.record.getMessage()
+                if not at_once:
+                    self._open(key, _Window(now_s, window.record))
+                yield _copy(window.record, f"{text} ({window.refused} suppressed)")
+        if self._forgotten:
+            forgotten, self._forgotten = self._forgotten, 0
+            yield _record(f"other messages ({forgotten} suppressed)")
+
+    def _open(self, key: tuple[str, int, str], window: _Window) -> None:
+        self._windows[key] = window
+        self._windows.move_to_end(key)
+        if len(self._windows) > REMEMBERED_MESSAGES:
+            _, oldest = self._windows.popitem(last=False)
+            self._forgotten += oldest.refused
+
+
+class RateLimit(logging.Filter):
+    """Accepts a burst of messages, then a steady rate, and reports how many it has refused."""
+
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        """Start with a full burst; measure time by this clock, in seconds."""
+        super().__init__()
+        self._clock = clock
+        self._room = float(LINES_AT_ONCE)
+        self._at_s = clock()
+        self._refused = 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the rate permits one more message."""
+        if not self._take():
+            self._refused += 1
+            return False
+        if self._refused:
+            refused, self._refused = self._refused, 0
+            _set_text(record, f"{record.getMessage()} (other messages: {refused} suppressed)")
+        return True
+
+    def due(self) -> Iterator[logging.LogRecord]:
+        """Yield a record about those refused, if the rate permits it."""
+        if self._refused and self._take():
+            refused, self._refused = self._refused, 0
+            yield _record(f"other messages ({refused} suppressed)")
+
+    def _take(self) -> bool:
+        now_s = self._clock()
+        earned = (now_s - self._at_s) * LINES_A_SECOND
+        self._room, self._at_s = min(self._room + earned, LINES_AT_ONCE), now_s
+        if self._room < 1:
+            return False
+        self._room -= 1
+        return True
+
+
+def _record(text: str) -> logging.LogRecord:
+    return logging.LogRecord("mcr.control", logging.WARNING, __file__, 0, text, None, None)
+
+
+def _copy(record: logging.LogRecord, text: str) -> logging.LogRecord:
+    made = logging.makeLogRecord(record.__dict__ | {"exc_info": None, "exc_text": None})
+    made.created = time.time()
+    _set_text(made, text)
+    return made
+
+
+def _set_text(record: logging.LogRecord, text: str) -> None:
+    record.msg, record.args = text, None
