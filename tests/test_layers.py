@@ -85,6 +85,7 @@ IN_BOTH_LANGUAGES = {  # one concept, which Python shows and Rust does
 PURE = ["addr", "packet", "rules"]  # neither sockets nor clocks
 HEAVY = {
     "asyncio",
+    "nats",
     "pydantic",
     "rich",
     "starlette",

@@ -75,5 +75,7 @@ def test_ci_skips_nothing(tmp_path: Path) -> None:
     script = bare_machine(tmp_path)
     run = preflight(str(tmp_path), "test", script=script, ci=True)
     assert run.returncode == 1
-    command = "apt-get install iproute2 nftables ethtool tshark"
-    assert run.stderr == f"missing: ip, tc, nft, ethtool, tshark; run: {command}\n"
+    command = "apt-get install iproute2 nftables ethtool tshark nats-server"
+    missing = "ip, tc, nft, ethtool, tshark, nats-server"
+    assert run.stderr == f"missing: {missing}; run: {command}
+"

@@ -83,10 +83,11 @@ COMMANDS: Mapping[str, CommandEntry] = {
     "agent": CommandEntry(
         "agent:agent",
         _DAEMON,
-        "Keep the daemon's rules those of documents in a directory, until SIGTERM or Ctrl-C.",
+        "Keep the daemon's rules those of documents for this node, until SIGTERM or Ctrl-C.",
         (
             "mcr agent --directory /srv/fleet --node ams1",
             "mcr agent --directory /srv/fleet --node ams1 --label site=ams --prune",
+            "mcr agent --nats nats://a:4222,nats://b:4222 --node ams1 --creds ams1.seed",
         ),
     ),
     "import": CommandEntry(

@@ -2,20 +2,40 @@
 
 where documents come from, and where the status goes     RuleSource
 a directory as a source                                  FileSource
+servers of NATS JetStream as a source (extra fleet)      NatsSource
 the client of the daemon that follows a source           Agent
 """
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from .agent import Agent
 from .file_source import FileSource
 from .source import FleetDocument, NodeIdentity, RuleSource, SourceError
-from .status import NodeStatus
+from .status import NodeStatus, NodeTraffic
+
+if TYPE_CHECKING:
+    from .nats_connection import NatsSettings as NatsSettings
+    from .nats_source import NatsSource as NatsSource
+
+# Loaded at first use, since they need nats-py.
+_OF_THE_EXTRA = {"NatsSettings": "nats_connection", "NatsSource": "nats_source"}
 
 __all__ = [
     "Agent",
     "FileSource",
     "FleetDocument",
+    "NatsSettings",
+    "NatsSource",
     "NodeIdentity",
     "NodeStatus",
+    "NodeTraffic",
     "RuleSource",
     "SourceError",
 ]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 -- any class
+    if name not in _OF_THE_EXTRA:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_OF_THE_EXTRA[name]}", __name__), name)

@@ -1,6 +1,7 @@
 """`Agent`: keeps the rules of a daemon those of the node's documents."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,15 +13,19 @@ from ..config.document import FileContent
 from ..config.forms import wanted_forms
 from ..config.reader import Configuration, read_files
 from ..errors import DaemonError, McrError, RuleError
-from ..protocol.results import ConfigurationResult
+from ..protocol.results import ConfigurationResult, DaemonStats
 from .memory import RememberedDocuments, recall, remember
 from .source import DOCUMENT_BYTES, FleetDocument, NodeIdentity, RuleSource, SourceError
-from .status import NodeState, NodeStatus, bounded
+from .status import NodeState, NodeStatus, NodeTraffic, bounded
 
 PERIOD_S = 2.0
 """The time between two comparisons with source and daemon when nothing is known to have changed."""
 HEARTBEAT_S = 10.0
 """The longest time between two reports."""
+
+
+REPORTS_PER_HEARTBEAT = 50
+"""The most reports in that time; what changes faster is reported with the next one."""
 
 
 class _Outcome(NamedTuple):
@@ -78,11 +83,13 @@ class Agent:
         self._reported_at = 0.0
         self._reporting = asyncio.Lock()
         self._trouble: str | None = None
+        self._traffic: NodeTraffic | None = None
 
     async def run(self) -> None:
         """Follow the source until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep_reporting())
+            tasks.create_task(self._keep_counting())
             while True:
                 await self.reconcile()
                 await self._source.wait_for_change(PERIOD_S)
@@ -103,6 +110,13 @@ class Agent:
             await asyncio.sleep(HEARTBEAT_S / 5)
             if self._outcome is not None:
                 await self._report(self._outcome)
+
+    async def _keep_counting(self) -> None:
+        """Read the counters of the daemon before each heartbeat, until cancelled."""
+        while True:
+            with contextlib.suppress(McrError):  # `state` reports that the daemon does not answer
+                self._traffic = _traffic(await self._client.stats())
+            await asyncio.sleep(HEARTBEAT_S)
 
     async def _read(self) -> None:
         try:
@@ -163,14 +177,16 @@ class Agent:
             daemon_revision=self._daemon_revision,
             documents_at=self._remembered.read_at,
             at=time.time(),
+            traffic=self._traffic,
         )
 
     async def _report(self, outcome: _Outcome) -> NodeStatus:
         async with self._reporting:
             status = self._status(outcome)
-            content = (replace(status, at=0.0, documents_at=None),)
+            content = (replace(status, at=0.0, documents_at=None, traffic=None),)
             age_s = time.monotonic() - self._reported_at
-            if content == self._reported and age_s < HEARTBEAT_S:
+            changed = content != self._reported
+            if age_s < (HEARTBEAT_S / REPORTS_PER_HEARTBEAT if changed else HEARTBEAT_S):
                 return status
             try:
                 await self._source.report(status)
@@ -206,6 +222,19 @@ def read_document_rules(documents: tuple[FleetDocument, ...]) -> Configuration:
             raise RuleError([(each.name, f"is longer than {DOCUMENT_BYTES} bytes; divide it")])
     main = FileContent("the agent", b"")
     return read_files([main, *(FileContent(each.name, each.text.encode()) for each in documents)])
+
+
+def _traffic(stats: DaemonStats) -> NodeTraffic:
+    rates = [rule.rate_10s for rule in stats.rules if rule.rate_10s is not None]
+    return NodeTraffic(
+        matched=sum(rule.matched for rule in stats.rules),
+        sent=stats.totals.sent,
+        lost=stats.totals.lost,
+        matched_pps=sum(rate.pps for rate in rates),
+        lost_pps=sum(rate.dropped_pps for rate in rates),
+        alarms=sum(len(rule.alarms) for rule in stats.rules),
+        at=stats.time,
+    )
 
 
 def _sentence(change: ConfigurationResult) -> str:

@@ -14,6 +14,22 @@ refused them, and nothing has changed; or the daemon does not answer."""
 
 
 @dataclass(frozen=True, slots=True)
+class NodeTraffic(JsonObject):
+    """The sums over all rules of a node: counts since they were added, and rates."""
+
+    matched: Count
+    sent: Count
+    lost: Count
+    matched_pps: float
+    lost_pps: float
+    """Datagrams matched and copies lost per second, over the last 10 s."""
+    alarms: Count
+    """The number of alarms that rules have now."""
+    at: float
+    """When the counters were read, as Unix time in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
 class NodeStatus(JsonObject):
     """The state of one node."""
 
@@ -32,6 +48,8 @@ class NodeStatus(JsonObject):
     """When the documents were last read from the source, as Unix time in seconds; None if never."""
     at: float
     """When this was written, as Unix time in seconds: the heartbeat of the agent."""
+    traffic: NodeTraffic | None = None
+    """None if the daemon has not answered yet."""
 
 
 def bounded(problems: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,0 +1,53 @@
+"""The options of commands that use NATS servers."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import McrError
+from .usage import usage_of
+
+if TYPE_CHECKING:
+    from ..fleet.nats_connection import NatsSettings
+
+_LIBRARIES = {"nats": "nats-py", "nkeys": "nkeys"}
+
+CredentialsOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Has the seed of an nkey, or a JWT and its seed."),
+]
+CaOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Certificates that may sign a server's; requires TLS."),
+]
+CertificateOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="The own certificate for TLS.")
+]
+KeyOption = Annotated[Path | None, typer.Option(metavar="FILE", help="The key of --tls-cert.")]
+
+
+def settings_of(
+    servers: str,
+    credentials: Path | None,
+    tls_ca: Path | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+) -> "NatsSettings":
+    """The settings of a connection, from the values of the options.
+
+    Raises:
+        McrError: the libraries of the extra are missing.
+    """
+    missing = [name for module, name in _LIBRARIES.items() if find_spec(module) is None]
+    if missing:
+        raise McrError(
+            f"--nats needs {' and '.join(missing)}; install them with pip install"
+            " 'mcr-relay[fleet]'"
+        )
+    from ..fleet.nats_connection import NatsSettings  # noqa: PLC0415 -- needs the extra
+
+    urls = tuple(each.strip() for each in servers.split(",") if each.strip())
+    with usage_of("--nats, --creds or --tls-..."):
+        return NatsSettings(urls, credentials, tls_ca, tls_cert, tls_key)

@@ -1,0 +1,127 @@
+"""Agents as processes, and what a fleet's store on NATS servers has for them."""
+
+import asyncio
+import contextlib
+import json
+import select
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mcr.fleet import FleetDocument, SourceError
+from mcr.fleet.nats_connection import NatsConnection, NatsSettings
+from mcr.fleet.nats_store import HISTORY, RULES_BUCKET, STATUS_BUCKET, STATUS_BYTES, NatsStore
+
+from .deadline import wait_until
+
+MCR = str(Path(sys.executable).parent / "mcr")
+T = TypeVar("T")
+
+
+class AgentProcess:
+    """A running `mcr agent`, and what it has said."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        """Take over a process whose standard error is a pipe."""
+        self._process = process
+        self.pid = process.pid
+        self.log = ""
+
+    def wait_for(self, text: str, within_s: float = 20) -> None:
+        """Wait until it has said this."""
+        assert self._process.stderr is not None
+        ends_s = time.monotonic() + within_s
+        while text not in self.log:
+            left_s = ends_s - time.monotonic()
+            assert left_s > 0, f"no {text!r}: {self.log}"
+            if select.select([self._process.stderr], [], [], left_s)[0]:
+                line = self._process.stderr.readline()
+                assert line, f"ended without {text!r}: {self.log}"
+                self.log += line
+
+
+@contextlib.contextmanager
+def agent_process(socket: Path, node: str, *arguments: str) -> Iterator[AgentProcess]:
+    """Run an agent of a node until SIGTERM, which it obeys."""
+    command = [MCR, "agent", "--node", node, "--socket", str(socket), *arguments]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, bufsize=1) as process:
+        agent = AgentProcess(process)
+        try:
+            agent.wait_for(f"ready: node {node}")
+            yield agent
+        finally:
+            process.terminate()
+            try:
+                assert process.wait(20) == 0, agent.log
+            finally:
+                process.kill()
+
+
+class FleetStore:
+    """The two buckets of a fleet, for tests that do not run on asyncio."""
+
+    def __init__(self, settings: NatsSettings) -> None:
+        """Contact no server yet."""
+        self._settings = settings
+        self._last: FleetDocument | None = None
+
+    def create(self, replicas: int) -> None:
+        """Create both buckets."""
+
+        async def create(rules: NatsStore, status: NatsStore) -> None:
+            await rules.create(replicas, HISTORY, None)
+            await status.create(replicas, 1, STATUS_BYTES)
+
+        self._run(create)
+
+    def write(self, name: str, *rules: str) -> int:
+        """Write a document with these rules; return its revision."""
+        return self.write_text(name, f"rules = {json.dumps(rules)}\n")
+
+    def write_text(self, name: str, text: str) -> int:
+        """Write a document, as often as it takes while the servers elect leaders."""
+        self._last = FleetDocument(name, text)
+
+        def write() -> int:
+            with contextlib.suppress(SourceError):
+                return self._run(lambda rules, _: rules.put(name, text))
+            return 0
+
+        return wait_until(write, 30, what=f"{name} written")
+
+    def status(self, node: str) -> Any:  # noqa: ANN401 -- JSON
+        """The status of a node; None if there is none, or no server answers."""
+        with contextlib.suppress(SourceError):
+            found = self._run(lambda _, status: status.get(node))
+            return None if found is None else json.loads(found.text)
+        return None
+
+    def wait_status(self, node: str, state: str, rules: int) -> Any:  # noqa: ANN401 -- JSON
+        """Wait until a node reports this about the last document; return its report."""
+        last = self._last
+
+        def look() -> Any:  # noqa: ANN401 -- JSON
+            found = self.status(node)
+            if found is None or (found["state"], found["rules"]) != (state, rules):
+                return None
+            known = last is None or found["revisions"].get(last.name) == last.revision
+            return found if known else None
+
+        return wait_until(look, 40, what=f"{node}: {state} with {rules} rules")
+
+    def _run(self, do: Callable[[NatsStore, NatsStore], Awaitable[T]]) -> T:
+        async def run() -> T:
+            async with _stores(self._settings) as (rules, status):
+                return await do(rules, status)
+
+        return asyncio.run(run())
+
+
+@contextlib.asynccontextmanager
+async def _stores(settings: NatsSettings) -> AsyncIterator[tuple[NatsStore, NatsStore]]:
+    async with NatsConnection(settings) as connection:
+        await connection.wait_connected(20)
+        yield NatsStore(connection, RULES_BUCKET), NatsStore(connection, STATUS_BUCKET)
