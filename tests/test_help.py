@@ -20,7 +20,7 @@ ROOT = typer.main.get_command(application())
 GROUPS = {
     "Relay and test": {"relay", "send", "receive"},
     "Daemon": {
-        *("agent", "serve", "config", "plan", "apply", "import", "reload"),
+        *("agent", "fleet", "serve", "config", "plan", "apply", "import", "reload"),
         *("ping", "log-level", "version", "shutdown"),
     },
     "Rules of the daemon": {"flows", "rule", "stats", "top"},

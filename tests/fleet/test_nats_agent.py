@@ -24,7 +24,8 @@ from tests.topology.daemons import Daemon, put_first, serving
 import mcr
 from mcr.fleet import NatsSettings, NatsSource, NodeIdentity
 from mcr.fleet.nats_connection import NatsConnection
-from mcr.fleet.nats_store import RULES_BUCKET, NatsStore, StoreConflict, key_of, name_of
+from mcr.fleet.nats_store import RULES_BUCKET, NatsStore, key_of, name_of
+from mcr.fleet.source import StoreConflict
 
 FEED = "239.77.1.1%lo:5077,name=feed-a to 239.77.2.1%lo:6077"
 OTHER = "239.77.1.2%lo:5078,name=feed-b to 127.0.0.1:7077"

@@ -90,6 +90,9 @@ COMMANDS: Mapping[str, CommandEntry] = {
             "mcr agent --nats nats://a:4222,nats://b:4222 --node ams1 --creds ams1.seed",
         ),
     ),
+    "fleet": CommandEntry(
+        "fleet:app", _DAEMON, "Show and change the rules of many hosts on NATS servers."
+    ),
     "import": CommandEntry(
         "import_:import_",
         _DAEMON,

@@ -1,8 +1,11 @@
 """The options of commands that use NATS servers."""
 
+import inspect
+from collections.abc import Callable
+from functools import wraps
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -51,3 +54,37 @@ def settings_of(
     urls = tuple(each.strip() for each in servers.split(",") if each.strip())
     with usage_of("--nats, --creds or --tls-..."):
         return NatsSettings(urls, credentials, tls_ca, tls_cert, tls_key)
+
+
+def with_servers(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function as a command with the options of a connection, which it gets as `settings`."""
+    added = {
+        "nats": Annotated[
+            str,
+            typer.Option(metavar="URL,...", envvar="MCR_NATS", help="The NATS servers."),
+        ],
+        "creds": CredentialsOption,
+        "tls_ca": CaOption,
+        "tls_cert": CertificateOption,
+        "tls_key": KeyOption,
+    }
+
+    @wraps(function)
+    def command(**given: Any) -> Any:  # noqa: ANN401 -- of any function
+        return function(settings=settings_of(*(given.pop(name) for name in added)), **given)
+
+    signature = inspect.signature(function)
+    own = [each for each in signature.parameters.values() if each.name != "settings"]
+    options = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if name == "nats" else None,
+            annotation=annotation,
+        )
+        for name, annotation in added.items()
+    ]
+    parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own] + options
+    command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {each.name: each.annotation for each in parameters}
+    return command

@@ -4,6 +4,7 @@ where documents come from, and where the status goes     RuleSource
 a directory as a source                                  FileSource
 servers of NATS JetStream as a source (extra fleet)      NatsSource
 the client of the daemon that follows a source           Agent
+the documents and nodes on these servers (extra fleet)   Fleet
 """
 
 import importlib
@@ -15,15 +16,21 @@ from .source import FleetDocument, NodeIdentity, RuleSource, SourceError
 from .status import NodeStatus, NodeTraffic
 
 if TYPE_CHECKING:
+    from .fleet import Fleet as Fleet
     from .nats_connection import NatsSettings as NatsSettings
     from .nats_source import NatsSource as NatsSource
 
 # Loaded at first use, since they need nats-py.
-_OF_THE_EXTRA = {"NatsSettings": "nats_connection", "NatsSource": "nats_source"}
+_OF_THE_EXTRA = {
+    "Fleet": "fleet",
+    "NatsSettings": "nats_connection",
+    "NatsSource": "nats_source",
+}
 
 __all__ = [
     "Agent",
     "FileSource",
+    "Fleet",
     "FleetDocument",
     "NatsSettings",
     "NatsSource",

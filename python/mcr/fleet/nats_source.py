@@ -12,8 +12,8 @@ from typing import Self
 
 from ..json_codec import encode
 from .nats_connection import NatsConnection, NatsSettings
-from .nats_store import RULES_BUCKET, STATUS_BUCKET, NatsStore, StoredText, key_of
-from .source import DOCUMENT_BYTES, FleetDocument, NodeIdentity
+from .nats_store import RULES_BUCKET, STATUS_BUCKET, NatsStore, key_of
+from .source import DOCUMENT_BYTES, FleetDocument, NodeIdentity, StoredText
 from .status import NodeStatus
 
 _REREAD_S = (0.05, 0.3, 1.0)

@@ -8,7 +8,6 @@ Names have characters that keys may not have; `key_of` writes them as ``=`` and 
 
 import re
 from datetime import datetime
-from typing import NamedTuple
 
 import nats.errors
 import nats.js.errors
@@ -16,7 +15,7 @@ from nats.js.client import JetStreamContext
 from nats.js.kv import KeyValue
 
 from .nats_connection import REQUEST_S, NatsConnection
-from .source import SourceError
+from .source import SourceError, StoreConflict, StoredText
 
 RULES_BUCKET, STATUS_BUCKET = "mcr-rules", "mcr-status"
 HISTORY = 64
@@ -25,23 +24,6 @@ STATUS_BYTES = 128 << 10
 """The longest status that a server accepts."""
 _RESERVED = re.compile(r"[^A-Za-z0-9_-]")
 _ESCAPED = re.compile(r"(?:=[0-9A-F]{2})+")
-_WRONG_REVISION = {10071, 10164}
-
-
-class StoreConflict(SourceError):
-    """A document was changed by another client since it was read."""
-
-
-class StoredText(NamedTuple):
-    """A text that the store holds."""
-
-    name: str
-    """Such as ``nodes/ams1``, ``labels/site=ams``, or the name of a node."""
-    text: str
-    revision: int
-    """Its position among all texts of the store: a later one is larger."""
-    written_at: float | None = None
-    """Unix time in seconds; None where it was not asked for."""
 
 
 def key_of(name: str) -> str:
@@ -96,20 +78,19 @@ class NatsStore:
             StoreConflict: it has another revision.
             SourceError: no server answers, or refuses.
         """
-        headers = None
-        if expected is not None:
-            headers = {"Nats-Expected-Last-Subject-Sequence": str(expected)}
+        key, value = key_of(name), text.encode()
         try:
-            answer = await self._context.publish(
-                self.subject(key_of(name)), text.encode(), headers=headers
-            )
+            if expected is None:
+                return await self._values.put(key, value)
+            if expected == 0:  # what was deleted has a revision, which `create` knows about
+                return await self._values.create(key, value)
+            return await self._values.update(key, value, expected)
+        except nats.js.errors.KeyWrongLastSequenceError:
+            raise StoreConflict(f"{name} was changed by another client") from None
         except nats.js.errors.APIError as error:
-            if error.err_code in _WRONG_REVISION:
-                raise StoreConflict(f"{name} was changed by another client") from None
             raise self._error(f"{name} cannot be written", error) from None
         except (nats.errors.Error, TimeoutError) as error:
             raise self._error(f"{name} cannot be written", error) from None
-        return answer.seq
 
     async def entries(self, name: str | None = None) -> list[StoredText]:
         """Return the texts of all names, or all texts of one from the oldest on.

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ..errors import McrError
 from ..json_codec import JsonObject
@@ -16,6 +16,22 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 class SourceError(McrError):
     """The store cannot be reached or read; the text names the cause."""
+
+
+class StoreConflict(SourceError):
+    """A document was changed by another client since it was read."""
+
+
+class StoredText(NamedTuple):
+    """A text that a store holds."""
+
+    name: str
+    """Such as ``nodes/ams1``, ``labels/site=ams``, or the name of a node."""
+    text: str
+    revision: int
+    """Its position among all texts of the store: a later one is larger."""
+    written_at: float | None = None
+    """Unix time in seconds; None where it was not asked for."""
 
 
 @dataclass(frozen=True, slots=True)
