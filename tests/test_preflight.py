@@ -77,5 +77,4 @@ def test_ci_skips_nothing(tmp_path: Path) -> None:
     assert run.returncode == 1
     command = "apt-get install iproute2 nftables ethtool tshark nats-server"
     missing = "ip, tc, nft, ethtool, tshark, nats-server"
-    assert run.stderr == f"missing: {missing}; run: {command}
-"
+    assert run.stderr == f"missing: {missing}; run: {command}\n"

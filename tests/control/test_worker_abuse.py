@@ -132,7 +132,9 @@ def test_a_flood_delays_no_client_and_fills_no_log(two: FakeSupervisor, kind: st
         flooding.join()
     lines = two.said()[written:].splitlines()
     assert len(lines) <= LINES_AT_ONCE + LINES_A_SECOND * (time.monotonic() - began_s)
-    assert all(re.match("info: |(warning|error): (worker|security|control): ", line) for line in lines)
+    assert all(
+        re.match("info: |(warning|error): (worker|security|control): ", line) for line in lines
+    )
 
 
 @pytest.mark.parametrize("kind", [b'"ok":{"x":[%s1]}', b'"event":"rules","rules":[%s1]'])
