@@ -14,7 +14,7 @@ CARGO_DENY_VERSION := 0.20.2
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint format docs topologies bench guard coverage audit build bpf stubs clean help .preflight
+.PHONY: demo test lint format docs topologies bench guard coverage audit build deb bpf stubs clean help .preflight
 .DEFAULT_GOAL := help
 
 demo: $(WHEEL) ## relay live traffic over loopback (as root also across network namespaces)
@@ -62,6 +62,9 @@ audit: .preflight ## licences, bans and sources of every crate (no advisories: t
 	cargo deny --all-features --locked check licenses bans sources
 
 build: $(WHEEL) ## the wheel, in dist/ and installed into .venv
+
+deb: $(WHEEL) ## a Debian package in target/deb, with mcr in /opt/mcr and the service (needs the package index)
+	PIP=$(BIN)/pip scripts/build_deb dist/*.whl target/deb
 
 bpf: ## rebuild the programs of the relay in the kernel, bpf/relay.bpf.o (with Debian 12's clang)
 	scripts/bpf_object
