@@ -78,3 +78,29 @@ def test_ci_skips_nothing(tmp_path: Path) -> None:
     command = "apt-get install iproute2 nftables ethtool tshark nats-server"
     missing = "ip, tc, nft, ethtool, tshark, nats-server"
     assert run.stderr == f"missing: {missing}; run: {command}\n"
+
+
+def test_root_installs_what_is_missing_once(tmp_path: Path) -> None:
+    """Where apt-get exists; what it does not bring is reported as without it."""
+    script = bare_machine(tmp_path)
+    for name in ("ip", "tc", "nft", "ethtool", "tshark", "nats-server"):
+        write_program(tmp_path / name, "exit 0")
+    (tmp_path / "tc").chmod(0o644)
+    bring = f'[ "$1" = update ] || {{ echo "$*" >>{tmp_path}/asked; %s; }}'
+    write_program(tmp_path / "apt-cache", "echo")
+    write_program(tmp_path / "apt-get", bring % f"/bin/chmod 755 {tmp_path}/tc")
+    run = preflight(str(tmp_path), "demo", "test", script=script)
+    assert (run.returncode, run.stderr) == (0, "installing iproute2\n")
+    asked = (tmp_path / "asked").read_text()
+    assert asked == "install --yes -qq --no-install-recommends iproute2\n"
+    (tmp_path / "tc").chmod(0o644)
+    write_program(tmp_path / "apt-get", "exit 100")
+    run = preflight(str(tmp_path), "test", script=script)
+    assert run.returncode == 0
+    assert "tests with network namespaces are left out" in run.stderr
+
+
+def write_program(path: Path, text: str) -> None:
+    """A program of the shell."""
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
