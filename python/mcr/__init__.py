@@ -1,8 +1,17 @@
 """A multicast relay for Linux that is a Python library.
 
+Relay a group to another one and to a host, until the end of the block:
+
+    import mcr
+
+    with mcr.Relay("239.1.1.1%eth0:5001 to 239.2.0.1%eth1:6001 192.0.2.7:7000") as relay:
+        relay.wait(60)
+        print(relay.stats())
+
 It sends the datagrams of a group to any number of outputs: other groups, ports, interfaces and
 unicast hosts. `Relay` runs rules, `Stats` accounts for every datagram, and `Client` controls a
-daemon. Every error is an `McrError`.
+daemon; `AsyncClient` does so with asyncio. Every error is an `McrError`. What this package itself
+has is the interface, `help(mcr.Relay)` for one; its modules are not.
 """
 
 import importlib
