@@ -52,7 +52,7 @@ def test_everything_missing_is_one_line(tmp_path: Path) -> None:
     line = run.stderr.removesuffix("\n")
     assert "\n" not in line
     assert line.startswith("missing: cc, python3, venv, cargo and rustc 1.88 or newer; ")
-    assert "run: apt-get install gcc python3 python3-venv" in line
+    assert "run: apt-get install gcc libc6-dev python3 python3-venv" in line
 
 
 def test_a_complete_machine_has_no_output() -> None:
