@@ -1,6 +1,5 @@
 """Host names of outputs: resolved at the start and on request, to the first address or all."""
 
-import io
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -10,7 +9,8 @@ from tests.support.fake_core import FakeCore
 
 import mcr
 from mcr.cli import relay as command
-from mcr.cli.output import open_view
+from mcr.cli.log_notes import noted_log
+from mcr.protocol.log_spec import LogSpec
 
 NAMED = "239.1.1.1%lo:5001 to studio.example:7001 127.0.0.9:7001"
 OTHER = "239.1.1.2%lo:5001 to other.example:7002"
@@ -188,15 +188,15 @@ def test_hosts_is_one_of_two_words() -> None:
 
 def test_the_command_reports_changes(server: NameServer) -> None:
     """A line for each change, a warning for each failure, one line if there is neither."""
-    said = io.StringIO()
-    with mcr.Relay(NAMED, OTHER) as relay, open_view(relay.stats(), said) as view:
-        command._resolve_hosts(relay, view)
+    with mcr.Relay(NAMED, OTHER) as relay, noted_log(LogSpec.parse("info")) as notes:
+        command._resolve_hosts(relay)
         server.table["other.example"] = ["192.0.2.21"]
         del server.table["studio.example"]
-        command._resolve_hosts(relay, view)
+        command._resolve_hosts(relay)
         server.table["studio.example"] = ["127.0.0.9"]
-        command._resolve_hosts(relay, view)
-    as_before, failed, changed, refused = said.getvalue().splitlines()
+        command._resolve_hosts(relay)
+        said = [each.partition(" ")[2] for each in notes.take()]  # behind the time
+    as_before, failed, changed, refused = said
     assert as_before == "host names resolved again: no address has changed"
     assert failed.startswith("warning: the host 'studio.example' does not resolve")
     assert changed == "the host 'other.example' now resolves to 192.0.2.21 instead of 192.0.2.20"

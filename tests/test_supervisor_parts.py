@@ -53,7 +53,7 @@ from mcr.daemon.supervisor.watchdog import (
 from mcr.errors import RightsError
 from mcr.protocol.log_spec import LogSpec
 
-OFF = {"log_format": "auto", "flows": False, "offload": "off", "expect": None}
+OFF = {"log_format": "auto", "log_stats": False, "flows": False, "offload": "off", "expect": None}
 SETTINGS = DaemonSettings(
     socket=Path("/run/x.sock"), ingress="udp", workers=2, buffer_bytes=1 << 20
 )

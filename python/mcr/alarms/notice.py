@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
 from ..choices import Facility
+from ..log_levels import logger_of
 from ..rules import Rule
 from ..rules.active_rule import HostedRule
 
@@ -41,6 +42,11 @@ class Notice(NamedTuple):
         if self.kind == "loss":
             return "egress" if "output" in self.fields else "ingress"
         return "egress" if self.event in {"parked", "unparked"} else "rules"
+
+    def log(self) -> None:
+        """Log it, with the id of its rule."""
+        extra = {"is_event": True, "rule": self.fields.get("id")}
+        logger_of(self.facility).log(self.log_level, "%s", self.text, extra=extra)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import typer
 
 from ..choices import Egress, Hosts, IngressChoice, Offload
 from ..protocol.constants import SOCKET_VARIABLE
+from ..protocol.log_spec import LOG_VARIABLE, LogSpec
 from ..relay.settings import WORKERS_LIMIT
 
 _LEAST_S, _MOST_S = 0.001, 10**9  # 1 ms to 30 years
@@ -75,6 +76,28 @@ LatencyOption = Annotated[
     typer.Option(
         "--latency", help="Measure how long the datagrams of each rule take through the relay."
     ),
+]
+
+
+def _log_level(text: str) -> str:
+    LogSpec.parse(text)
+    return text
+
+
+LogLevelOption = Annotated[
+    str,
+    typer.Option(
+        metavar="LEVELS",
+        parser=_log_level,
+        envvar=LOG_VARIABLE,
+        help="Log messages of this level (trace, debug, info, notice, warning, error, critical,"
+        " alert, emergency) and above, and of some facilities of another one, such as"
+        " info,rules=debug.",
+    ),
+]
+LogStatsOption = Annotated[
+    bool,
+    typer.Option("--log-stats", help="Log the sums and rates of all traffic every second."),
 ]
 ExpectOption = Annotated[
     str | None,

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
@@ -15,11 +15,15 @@ from .._native import drop_privileges
 from ..affinity import chosen_cpus
 from ..daemon.account import Account, target_account
 from ..errors import McrError, RightsError
+from ..log_levels import logger_of
+from ..protocol.log_spec import LogSpec
 from ..protocol.summary import report
 from ..relay.relay import Relay
 from ..relay.settings import default_expectation
 from ..rules.grammar import join_arguments
 from ..stats import Stats
+from ..stats.traffic_lines import TrafficLines, TrafficSums
+from .log_notes import LogNotes, noted_log
 from .options import (
     AcceptBadChecksums,
     CpusOption,
@@ -30,11 +34,13 @@ from .options import (
     HostsOption,
     IngressOption,
     LatencyOption,
+    LogLevelOption,
+    LogStatsOption,
     OffloadOption,
     ReportAsJson,
     WorkersOption,
 )
-from .output import INTERVAL_S, View, moment, open_view, rehearse
+from .output import INTERVAL_S, View, open_view, rehearse
 from .signals import HeldSignals, hangup_held, signals_held
 from .usage import usage_of
 from .writer import PATIENCE_S, TextWriter
@@ -62,6 +68,8 @@ def relay(
     flows: FlowsOption = False,
     latency: LatencyOption = False,
     expect: ExpectOption = None,
+    log_level: LogLevelOption = "info",
+    log_stats: LogStatsOption = False,
     user: Annotated[
         str | None,
         typer.Option(
@@ -96,11 +104,32 @@ def relay(
         hosts=hosts,
         expect=expectation,
     )
-    with hangup_held():  # host names are resolved at the start anyway
-        return _run(instance, account, duration, as_json)
+    # Host names are resolved at the start anyway, so a hangup may wait.
+    with hangup_held(), noted_log(LogSpec.parse(log_level)) as notes:
+        lines = TrafficLines() if log_stats else None
+        return _run(instance, account, duration, as_json, LogDisplay(notes, lines))
 
 
-def _run(instance: Relay, account: Account | None, seconds: float | None, as_json: bool) -> int:
+class LogDisplay(NamedTuple):
+    """What a relay shows of its log."""
+
+    notes: LogNotes
+    traffic: TrafficLines | None
+    """The periodic lines, if they are wanted."""
+
+    def show(self, stats: Stats, view: View) -> None:
+        """Show a reading below the records so far."""
+        if self.traffic is not None:
+            for line in self.traffic.of(TrafficSums.of_stats(stats)):
+                logger_of("stats").info("%s", line)
+        for text in self.notes.take():
+            view.note(text)
+        view.show(stats)
+
+
+def _run(
+    instance: Relay, account: Account | None, seconds: float | None, as_json: bool, log: LogDisplay
+) -> int:
     # A name server that does not answer must not delay giving up root (resolv.conf(5)).
     os.environ.setdefault("RES_OPTIONS", "timeout:1 attempts:2")
     try:
@@ -113,8 +142,10 @@ def _run(instance: Relay, account: Account | None, seconds: float | None, as_jso
             # Not earlier: a process gives up root while it has one thread.
             notices = TextWriter(sys.stderr)
             _announce(instance, notices)
+            log.notes.forget()  # what is announced
             began_s = time.monotonic()
-            _watch(instance, signals, None if seconds is None else began_s + seconds, notices)
+            ends_s = math.inf if seconds is None else began_s + seconds
+            _watch(instance, signals, ends_s, notices, log)
         instance.stop()
         notices.finish(PATIENCE_S)
         _report(instance.stats(), time.monotonic() - began_s, as_json)
@@ -152,39 +183,31 @@ def _announce(instance: Relay, notices: TextWriter) -> None:
 
 
 def _watch(
-    instance: Relay, signals: HeldSignals, deadline_s: float | None, notices: TextWriter
+    instance: Relay, signals: HeldSignals, deadline_s: float, notices: TextWriter, log: LogDisplay
 ) -> None:
-    reported = set(instance.warnings)
-    with instance.events() as events, open_view(instance.stats(), notices) as view:
+    with open_view(instance.stats(), notices) as view:
         while instance.error is None:
-            left_s = math.inf if deadline_s is None else deadline_s - time.monotonic()
+            left_s = deadline_s - time.monotonic()
             wait_s = max(0, min(left_s, INTERVAL_S))
             number = signals.take(wait_s)
             if number == signal.SIGHUP:
                 # In its own thread: a slow name server must not delay Ctrl-C.
-                threading.Thread(target=_resolve_hosts, args=(instance, view), daemon=True).start()
+                threading.Thread(target=_resolve_hosts, args=(instance,), daemon=True).start()
                 continue
             if number is not None or left_s <= INTERVAL_S:
                 return
-            for warning in instance.warnings:
-                if warning not in reported:
-                    reported.add(warning)
-                    view.note(f"warning: {warning}")
-            while (event := events.read(0)) is not None:
-                view.note(f"{moment(event.at)} {event.text}")
-            view.show(instance.stats())
+            log.show(instance.stats(), view)
 
 
-def _resolve_hosts(instance: Relay, view: View) -> None:
+def _resolve_hosts(instance: Relay) -> None:
+    logger = logger_of("rules")
     try:
         changes = instance.resolve_hosts()
     except McrError as error:
-        view.note(f"warning: host names resolved again, nothing changed: {error}")
+        logger.warning("host names resolved again, nothing changed: %s", error)
         return
-    for change in changes:
-        view.note(f"{'warning: ' if change.error else ''}{change}")
     if not changes:
-        view.note("host names resolved again: no address has changed")
+        logger.info("host names resolved again: no address has changed")
 
 
 def _report(stats: Stats, seconds: float, as_json: bool) -> None:

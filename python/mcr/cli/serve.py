@@ -21,7 +21,6 @@ from ..daemon.supervisor import (
 )
 from ..errors import McrError
 from ..protocol.constants import SOCKET_VARIABLE, default_socket
-from ..protocol.log_spec import LOG_VARIABLE, LogSpec
 from ..relay.settings import BUFFER_BYTES, default_expectation
 from .options import (
     AcceptBadChecksums,
@@ -32,6 +31,8 @@ from .options import (
     HostsOption,
     IngressOption,
     LatencyOption,
+    LogLevelOption,
+    LogStatsOption,
     OffloadOption,
     WorkersOption,
 )
@@ -42,11 +43,6 @@ def _socket_path(text: str) -> Path:
     if not text or text.endswith("/"):
         raise ValueError(f"{text!r} is a directory; name the socket's file")
     return Path(text).absolute()
-
-
-def _log_level(text: str) -> str:
-    LogSpec.parse(text)
-    return text
 
 
 def _state_file(text: str) -> Path:
@@ -147,17 +143,6 @@ _StateFile = Annotated[
         " run time beside those of --config; without that with all.",
     ),
 ]
-_LogLevel = Annotated[
-    str,
-    typer.Option(
-        metavar="LEVELS",
-        parser=_log_level,
-        envvar=LOG_VARIABLE,
-        help="Log messages of this level (trace, debug, info, notice, warning, error, critical,"
-        " alert, emergency) and above, and of some facilities of another one, such as"
-        " info,rules=debug.",
-    ),
-]
 _LogFormat = Annotated[
     LogFormat,
     typer.Option(
@@ -186,8 +171,9 @@ def serve(
     flows: FlowsOption = False,
     latency: LatencyOption = False,
     expect: ExpectOption = None,
-    log_level: _LogLevel = "info",
+    log_level: LogLevelOption = "info",
     log_format: _LogFormat = "auto",
+    log_stats: LogStatsOption = False,
 ) -> None:
     """Run the daemon, which relays by the rules that clients set.
 
@@ -199,7 +185,6 @@ def serve(
     with usage_of("--user"):
         account = target_account(user)
     path = socket or default_socket()
-    observers_gid, observers_path = _observers_end(path, observers, observers_socket)
     permitted = _permitted(offload, workers)
     settings = DaemonSettings(
         socket=path,
@@ -211,13 +196,13 @@ def serve(
         cpus=_places(cpus, workers),
         account=account,
         group=_group(user, account),
-        observers=observers_gid,
-        observers_socket=observers_path,
+        **_observers_end(path, observers, observers_socket),
         config=None if config is None else config.absolute(),
         state=state,
         hosts=hosts,
         log_level=log_level,
         log_format=log_format,
+        log_stats=log_stats,
         verify_checksums=not accept_bad_checksums,
         flows=flows,
         latency=latency,
@@ -257,10 +242,8 @@ def _is_given(context: typer.Context, name: str) -> bool:
     return source is not None and source.name != "DEFAULT"
 
 
-def _observers_end(
-    path: Path, group: str | None, named: Path | None
-) -> tuple[int | None, Path | None]:
-    """The group and the path of the socket for observers; None without one."""
+def _observers_end(path: Path, group: str | None, named: Path | None) -> dict[str, Any]:
+    """The settings of the socket for observers."""
     with usage_of("--observers"):
         gid = None if group is None else _group_id(group)
     with usage_of("--observers-socket"):
@@ -269,7 +252,7 @@ def _observers_end(
         if named == path:
             raise ValueError("is the daemon's own socket; choose another path")
     beside = path.with_name(f"{path.stem}-observers{path.suffix}")
-    return gid, None if gid is None else named or beside
+    return {"observers": gid, "observers_socket": None if gid is None else named or beside}
 
 
 def _group_id(group: str) -> int:

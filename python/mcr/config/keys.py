@@ -103,6 +103,7 @@ DAEMON: Mapping[str, Key] = {
         "Log messages of this level and above, such as info,rules=debug.", _TEXT, _log_level
     ),
     "log_format": Key("How to write the log.", *_choice(LogFormat)),
+    "log_stats": Key("Log the traffic of each second.", _SWITCH, _switch),
 }
 """The options of `mcr serve`, which win over the file."""
 

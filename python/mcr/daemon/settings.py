@@ -38,6 +38,8 @@ class DaemonSettings:
     log_level: str = "info"
     """The levels, as `mcr.protocol.log_spec` has them."""
     log_format: LogFormat = "auto"
+    log_stats: bool = False
+    """Whether the log gets the traffic of each second."""
     verify_checksums: bool = True
     """Whether datagrams with a wrong UDP checksum are dropped."""
     flows: bool = False

@@ -4,7 +4,6 @@ A thread samples while some rule expects something or a stream of events is open
 none.
 """
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -14,16 +13,14 @@ from ..alarms.event import Event
 from ..alarms.monitor import INTERVAL_S
 from ..alarms.notice import Notice, NoticeKind
 from ..errors import ArgumentError
-from ..log_levels import logger_of
 from .active_rules import ActiveRules, CountedRule
 from .event_stream import RelayEventStream
+from .log import RelayLog, is_logged
 from .retries import Retries
 
 T = TypeVar("T")
 KINDS: tuple[NoticeKind, ...] = get_args(NoticeKind)
 """The kinds of events that a relay without a daemon has."""
-
-logging.getLogger("mcr").addHandler(logging.NullHandler())  # else Python prints to standard error
 
 
 class EventWatch(Generic[T]):
@@ -41,6 +38,7 @@ class EventWatch(Generic[T]):
         self._sampling = threading.Lock()
         self._streams: tuple[RelayEventStream, ...] = ()
         self._sequence = 0
+        self._log = RelayLog()
 
     @property
     def is_read(self) -> bool:
@@ -66,9 +64,17 @@ class EventWatch(Generic[T]):
         """Sample in a thread, from now on."""
         self._samples.begin()
 
+    def log_change(self, running: ActiveRules) -> None:
+        """Log what is new about the rules, and the warnings."""
+        self._log.rules(running.watched.values())
+        self._log.warnings(running.warnings)
+
     def sample(self, running: ActiveRules, rules: Mapping[str, CountedRule]) -> bool:
         """Sample the counters once, and publish what follows; return whether to continue."""
-        if not (self._streams or running.expects):
+        logs = is_logged()
+        if logs:
+            self._log.warnings(running.warnings)
+        if not (self._streams or running.expects or logs):
             running.monitor.forget()
             running.troubles.forget()
             return False
@@ -85,7 +91,7 @@ class EventWatch(Generic[T]):
             stream.end()
 
     def _publish(self, notice: Notice) -> None:
-        logger_of(notice.facility).log(notice.log_level, "%s", notice.text)
+        notice.log()
         if notice.kind == "log":
             return
         self._sequence += 1

@@ -18,6 +18,7 @@ from ..rules.expectation import Expectation
 from ..rules.hostnames import HostChange, HostResolver, resolve_again
 from .active_rules import ActiveRules
 from .candidate_rules import CandidateRules
+from .log import log_hosts
 from .reports import RelayReports
 from .retries import Retries
 from .settings import BUFFER_BYTES, RelaySettings
@@ -343,6 +344,7 @@ class Relay(RelayReports):
                     changed, HostResolver(self._settings.hosts, {**running.answers, **answers})
                 )
                 self._retry()
+        log_hosts(changes)
         return changes
 
     def __enter__(self) -> Self:
@@ -425,3 +427,5 @@ class Relay(RelayReports):
         with self._life.locked():
             self._life.check_changeable()
             self._rules.set_enabled(self._find(rule), enabled)
+            if self._running is not None:
+                self._retry()

@@ -20,6 +20,7 @@ from .candidate_rules import CandidateRules
 from .event_stream import RelayEventStream
 from .event_watch import EventWatch
 from .lifecycle import Lifecycle
+from .log import is_logged
 from .relay_tap import RelayTap
 from .retries import Retries
 from .settings import RelaySettings
@@ -195,9 +196,12 @@ class RelayReports:
         """Begin the threads that the rules need, unless the relay has not started."""
         if not self._life.is_started or self._life.is_stopped:
             return
-        if self._opened().unfinished:
+        running = self._opened()
+        if is_logged():
+            self._events.log_change(running)
+        if running.unfinished:
             self._retries.begin()
-        if self._events.is_read or self._opened().expects:
+        if self._events.is_read or running.expects or is_logged():
             self._events.begin()
 
     def _sample(self) -> bool:

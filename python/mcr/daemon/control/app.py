@@ -22,6 +22,7 @@ from ...protocol.constants import REFUSED_START
 from ...protocol.results import LogLevels
 from ...protocol.summary import final_report
 from ...rules.model import counted
+from ...stats.traffic_lines import INTERVAL_S, TrafficLines, TrafficSums
 from . import limits
 from .api.access import AccessPolicy
 from .api.errors import RpcError
@@ -242,6 +243,8 @@ class ControlApp:
             server.start()
         self._supervisor.send_ready(len(self._book.rules) + len(self._book.aside))
         self._spawn(self._collect_counters())
+        if self._arguments.log_stats:
+            self._spawn(self._log_traffic())
         self._spawn(self._retry_set_aside())
 
     async def _read_configuration(self) -> Configuration | None:
@@ -314,6 +317,19 @@ class ControlApp:
             elapsed_s = time.monotonic() - began_s
             await asyncio.sleep(max(_COLLECT_INTERVAL_S, elapsed_s * _COLLECT_PAUSE_FACTOR))
 
+    async def _log_traffic(self) -> None:
+        """Log the traffic of all interfaces and outputs every second."""
+        lines, ingress = TrafficLines(), self._arguments.ingress
+        logger, due_s = logger_of("stats"), time.monotonic()
+        while True:
+            if logger.isEnabledFor(logging.INFO):
+                reading = await self._counters.read()
+                sums = TrafficSums.of_reading(reading.began_s, reading.counters, ingress)
+                for line in lines.of(sums):
+                    logger.info("%s", line, extra={"is_periodic": True})
+            due_s = max(due_s + INTERVAL_S, time.monotonic())
+            await asyncio.sleep(due_s - time.monotonic())
+
     async def _retry_set_aside(self) -> None:
         """Retry rules that were set aside: they may fit this host by now."""
         while True:
@@ -349,7 +365,7 @@ class ControlApp:
         if notice.kind != "log":
             fields = cast(EventFields, dict(notice.fields))
             self._events.publish(notice.kind, notice.event, notice.text, **fields)
-        logger_of(notice.facility).log(notice.log_level, "%s", notice.text)
+        notice.log()
 
     def _publish_record(self, level: Level, facility: Facility, text: str) -> None:
         self._events.publish("log", "record", text, level=level, facility=facility)

@@ -61,6 +61,8 @@ class ControlArguments(BaseModel):
     log_level: str = "info"
     """The levels, as `mcr.protocol.log_spec` has them."""
     log_format: LogFormat = "auto"
+    log_stats: bool = False
+    """Whether the log gets the traffic of each second."""
     flows: bool = False
     offload: Offload = "off"
     expect: str | None = None

@@ -19,7 +19,7 @@ from ...log_levels import NUMBERS, level_of, logger_of
 from ...protocol.log_spec import LogSpec
 from ...protocol.results import LogLevels
 from ..log_format import LineFormat, choose_format
-from .log_limits import PlainText, RateLimit, RepeatLimit
+from .log_limits import PlainText, RateLimit, RepeatLimit, is_periodic
 
 _QUEUED_RECORDS = 1000
 
@@ -91,6 +91,8 @@ class ControlLog(logging.handlers.QueueHandler):
     def emit(self, record: logging.LogRecord) -> None:
         """Queue a record for standard error, and publish it."""
         super().emit(record)
+        if is_periodic(record):  # would drive all others out of the kept events
+            return
         self._publish(level_of(record), _facility(record), record.getMessage())
 
     def enqueue(self, record: logging.LogRecord) -> None:

@@ -62,6 +62,8 @@ class RepeatLimit(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the message was not accepted within the last second."""
+        if is_periodic(record):
+            return True
         text, now_s = record.getMessage(), self._clock()
         key = record.name, record.levelno, getattr(record, "key", text)
         window = self._windows.get(key)
@@ -115,6 +117,8 @@ class RateLimit(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the rate permits one more message."""
+        if is_periodic(record):
+            return True
         if not self._take():
             self._refused += 1
             return False
@@ -137,6 +141,11 @@ class RateLimit(logging.Filter):
             return False
         self._room -= 1
         return True
+
+
+def is_periodic(record: logging.LogRecord) -> bool:
+    """Whether a record repeats at an interval by the user's wish, and needs no limit."""
+    return getattr(record, "is_periodic", False)
 
 
 def _record(text: str) -> logging.LogRecord:

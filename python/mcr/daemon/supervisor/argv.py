@@ -122,6 +122,7 @@ def control_command(
         "hosts": settings.hosts,
         "log_level": settings.log_level,
         "log_format": settings.log_format,
+        "log_stats": settings.log_stats,
         "flows": settings.flows,
         "offload": settings.offload,
         "expect": settings.expect,
