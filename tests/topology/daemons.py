@@ -91,13 +91,15 @@ def serving(
     socket: Path | None = None,
     before: Sequence[str] = (),
     names_socket: bool = True,
+    awaits_ready: bool = True,
 ) -> Iterator[Daemon]:
     """Run a daemon that is ready; whatever the test did to it, nothing of it stays.
 
     Without a namespace it runs here, and its rules may name nothing but the loopback interface.
 
     The command begins with what is given as `before`, to start it with other rights. A daemon
-    whose socket is not named to it should choose the one given.
+    whose socket is not named to it should choose the one given. Without `awaits_ready` the test
+    itself waits until the daemon is ready.
     """
     with tempfile.TemporaryDirectory(prefix="mcrd") as directory:
         # The daemon's user must be able to reach its socket.
@@ -112,7 +114,8 @@ def serving(
         )
         daemon = Daemon(process, path)
         try:
-            daemon.wait_for("ready", PROCESS_S)
+            if awaits_ready:
+                daemon.wait_for("ready", PROCESS_S)
             yield daemon
         except BaseException as error:
             error.add_note(f"the daemon said: {daemon.read_log()}")

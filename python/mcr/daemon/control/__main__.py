@@ -9,13 +9,14 @@ from pydantic import ValidationError
 
 from ..._native import set_process_title
 from ...errors import McrError
+from ..journal import Journal
 from .app import ControlApp
 from .arguments import ControlArguments
 from .sandbox import enter_sandbox
 
 
-async def _serve(arguments: ControlArguments, hidden: str) -> int:
-    return await ControlApp(arguments, hidden).run()
+async def _serve(arguments: ControlArguments, hidden: str, journal: Journal | None) -> int:
+    return await ControlApp(arguments, hidden, journal).run()
 
 
 def main() -> int:
@@ -29,12 +30,13 @@ def main() -> int:
     # A service manager sends these to the whole daemon; the supervisor decides what follows.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    journal = Journal.connect(arguments.log_format, 2)  # the sandbox hides its socket
     try:
         hidden = enter_sandbox(arguments.uid, arguments.gid, arguments.supervisor, arguments.paths)
     except McrError as error:
         print(f"control cannot drop its privileges: {error}", file=sys.stderr)
         return 1
-    return asyncio.run(_serve(arguments, hidden))
+    return asyncio.run(_serve(arguments, hidden, journal))
 
 
 if __name__ == "__main__":

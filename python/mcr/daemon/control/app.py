@@ -23,6 +23,7 @@ from ...protocol.results import LogLevels
 from ...protocol.summary import final_report
 from ...rules.model import counted
 from ...stats.traffic_lines import INTERVAL_S, TrafficLines, TrafficSums
+from ..journal import Journal
 from . import limits
 from .api.access import AccessPolicy
 from .api.errors import RpcError
@@ -71,12 +72,15 @@ _log = logger_of("control")
 class ControlApp:
     """The control process; lives in a running event loop."""
 
-    def __init__(self, arguments: ControlArguments, hidden: str) -> None:
+    def __init__(
+        self, arguments: ControlArguments, hidden: str, journal: Journal | None = None
+    ) -> None:
         """Create the parts; clients are not served yet.
 
         Args:
             arguments: from the command line.
             hidden: how much the sandbox hides, for the log.
+            journal: gets the log, where the journal reads standard error.
         """
         self._arguments = arguments
         self._began_s = time.monotonic()
@@ -84,7 +88,8 @@ class ControlApp:
         sequence = EventSequence(arguments.numbers)
         self._events = EventBus(sequence.last(), sequence.record)
         self._events.hold()  # until the last event number of an earlier daemon is known
-        self._log = ControlLog(self._publish_record, arguments.log_level, arguments.log_format)
+        levels, log_format = arguments.log_level, arguments.log_format
+        self._log = ControlLog(self._publish_record, levels, log_format, journal)
         self._log.install()
         level = logging.DEBUG if hidden == ALL_HIDDEN else logging.WARNING
         logger_of("security").log(level, "%s", hidden)

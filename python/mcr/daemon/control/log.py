@@ -18,6 +18,7 @@ from ...choices import FACILITIES, Facility, Level, LogFormat
 from ...log_levels import NUMBERS, level_of, logger_of
 from ...protocol.log_spec import LogSpec
 from ...protocol.results import LogLevels
+from ..journal import Journal
 from ..log_format import LineFormat, choose_format
 from .log_limits import PlainText, RateLimit, RepeatLimit, is_periodic
 
@@ -36,13 +37,25 @@ class ControlLog(logging.handlers.QueueHandler):
     """The handler of all records of this process."""
 
     def __init__(
-        self, publish: Publish, levels: str = "info", log_format: LogFormat = "auto"
+        self,
+        publish: Publish,
+        levels: str = "info",
+        log_format: LogFormat = "auto",
+        journal: Journal | None = None,
     ) -> None:
-        """Limit the records; call `publish` with each, in the thread that logs it."""
+        """Limit the records; call `publish` with each, in the thread that logs it.
+
+        Args:
+            publish: gets level, facility and text.
+            levels: as `LogSpec` has them.
+            log_format: how lines are written to standard error.
+            journal: gets entries in place of lines.
+        """
         self._records: queue.Queue[logging.LogRecord] = queue.Queue(_QUEUED_RECORDS)
         super().__init__(self._records)
         self.levels = default_levels(levels)
         self._publish = publish
+        self._journal = journal
         self._dropped = 0
         self._lines = _LineFormatter(choose_format(log_format, sys.stderr.fileno()))
         self.setFormatter(self._lines)
@@ -56,7 +69,7 @@ class ControlLog(logging.handlers.QueueHandler):
         root.addHandler(self)
         root.propagate = False
         self.set_levels(self.levels)
-        _Writer(self.queue).start()
+        _Writer(self._records, self._journal).start()
 
     def set_levels(self, levels: LogLevels) -> None:
         """Log from these levels on."""
@@ -100,6 +113,7 @@ class ControlLog(logging.handlers.QueueHandler):
         if self._dropped:
             text = f"dropped {self._dropped} records, as nothing read standard error"
             record.msg = self._lines.line(record.created, "warning", "control", text) + record.msg
+            record.__dict__["text"] = f"{text}\n{record.__dict__['text']}"
         try:
             self._records.put_nowait(record)
         except queue.Full:
@@ -111,7 +125,7 @@ class ControlLog(logging.handlers.QueueHandler):
         """Write lines to standard error only, whatever the level is."""
         now_s = time.time()
         lines = (self._lines.line(now_s, "info", None, each) for each in text.splitlines())
-        self.enqueue(logging.makeLogRecord({"msg": "".join(lines)}))
+        self.enqueue(logging.makeLogRecord({"msg": "".join(lines), "text": text}))
 
     def flush_to_stderr(self, within_s: float) -> None:
         """Wait until the queued lines are written, at most for so long."""
@@ -132,6 +146,7 @@ class _LineFormatter(logging.Formatter):
         if record.exc_info:
             texts += self.formatException(record.exc_info).splitlines()
         level, facility = level_of(record), _facility(record)
+        record.__dict__["text"] = "\n".join(texts)
         return "".join(self.line(record.created, level, facility, text) for text in texts)
 
     def line(self, unix_s: float, level: Level, facility: Facility | None, text: str) -> str:
@@ -139,14 +154,34 @@ class _LineFormatter(logging.Formatter):
 
 
 class _Writer(logging.handlers.QueueListener):
-    """Writes queued records to standard error, in a thread of its own.
+    """Writes queued records to the journal or standard error, in a thread of its own.
 
     It uses no handler: `logging.shutdown` would wait at exit for the lock of one that is stuck.
     """
 
+    def __init__(self, records: queue.Queue[logging.LogRecord], journal: Journal | None) -> None:
+        super().__init__(records)
+        self._journal = journal
+
     def handle(self, record: logging.LogRecord) -> None:
+        if self._journal is not None and _send(self._journal, record):
+            return
         with suppress(OSError, ValueError):  # without a reader there is nothing to do
             os.write(sys.stderr.fileno(), record.msg.encode(errors="backslashreplace"))
+
+
+def _send(journal: Journal, record: logging.LogRecord) -> bool:
+    members = record.__dict__
+    if not record.name:  # what is no record
+        return journal.send("info", None, members["text"])
+    fields = {
+        "CODE_FILE": record.pathname,
+        "CODE_LINE": record.lineno,
+        "CODE_FUNC": record.funcName,
+        "MCR_RULE": members.get("rule"),
+        "MCR_WORKER": members.get("worker"),
+    }
+    return journal.send(level_of(record), _facility(record), members["text"], fields)
 
 
 def _facility(record: logging.LogRecord) -> Facility:

@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from ..._native import try_io_uring
 from ...protocol.log_spec import LogSpec
+from ..journal import Journal
 from ..settings import DaemonSettings
 from .argv import supervisor_command
 from .capabilities import (
@@ -72,7 +73,9 @@ def supervise(settings: DaemonSettings, tools: NativeTools | None = None) -> boo
     fill_standard_descriptors()
     try_io_uring()
     tools = native_tools() if tools is None else tools
-    log = StderrLog(LogSpec.parse(settings.log_level), log_format=settings.log_format)
+    journal = Journal.connect(settings.log_format, 2)
+    levels = LogSpec.parse(settings.log_level)
+    log = StderrLog(levels, log_format=settings.log_format, journal=journal)
     raise_descriptor_limit()
     for name, feature in tools.restore_features():
         log.log("info", f"turned {feature} of {name} on again: an mcr that was killed left it off")

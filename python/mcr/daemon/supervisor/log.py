@@ -10,6 +10,8 @@ from collections.abc import Mapping
 
 from ...choices import LEVELS, Facility, Level, LogFormat
 from ...protocol.log_spec import LogSpec
+from ...protocol.text import printable
+from ..journal import Journal
 from ..log_format import choose_format
 
 _LINE_BYTES = 4096  # PIPE_BUF: written in one piece where poll(2) reports POLLOUT (pipe(7))
@@ -24,6 +26,7 @@ class StderrLog:
         target: int = 2,
         environment: Mapping[str, str] = os.environ,
         log_format: LogFormat = "auto",
+        journal: Journal | None = None,
     ) -> None:
         """Log records of these severities and above.
 
@@ -32,10 +35,12 @@ class StderrLog:
             target: the descriptor of standard error.
             environment: contains JOURNAL_STREAM where standard error goes to the journal.
             log_format: how lines are written.
+            journal: gets entries in place of lines.
         """
         self._levels = levels
         self._target = target
         self._format = choose_format(log_format, target, environment)
+        self._journal = journal
         self._dropped = 0
 
     def log(self, level: Level, text: str, facility: Facility = "supervisor") -> None:
@@ -49,6 +54,8 @@ class StderrLog:
 
     def _write(self, level: Level, facility: Facility | None, text: str) -> None:
         text = text.replace("\n", " ")
+        if self._journal is not None and self._journal.send(level, facility, printable(text)):
+            return
         if not self._is_writable():
             self._dropped += 1
             return

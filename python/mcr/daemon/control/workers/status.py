@@ -72,7 +72,7 @@ class RuleStatusTracker:
         elif event == "log":
             level, text = NUMBERS[message.get("level", "info")], message.get("text", "")
             logger = logger_of(message.get("facility", "worker"))
-            logger.log(level, "worker %d: %s", number, text)
+            logger.log(level, "worker %d: %s", number, text, extra={"worker": number})
         elif event == "engine":
             reason = message.get("error")
             logger_of("worker").critical("worker %d: engine ended: %s", number, reason)
@@ -130,6 +130,7 @@ class RuleStatusTracker:
     def _publish_changes(self, record: RuleRecord, before: Trouble, after: Trouble) -> None:
         for notice in trouble_notices(record, before, after):
             self._events.publish(notice.kind, notice.event, notice.text, **notice.fields)
+            notice.log()
 
     def _publish_link(self, message: WorkerMessage) -> None:
         change = message.get("change", "")
