@@ -63,6 +63,7 @@ class CounterMonitor:
         self._rules: Mapping[str, WatchedRule] = {}
         self._known: tuple[WatchedRule, ...] = ()
         self._keys: list[tuple[str, bytes]] = []
+        self._watched: Sequence[tuple[WatchedRule, Expectation]] = ()
         self._frames: dict[str, dict[str, int]] = {}
 
     def alarms(self, rule_id: str) -> tuple[Alarm, ...]:
@@ -89,13 +90,13 @@ class CounterMonitor:
             others: events of this moment that do not follow from counters.
         """
         now = Moment(time.monotonic(), time.time())
-        watched = self._expectations.watched(rules.values())
-        notices = [*others]
-        notices += self._expectations.sample(now, watched, self._levels(reading, watched))
         if rules is not self._rules:
             self._rules, self._known = rules, tuple(rules.values())
             self._keys = [(each.rule.id, each.keys) for each in self._known]
-        known = self._known
+            self._watched = self._expectations.watched(self._known)
+        watched, known = self._watched, self._known
+        notices = [*others]
+        notices += self._expectations.sample(now, watched, self._levels(reading, watched))
         interfaces = reading.interfaces(self._ingress)
         records = [*self._discards.sample(now.s, interfaces, is_first=self._last is None)]
         losses = [*self._interface_losses(interfaces), *self._sequence_gaps(rules)]
@@ -121,8 +122,9 @@ class CounterMonitor:
             yield RuleLevel(age_ms, pps, bits, senders.get(rule_id))
 
     def _sequence_gaps(self, rules: Mapping[str, WatchedRule]) -> Iterator[NewLoss]:
-        gaps = self._flows.sequence_gaps([*rules])
-        return iter(()) if gaps is None else self._gaps.sample(gaps, rules)
+        if self._flows.sequence_gaps([]) is None:  # else the names of all rules for nothing
+            return iter(())
+        return self._gaps.sample(self._flows.sequence_gaps([*rules]) or (), rules)
 
     def _interface_losses(self, interfaces: Iterable[Mapping[str, Any]]) -> Iterator[NewLoss]:
         before, self._frames = self._frames, {}

@@ -127,6 +127,11 @@ class ListenerIndex:
         if not sizes:
             del self._ordered[scope]
 
+    @property
+    def are_single(self) -> bool:
+        """Whether each key is a single address and port."""
+        return self._wide_keys == 0
+
     def matching(self, flow: FlowKey) -> Iterable[str]:
         """The rules that receive datagrams of this key."""
         if self._wide_keys == 0 and size_of(flow) == _SINGLE:

@@ -21,6 +21,9 @@ class Rank(NamedTuple):
     any_sender: bool
 
 
+_SINGLE_RANK = Rank(0, 1, any_sender=True)
+
+
 def rank(rule_input: ResolvedInput) -> Rank:
     """The rank of an input."""
     ports = rule_input.last_port - rule_input.port + 1
@@ -69,10 +72,12 @@ class Precedence:
         Returns:
             The more specific rules and the less specific rules, each with its rank.
         """
-        own = rank(rule_input)
         more_specific: dict[str, Rank] = {}
         less_specific: dict[str, Rank] = {}
+        own = rank(rule_input)
         with self._lock:
+            if own == _SINGLE_RANK and self._have_one_rank:
+                return more_specific, less_specific
             for other, ids in self._overlaps(rule_input):
                 if other != own:
                     ranks = more_specific if other < own else less_specific
@@ -83,6 +88,11 @@ class Precedence:
         """The rules that match some of the same datagrams on the same interface."""
         with self._lock:
             return [rule_id for _, ids in self._overlaps(rule_input) for rule_id in ids]
+
+    @property
+    def _have_one_rank(self) -> bool:
+        """Whether all rules have single groups and ports, and any senders, as most have."""
+        return self._any_sender.are_single and not self._listed_senders
 
     def _keys(self, rule_input: ResolvedInput) -> Iterator[tuple[ListenerIndex, list[FlowKey]]]:
         if not rule_input.sources:

@@ -97,4 +97,6 @@ class RuleIndex:
     def more_specific(self, rule_input: ResolvedInput) -> Iterable[str]:
         """The more specific rules that match some datagrams of an input. Thread-safe."""
         device = self._devices.get(rule_input.interface, rule_input.device)
-        return self.precedence.ranked_overlaps(replace(rule_input, device=device))[0]
+        if device != rule_input.device:
+            rule_input = replace(rule_input, device=device)
+        return self.precedence.ranked_overlaps(rule_input)[0]

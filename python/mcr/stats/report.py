@@ -38,6 +38,7 @@ AlarmLookup = Callable[[str], tuple[Alarm, ...]]
 _RULES_COMPARED = 100_000
 """The most more specific rules compared for one reading, which takes some tenths of a second."""
 
+_NO_RATE = Rate(0.0, 0.0, 0.0)
 _STATUS_FIELDS = ("lost_reason", "lost_errno", "lost_age_ms", "refused_age_ms")
 """The facts about an output that are no fields of its statistics."""
 
@@ -202,12 +203,12 @@ def rule_stats(
         )
     )
     statuses = [*map(_output_status, counts["outputs"])]
-    status = replace(_rule_status(resolved, counts), alarms=alarms)
+    status = _rule_status(resolved, counts, alarms)
     if preceding is not None and status.is_idle:
         more_specific = preceding.find(resolved.input, status.last_source)
-        status = replace(status, more_specific=more_specific)
-    stats = _without_outputs(rule, counts, status, statuses)
-    return replace(stats, outputs=outputs)
+        if more_specific is not None:
+            status = replace(status, more_specific=more_specific)
+    return _stats_of(rule, counts, status, statuses, outputs)
 
 
 def new_rule_stats(
@@ -223,14 +224,18 @@ def new_rule_stats(
     """
     nothing = OutputStatus()
     statuses = [nothing if reason is None else OutputStatus(parked=reason) for reason in parked]
-    return _without_outputs(rule, counts, _rule_status(resolved, counts), statuses)
+    return _stats_of(rule, counts, _rule_status(resolved, counts, ()), statuses, ())
 
 
-def _without_outputs(
-    rule: Rule, counts: Counts, status: RuleStatus, outputs: Sequence[OutputStatus]
+def _stats_of(
+    rule: Rule,
+    counts: Counts,
+    status: RuleStatus,
+    statuses: Sequence[OutputStatus],
+    outputs: tuple[OutputStats, ...],
 ) -> RuleStats:
-    """The statistics of a rule with this status, and with this one of its outputs."""
-    state = rule_state(status, outputs)
+    """The statistics of a rule with this status, and with these outputs."""
+    state = rule_state(status, statuses)
     return RuleStats(
         id=rule.id,
         name=rule.name,
@@ -238,7 +243,7 @@ def _without_outputs(
         state=state.sentence,
         matched=counts["matched"],
         matched_bytes=counts["matched_bytes"],
-        outputs=(),
+        outputs=outputs,
         state_code=state.code,
         facts=_facts(time.time(), status),
         flows_evicted=counts["flows_evicted"],
@@ -253,11 +258,16 @@ def _without_outputs(
 
 
 def _rates(counts: Counts) -> dict[str, Rate | None]:
-    rates = {name: counts[name] for name in ("rate_1s", "rate_10s")}
-    return {
-        name: None if rate is None else Rate(*(round(number, 1) for number in rate))
-        for name, rate in rates.items()
-    }
+    return {"rate_1s": _rate(counts["rate_1s"]), "rate_10s": _rate(counts["rate_10s"])}
+
+
+def _rate(rate: tuple[float, float, float] | None) -> Rate | None:
+    if rate is None:
+        return None
+    if not any(rate):
+        return _NO_RATE
+    pps, bits_per_s, dropped_pps = rate
+    return Rate(round(pps, 1), round(bits_per_s, 1), round(dropped_pps, 1))
 
 
 def _facts(now_s: float, status: RuleStatus) -> RuleFacts:
@@ -283,7 +293,9 @@ def _moment(now_s: float, age_ms: int | None) -> float | None:
 def _output_stats(
     now_s: float, output: Output, resolved: ResolvedOutput, counts: Counts
 ) -> OutputStats:
-    public = {name: count for name, count in counts.items() if name not in _STATUS_FIELDS}
+    public = {**counts, **_rates(counts)}
+    for name in _STATUS_FIELDS:
+        del public[name]
     address = str(resolved.address) if resolved.is_resolved else ""
     lost_at = _moment(now_s, counts["lost_age_ms"])
     loss = (
@@ -296,7 +308,7 @@ def _output_stats(
         address=address,
         last_loss=loss,
         last_refused=_moment(now_s, counts["refused_age_ms"]),
-        **{**public, **_rates(counts)},
+        **public,
     )
 
 
@@ -304,7 +316,7 @@ def _output_status(counts: Counts) -> OutputStatus:
     return OutputStatus(parked=counts["parked"], **{name: counts[name] for name in _STATUS_FIELDS})
 
 
-def _rule_status(resolved: ResolvedRule, counts: Counts) -> RuleStatus:
+def _rule_status(resolved: ResolvedRule, counts: Counts, alarms: tuple[Alarm, ...]) -> RuleStatus:
     source, trouble = resolved.input, counts["trouble"]
     return RuleStatus(
         enabled=counts["enabled"],
@@ -322,6 +334,7 @@ def _rule_status(resolved: ResolvedRule, counts: Counts) -> RuleStatus:
         group_seen_age_ms=counts["group_seen_age_ms"],
         other_port=counts["other_port"],
         other_source=_text(counts["other_source"]),
+        alarms=alarms,
     )
 
 
