@@ -64,7 +64,7 @@ export class LatencyChart {
     const y = (value) => TOP + (1 - value / most) * (HEIGHT - TOP - BOTTOM);
     this.image.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
     this.image.replaceChildren(...this.axis(most, width, y),
-      ...bars.flatMap((bar, index) => this.bar(bar, LEFT + index * step, step, y)));
+      ...bars.flatMap((bar, index) => [...this.bar(bar, LEFT + index * step, step, y)]));
     this.image.setAttribute("aria-label", `Latency of ${count(this.latency.samples)} datagrams: ${
       KEYS.map(([name, label]) => `${label} ${time(this.latency[name])}`).join(", ")}`);
   }
