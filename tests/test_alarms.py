@@ -13,6 +13,7 @@ from tests.support.strategies import rules
 import mcr
 from mcr.alarms.budget import EVENTS_AT_ONCE, EventBudget
 from mcr.alarms.expectations import ExpectationMonitor, RuleLevel
+from mcr.alarms.loops import FoundLoop, LoopMonitor
 from mcr.alarms.losses import LossMonitor, NewLoss
 from mcr.alarms.notice import Moment, Notice, WatchedRule
 from mcr.alarms.sources import NewSource, SourceMonitor
@@ -198,6 +199,16 @@ def test_the_state_of_a_rule_with_an_alarm() -> None:
     )
 
 
+def test_a_loop_comes_before_what_is_expected() -> None:
+    """It is the cause of what else is wrong."""
+    loop = mcr.Alarm("loop", EPOCH_S, 0, 3, "10.0.0.9")
+    few = mcr.Alarm("silent", EPOCH_S, 2, 12.25)
+    base: Any = {"interface": "eth0", "group": "239.1.1.1", "ports": "5001", "joined": True}
+    code, sentence = rule_state(RuleStatus(**base, matched=1, alarms=[few, loop]))
+    assert code == "looping"
+    assert "a loop: what it has relayed comes back, from 10.0.0.9" in sentence
+
+
 def losses(monitor: LossMonitor, second: float, **counts: int) -> list[Notice]:
     """Sample one output that has lost so many."""
     given = [NewLoss("output 1 of rule feed", {"id": "a", "output": 1}, counts)] if counts else []
@@ -257,6 +268,29 @@ def test_a_changing_sender_is_reported_once_a_minute() -> None:
     (again,) = sample(61, plain)
     assert again.fields["changes"] == 60
     assert sample(62, watched(",expect=2sources")) == []
+
+
+def test_a_loop_is_one_alarm_until_nothing_comes_back() -> None:
+    """Its text names where from; it ends with its rule, and with the time."""
+    monitor, rule = LoopMonitor(TIMING), watched(",name=feed")
+    rule_id, source = rule.rule.id, ip_address("10.0.0.9")
+
+    def sample(second: float, payloads: int, *, is_known: bool = True) -> list[str]:
+        found = [FoundLoop(rule, payloads, source)] if payloads else []
+        notices = monitor.sample(moment(second), found, {rule_id: rule} if is_known else {})
+        return [f"{each.fields['code']} {each.event}: {each.text}" for each in notices]
+
+    text = "rule feed: a loop: what it has relayed comes back, from 10.0.0.9"
+    assert sample(0, 3) == [f"loop raised: {text}"]
+    assert [sample(second, 1) for second in range(1, 20)] == [[]] * 19
+    (alarm,) = monitor.alarms(rule_id)
+    assert (alarm.seen, alarm.since, alarm.source) == (22, EPOCH_S, "10.0.0.9")
+    assert [sample(second, 0) for second in range(20, 29)] == [[]] * 9
+    assert sample(29, 0) == ["loop ended: rule feed: the alarm loop ended after 19.0 s"]
+    assert monitor.alarms(rule_id) == ()
+    assert len(sample(30, 3)) == 1
+    (ended,) = sample(31, 0, is_known=False)
+    assert ended.endswith("after 0.0 s, as it is no longer watched")
 
 
 def events(count: int) -> Iterable[mcr.Event]:
