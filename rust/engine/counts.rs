@@ -44,31 +44,23 @@ pub(super) fn count_match(counters: &mut Writer, slot: u32, arrival: &Arrival) {
     store_address(&mut words[rule::LAST_SOURCE..], datagram.source);
 }
 
-/// Counts the datagrams of a buffer in their flow of each of these rules, measures their latency from
-/// this time on, and looks for loops, as far as the relay does each of these. Without a time they
-/// have arrived now.
+/// Counts the datagrams of a buffer in their flow of each of these rules, and measures their latency
+/// from this time on, as far as the relay does either. Without a time they have arrived now.
 #[inline(always)]
 pub(super) fn observe(
     counters: &mut Writer,
-    loops: &mut LoopWatch,
     plan: &Plan,
     rules: &[u32],
     (arrival, buffer, arrived_ns): (&Arrival, &[u8], Option<u64>),
 ) {
-    let Arrival { datagram, segment } = arrival;
-    let Span { start, len } = datagram.payload;
-    let payload = buffer.get(start as usize..).and_then(|rest| rest.get(..len as usize));
-    let payload = payload.unwrap_or_default();
-    let segment = if *segment == 0 { payload.len() } else { usize::from(*segment) };
+    let datagram = &arrival.datagram;
+    let (payload, segment) = content(arrival, buffer);
     let arrival_ns = arrived_ns.unwrap_or(counters.clock_ns());
     for &rule in rules {
         let PlanRule { slot, sequence, .. } = plan.rules[rule as usize];
         let content = Content { datagram, sequence, payload, segment, arrival_ns };
         counters.count_flow(slot, &content);
         counters.await_sends(slot, datagram.segments, arrived_ns);
-        if loops.is_on() {
-            loops.look(slot, datagram, payload, segment);
-        }
     }
 }
 
@@ -106,6 +98,32 @@ pub(super) fn count_unmatched(
         Discard::NoRule => words[group::OTHER_PORT] = u64::from(datagram.port) + 1,
         _ => {}
     }
+}
+
+/// Looks whether the datagrams of a buffer have come back to any of these rules.
+#[cold]
+#[inline(never)]
+pub(super) fn look_for_loops(
+    loops: &mut LoopWatch,
+    plan: &Plan,
+    rules: &[u32],
+    arrival: &Arrival,
+    buffer: &[u8],
+) {
+    let datagram = &arrival.datagram;
+    let (payload, segment) = content(arrival, buffer);
+    for &rule in rules {
+        loops.look(plan.rules[rule as usize].slot, datagram, payload, segment);
+    }
+}
+
+/// The bytes of the datagrams in a buffer, and the size of each but the last.
+#[inline(always)]
+fn content<'a>(arrival: &Arrival, buffer: &'a [u8]) -> (&'a [u8], usize) {
+    let Arrival { datagram: Datagram { payload: Span { start, len }, .. }, segment } = *arrival;
+    let payload = buffer.get(start as usize..).and_then(|rest| rest.get(..len as usize));
+    let payload = payload.unwrap_or_default();
+    (payload, if segment == 0 { payload.len() } else { usize::from(segment) })
 }
 
 /// Counts payloads that have come back to a rule.

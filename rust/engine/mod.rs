@@ -257,8 +257,10 @@ impl Engine {
         let Some((arrival, rules)) = read else { return self.handle_unmatched(token, buffer) };
         if OBSERVED {
             let arrived_ns = intake.arrival_ns(token, ring.bytes(&buffer), counters.now_ms());
-            let content = ring.bytes(&buffer);
-            counts::observe(counters, loops, plan, rules, (&arrival, content, arrived_ns));
+            counts::observe(counters, plan, rules, (&arrival, ring.bytes(&buffer), arrived_ns));
+            if loops.is_on() {
+                counts::look_for_loops(loops, plan, rules, &arrival, ring.bytes(&buffer));
+            }
             // Else flows and latency would pay for what a tap asks.
             if egress.taps.is_some() {
                 egress.note_received(intake.source(token), ring.bytes(&buffer), plan, window.len());
@@ -288,7 +290,10 @@ impl Engine {
         let finished = intake.finish(token, buffer, ring, plan, counters);
         let Some((buffer, arrival, rules)) = finished else { return Ok(()) };
         let content = ring.bytes(&buffer);
-        counts::observe(counters, loops, plan, rules, (&arrival, content, arrived_ns));
+        counts::observe(counters, plan, rules, (&arrival, content, arrived_ns));
+        if loops.is_on() {
+            counts::look_for_loops(loops, plan, rules, &arrival, content);
+        }
         if let Some(taps) = &mut egress.taps {
             taps.note_finished(
                 intake.source(token),

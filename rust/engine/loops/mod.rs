@@ -126,8 +126,6 @@ impl LoopWatch {
     }
 
     /// Looks at datagrams that match the rule in a slot: `payload` in pieces of `segment` bytes.
-    #[cold]
-    #[inline(never)]
     pub(super) fn look(&mut self, slot: u32, datagram: &Datagram, payload: &[u8], segment: usize) {
         let origin = origin(datagram);
         for one in payload.chunks(segment.max(1)) {
