@@ -75,8 +75,8 @@ def test_ci_skips_nothing(tmp_path: Path) -> None:
     script = bare_machine(tmp_path)
     run = preflight(str(tmp_path), "test", script=script, ci=True)
     assert run.returncode == 1
-    command = "apt-get install iproute2 nftables ethtool tshark nats-server"
-    missing = "ip, tc, nft, ethtool, tshark, nats-server"
+    command = "apt-get install iproute2 nftables ethtool tshark nats-server openssl"
+    missing = "ip, tc, nft, ethtool, tshark, nats-server, openssl"
     assert run.stderr == f"missing: {missing}; run: {command}\n"
 
 

@@ -105,7 +105,7 @@ class FleetStore:
 
         def look() -> Any:  # noqa: ANN401 -- JSON
             found = self.status(node)
-            if found is None or (found["state"], found["rules"]) != (state, rules):
+            if found is None or (found.get("state"), found.get("rules")) != (state, rules):
                 return None
             known = last is None or found["revisions"].get(last.name) == last.revision
             return found if known else None

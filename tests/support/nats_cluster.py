@@ -48,6 +48,11 @@ class NatsCluster:
         return tuple(f"nats://127.0.0.1:{self.port(number)}" for number in range(self.size))
 
     @property
+    def configurations(self) -> tuple[Path, ...]:
+        """The configuration file of each server."""
+        return tuple(map(self._file, range(self.size)))
+
+    @property
     def is_started(self) -> bool:
         """Whether any server runs."""
         return bool(self._processes)

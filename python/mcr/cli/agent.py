@@ -13,6 +13,7 @@ from ..client.aio import AsyncClient
 from ..fleet.agent import Agent
 from ..fleet.file_source import FileSource
 from ..fleet.source import NodeIdentity, RuleSource
+from ..fleet.task_end import end_task
 from ..protocol.text import printable
 from .nats_options import CaOption, CertificateOption, CredentialsOption, KeyOption, settings_of
 from .options import SocketOption
@@ -81,13 +82,15 @@ async def _run(
         with usage_of("--state"):
             made = Agent(source, client, node, state=state, prune=prune, log=_log)
         task = asyncio.ensure_future(made.run())
+        ending = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+            asyncio.get_running_loop().add_signal_handler(number, ending.set)
         _log(f"ready: node {node.name}, documents in {place}")
-        try:
-            await task
-        except asyncio.CancelledError:
-            return
+        waiting = asyncio.ensure_future(ending.wait())
+        await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            task.result()
+        await end_task(task)
 
 
 def _label(text: str) -> tuple[str, str]:

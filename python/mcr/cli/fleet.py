@@ -21,7 +21,7 @@ from .fleet_output import (
     status_lines,
 )
 from .help import CommandGroup, add_command, epilog_of
-from .nats_options import with_servers
+from .nats_options import check_libraries, with_servers
 from .output import moment, show_table
 
 if TYPE_CHECKING:
@@ -210,6 +210,27 @@ def events(settings: "NatsSettings") -> None:
     _run(settings, follow)
 
 
+def permissions(
+    inventory: Annotated[
+        Path, typer.Argument(metavar="NODES.toml", help="The nodes and their labels.")
+    ],
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Gets the seeds, and accounts.conf.")
+    ],
+) -> None:
+    """Make a key for each node, and the accounts file that NATS servers include.
+
+    A node may read its own documents and write its own status, nothing else. Keys that exist stay.
+    The seeds are secret: give each host the one of its node, for mcr agent --creds. admin.seed is
+    for mcr fleet --creds. accounts.conf has public keys only.
+    """
+    check_libraries()
+    nodes = import_module("mcr.fleet.fleet_directory").read_inventory(inventory.read_bytes())
+    write = import_module("mcr.fleet.permissions").write_permissions
+    for name in write(directory, [each.identity for each in nodes]):
+        print(directory / name, flush=True)
+
+
 async def _plan(fleet: "Fleet", directory: Path, prune: bool) -> "FleetPlan":
     read = import_module("mcr.fleet.fleet_directory").read_fleet_directory
     return await fleet.plan(read(directory), prune=prune)
@@ -269,3 +290,9 @@ for _name, _function, _examples in (
     ("events", events, (f"mcr fleet events {_ON}",)),
 ):
     add_command(app, _name, with_servers(_function), examples=_examples)
+add_command(
+    app,
+    "permissions",
+    permissions,
+    examples=("mcr fleet permissions /srv/fleet/nodes.toml /etc/mcr/fleet",),
+)

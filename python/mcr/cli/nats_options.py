@@ -43,17 +43,25 @@ def settings_of(
     Raises:
         McrError: the libraries of the extra are missing.
     """
-    missing = [name for module, name in _LIBRARIES.items() if find_spec(module) is None]
-    if missing:
-        raise McrError(
-            f"--nats needs {' and '.join(missing)}; install them with pip install"
-            " 'mcr-relay[fleet]'"
-        )
+    check_libraries()
     from ..fleet.nats_connection import NatsSettings  # noqa: PLC0415 -- needs the extra
 
     urls = tuple(each.strip() for each in servers.split(",") if each.strip())
     with usage_of("--nats, --creds or --tls-..."):
         return NatsSettings(urls, credentials, tls_ca, tls_cert, tls_key)
+
+
+def check_libraries() -> None:
+    """Check that the extra is installed.
+
+    Raises:
+        McrError: it is not.
+    """
+    missing = [name for module, name in _LIBRARIES.items() if find_spec(module) is None]
+    if missing:
+        raise McrError(
+            f"NATS needs {' and '.join(missing)}; install them with pip install 'mcr-relay[fleet]'"
+        )
 
 
 def with_servers(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -83,6 +83,7 @@ class Agent:
         self._reported_at = 0.0
         self._reporting = asyncio.Lock()
         self._trouble: str | None = None
+        self._trouble_logged_at = 0.0
         self._traffic: NodeTraffic | None = None
 
     async def run(self) -> None:
@@ -197,14 +198,18 @@ class Agent:
             return status
 
     def _note_trouble(self, trouble: str | None) -> None:
-        """Log that the source fails, once, and how old the documents are."""
-        if trouble is not None and self._trouble is None:
+        """Log that the source fails, and how old the documents are: each reason, but seldom."""
+        age_s = time.monotonic() - self._trouble_logged_at
+        is_new = self._trouble is None or (trouble != self._trouble and age_s > HEARTBEAT_S)
+        if trouble is not None and is_new:
+            self._trouble_logged_at = time.monotonic()
             read_at = self._remembered.read_at
             kept = "no document was read yet"
             if read_at is not None:
                 kept = f"the rules stay as read {max(0.0, time.time() - read_at):.0f} s ago"
             self._log(f"warning: {trouble}; {kept}")
-        self._trouble = trouble
+        if trouble is None or is_new:
+            self._trouble = trouble
 
     def _log_outcome(self, outcome: _Outcome) -> None:
         for each in outcome.problems:

@@ -5,7 +5,6 @@ beside `nats_store`.
 """
 
 import asyncio
-import contextlib
 import logging
 import ssl
 from collections.abc import Callable
@@ -21,11 +20,13 @@ from nats.aio.msg import Msg
 
 from ..errors import ArgumentError
 from .source import SourceError
+from .task_end import end_task
 
 REQUEST_S = 2.0
 """The time limit for each request to a server."""
 _CONNECT_S = 2
 _RETRY_S = 1
+_CLOSE_S = 2  # the library waits for a reconnection, which may never come
 _PING_S = 5  # a server that answers none of two pings is left for another one
 _JWT_MARK = "BEGIN NATS USER JWT"
 
@@ -110,12 +111,11 @@ class NatsConnection:
     ) -> None:
         """Close the connection."""
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await end_task(self._task)
         if self._client is not None:
-            with contextlib.suppress(Exception):  # whatever it was doing, nobody waits for it
-                await self._client.close()
+            closing = asyncio.ensure_future(self._client.close())
+            await asyncio.wait([closing], timeout=_CLOSE_S)
+            await end_task(closing)
 
     @property
     def client(self) -> nats.aio.client.Client:

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from ..json_codec import encode
-from .nats_connection import NatsConnection, NatsSettings
+from .nats_connection import REQUEST_S, NatsConnection, NatsSettings
 from .nats_store import RULES_BUCKET, STATUS_BUCKET, NatsStore, key_of
 from .source import DOCUMENT_BYTES, FleetDocument, NodeIdentity, StoredText
 from .status import NodeStatus
@@ -42,6 +42,7 @@ class NatsSource:
         self._rules = NatsStore(self._connection, RULES_BUCKET)
         self._status = NatsStore(self._connection, STATUS_BUCKET)
         self._hint = asyncio.Event()
+        self._waited = False
         self._rereads: list[float] = []
         self._latest: dict[str, StoredText] = {}
         self._stale_since: dict[str, float] = {}
@@ -67,6 +68,9 @@ class NatsSource:
     async def read(self) -> tuple[FleetDocument, ...]:
         """Return the documents that exist; see `RuleSource`."""
         self._hint.clear()
+        if not self._waited:  # a start needs no warning that nothing is connected yet
+            self._waited = True
+            await self._connection.wait_connected(REQUEST_S)
         now_s = time.monotonic()
         self._rereads = [each for each in self._rereads if each > now_s]
         found = await asyncio.gather(*map(self._rules.get, self._names))
