@@ -20,6 +20,7 @@ from .fleet_output import (
     show_result,
     status_lines,
 )
+from .fleet_tree import tree
 from .help import CommandGroup, add_command, epilog_of
 from .nats_options import check_libraries, with_servers
 from .output import moment, show_table
@@ -295,4 +296,13 @@ add_command(
     "permissions",
     permissions,
     examples=("mcr fleet permissions /srv/fleet/nodes.toml /etc/mcr/fleet",),
+)
+add_command(
+    app,
+    "tree",
+    tree,
+    examples=(
+        "mcr fleet tree tree.toml /srv/fleet",
+        "mcr fleet tree tree.toml /srv/fleet --without fra1",
+    ),
 )
