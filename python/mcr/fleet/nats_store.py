@@ -6,6 +6,7 @@ mcr-status   NAME                            a `NodeStatus` as JSON
 Names have characters that keys may not have; `key_of` writes them as ``=`` and two hex digits.
 """
 
+import contextlib
 import re
 from datetime import datetime
 
@@ -22,6 +23,7 @@ HISTORY = 64
 """How many texts of each document a server keeps: the most that it can."""
 STATUS_BYTES = 128 << 10
 """The longest status that a server accepts."""
+_READS = 6
 _RESERVED = re.compile(r"[^A-Za-z0-9_-]")
 _ESCAPED = re.compile(r"(?:=[0-9A-F]{2})+")
 
@@ -38,6 +40,10 @@ def name_of(key: str) -> str:
     """The name of a key."""
     kind, *parts = (_ESCAPED.sub(_unescape, each) for each in key.split("."))
     return f"{kind}/{'='.join(parts)}" if parts else kind
+
+
+class SourceTimeout(SourceError):
+    """No server has answered in time."""
 
 
 class NatsStore:
@@ -95,9 +101,17 @@ class NatsStore:
     async def entries(self, name: str | None = None) -> list[StoredText]:
         """Return the texts of all names, or all texts of one from the oldest on.
 
+        It may take seconds: for a while after a server has died, others still hand it such reads.
+
         Raises:
             SourceError: no server answers, or refuses.
         """
+        for _ in range(_READS - 1):
+            with contextlib.suppress(SourceTimeout):
+                return await self._entries(name)
+        return await self._entries(name)
+
+    async def _entries(self, name: str | None) -> list[StoredText]:
         found = []
         try:
             watcher = await self._values.watch(
@@ -157,9 +171,8 @@ class NatsStore:
             return SourceError(f"{text}: {error.description or error.code}")
         if isinstance(error, nats.errors.NoRespondersError | nats.js.errors.NoStreamResponseError):
             return SourceError(f"{text}: the servers have no such store, or too few of them run")
-        return SourceError(
-            self._connection.trouble(f"{text}: no server answered in {REQUEST_S:.0f} s")
-        )
+        kind = SourceError if self._connection.refusal else SourceTimeout
+        return kind(self._connection.trouble(f"{text}: no server answered in {REQUEST_S:.0f} s"))
 
 
 def _stored(entry: KeyValue.Entry) -> StoredText:
