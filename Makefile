@@ -14,11 +14,14 @@ CARGO_DENY_VERSION := 0.20.2
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint format docs topologies bench guard coverage audit build deb bpf stubs clean help .preflight
+.PHONY: demo fleet-demo test lint format docs topologies bench guard coverage audit build deb bpf stubs clean help .preflight
 .DEFAULT_GOAL := help
 
 demo: $(WHEEL) ## relay live traffic over loopback (as root also across network namespaces)
 	$(BIN)/python examples/demo.py
+
+fleet-demo: $(WHEEL) ## three NATS servers and five relays in namespaces; one of each is killed (root)
+	$(BIN)/python examples/fleet_demo.py
 
 test: $(WHEEL) ## all tests: the crate's own, then those of the installed wheel
 	cargo test --locked --quiet

@@ -73,6 +73,28 @@ def network() -> Iterator[Network]:
 
 
 @contextlib.contextmanager
+def star(count: int) -> Iterator[tuple[LocalHost, list[LocalHost]]]:
+    """A host with a bridge, 10.88.0.1 on core0, and hosts at it: 10.88.0.2 and so on, on eth0."""
+    tag = secrets.token_hex(3)
+    with contextlib.ExitStack() as stack:
+        core = stack.enter_context(_host(f"mcr-{tag}-core"))
+        core.ip("link add core0 type bridge mcast_snooping 0")
+        core.give("core0", "10.88.0.1")
+        core.ip("link set lo up")
+        hosts = []
+        for number in range(2, 2 + count):
+            host = stack.enter_context(_host(f"mcr-{tag}-{number}"))
+            _ip(f"link add p{number} netns {core.name} type veth peer name eth0 netns {host.name}")
+            core.ip(f"link set p{number} master core0 up")
+            host.ip("link set lo up")
+            host.give("eth0", f"10.88.0.{number}")
+            hosts.append(host)
+        for host in hosts:
+            _wait_for_link(host, "eth0")
+        yield core, hosts
+
+
+@contextlib.contextmanager
 def _host(name: str) -> Iterator[LocalHost]:
     _ip(f"netns add {name}")
     try:
