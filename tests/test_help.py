@@ -169,6 +169,6 @@ def test_options_accept_the_values_that_help_shows(noun: Noun) -> None:
 def parse(noun: Noun, option: str) -> Rule:
     """A rule with an option at one of its ends."""
     ends = ["239.1.0.0/24%eth0:5001", "239.2.0.1%eth1:6001"]
-    needed = "rate=1mbit," if option.startswith(("burst=", "queue=")) else ""
+    needed = "rate=1mbit," if option.startswith(("burst=", "queue=", "pace=")) else ""
     ends[noun == "output"] += f",{needed}{option}"
     return Rule.parse(" to ".join(ends))

@@ -174,6 +174,8 @@ def test_invalid_fields_of_inputs(named: dict[str, object], field: str, message:
         ({"burst": 2000}, "burst", "needs a rate"),
         ({"queue": "20ms"}, "queue", "needs a rate"),
         ({"rate": "1mbit", "queue": "2s"}, "queue", "out of range: 1ms to 1s"),
+        ({"pace": True}, "pace", "needs a rate"),
+        ({"rate": "1mbit", "burst": 2000, "pace": True}, "pace", "sends no bursts"),
         ({"rate": "1mbit", "queue": 20}, "queue", "must be a time such as 20ms"),
     ],
 )

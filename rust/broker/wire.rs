@@ -69,7 +69,7 @@ fields!(OutputSpec {
     priority,
     rate,
 });
-fields!(OutputRate { unit, per_s, burst, queue_us });
+fields!(OutputRate { unit, per_s, burst, queue_us, paced });
 
 impl WireFormat for bool {
     fn write(&self, to: &mut Vec<u8>) {

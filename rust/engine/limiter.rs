@@ -66,18 +66,31 @@ impl RateLimiter {
         self.limit.queue_us > 0
     }
 
+    /// Whether datagrams leave one by one.
+    #[must_use]
+    pub(super) const fn is_paced(&self) -> bool {
+        self.limit.paced
+    }
+
+    /// The time in nanoseconds between a datagram of `bytes` bytes and the next one.
+    #[must_use]
+    pub(super) fn spacing_ns(&self, bytes: u32) -> u64 {
+        self.cost(1, bytes.into()) / TICKS_PER_NS
+    }
+
     /// Takes the tokens of a datagram of `bytes` bytes; returns when it may leave, in nanoseconds of
     /// CLOCK_MONOTONIC, or `None` if that is later than it may wait.
     pub(super) fn reserve(&self, now_ns: u64, bytes: u32) -> Option<u64> {
         let now = now_ns.saturating_mul(TICKS_PER_NS);
         let cost = self.cost(1, bytes.into());
-        if cost > self.depth {
+        let depth = if self.limit.paced { cost } else { self.depth };
+        if cost > depth {
             return None;
         }
         let mut leaves = now;
         let take = |full_at: u64| {
             let full_at = full_at.max(now) + cost;
-            leaves = now.max(full_at - self.depth);
+            leaves = now.max(full_at - depth);
             (leaves - now <= self.patience).then_some(full_at)
         };
         self.full_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
@@ -132,7 +145,13 @@ mod tests {
     const MS: u64 = 1_000_000;
 
     fn bits(per_s: u64, burst: u64) -> RateLimiter {
-        RateLimiter::new(OutputRate { unit: RateUnit::Bits, per_s, burst, queue_us: 0 })
+        RateLimiter::new(OutputRate {
+            unit: RateUnit::Bits,
+            per_s,
+            burst,
+            queue_us: 0,
+            paced: false,
+        })
     }
 
     fn of(datagrams: u32, segment: u32) -> Load {
@@ -150,7 +169,13 @@ mod tests {
 
     #[test]
     fn a_rate_of_datagrams_counts_them_whatever_their_size() {
-        let limit = OutputRate { unit: RateUnit::Datagrams, per_s: 1000, burst: 5, queue_us: 0 };
+        let limit = OutputRate {
+            unit: RateUnit::Datagrams,
+            per_s: 1000,
+            burst: 5,
+            queue_us: 0,
+            paced: false,
+        };
         let limiter = RateLimiter::new(limit);
         assert_eq!(limiter.admit(MS, of(4, 0)), 4);
         assert_eq!(limiter.admit(MS, of(4, 1400)), 1);
@@ -168,7 +193,13 @@ mod tests {
 
     #[test]
     fn what_exceeds_leaves_at_the_rate_or_not_at_all() {
-        let limit = OutputRate { unit: RateUnit::Datagrams, per_s: 1000, burst: 2, queue_us: 3000 };
+        let limit = OutputRate {
+            unit: RateUnit::Datagrams,
+            per_s: 1000,
+            burst: 2,
+            queue_us: 3000,
+            paced: false,
+        };
         let limiter = RateLimiter::new(limit);
         let leaves: Vec<_> = (0..7).map(|_| limiter.reserve(MS, 100)).collect();
         let at = |ms: u64| Some(ms * MS);
@@ -179,9 +210,26 @@ mod tests {
     }
 
     #[test]
+    fn paced_datagrams_are_spaced_by_their_cost() {
+        let limit = OutputRate {
+            unit: RateUnit::Bits,
+            per_s: 8_000_000,
+            burst: 65_535,
+            queue_us: 3000,
+            paced: true,
+        };
+        let limiter = RateLimiter::new(limit);
+        let leaves = [1000, 500, 1000, 2000, 1].map(|bytes| limiter.reserve(MS, bytes));
+        let at = |us: u64| Some(us * 1000);
+        assert_eq!(leaves, [at(1000), at(2000), at(2500), at(3500), None]);
+        assert_eq!(limiter.spacing_ns(500), MS / 2);
+    }
+
+    #[test]
     fn the_memory_of_a_queue_is_bounded() {
         let bytes = |unit, per_s, queue_us| {
-            RateLimiter::new(OutputRate { unit, per_s, burst: 2000, queue_us }).queue_bytes()
+            RateLimiter::new(OutputRate { unit, per_s, burst: 2000, queue_us, paced: false })
+                .queue_bytes()
         };
         assert_eq!(bytes(RateUnit::Bits, 80_000_000, 20_000), 131_072 + 400_000);
         assert_eq!(bytes(RateUnit::Datagrams, 1000, 1000), 131_072 + 3000);

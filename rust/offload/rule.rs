@@ -403,8 +403,13 @@ mod tests {
             (Obstacle::Member, |_, paths| last(paths).has_member = true),
             (Obstacle::Limited, |spec, _| {
                 let unit = crate::spec::RateUnit::Datagrams;
-                spec.outputs[1].rate =
-                    Some(crate::spec::OutputRate { unit, per_s: 1, burst: 1, queue_us: 0 });
+                spec.outputs[1].rate = Some(crate::spec::OutputRate {
+                    unit,
+                    per_s: 1,
+                    burst: 1,
+                    queue_us: 0,
+                    paced: false,
+                });
             }),
         ];
         assert_eq!(cases.map(|(obstacle, _)| obstacle), Obstacle::ALL);

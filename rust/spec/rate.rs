@@ -25,6 +25,9 @@ pub struct OutputRate {
     /// How long what exceeds it may wait, in microseconds; 0 if it is dropped at once.
     #[serde(default)]
     pub queue_us: u32,
+    /// Whether datagrams leave one by one, spaced by what each costs; they may wait for that.
+    #[serde(default)]
+    pub paced: bool,
 }
 
 impl OutputRate {
@@ -42,5 +45,6 @@ impl OutputRate {
         rates.contains(&self.per_s)
             && bursts.contains(&self.burst)
             && self.queue_us <= MOST_QUEUE_US
+            && (self.queue_us > 0 || !self.paced)
     }
 }

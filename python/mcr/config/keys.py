@@ -128,6 +128,7 @@ OUTPUT: Mapping[str, Key] = {
     "rate": Key("The most to send a second, such as 50mbit or 20kpps.", _TEXT),
     "burst": Key("The most to send at once: bytes or datagrams.", {"type": ["integer", "string"]}),
     "queue": Key("How long what exceeds the rate may wait, such as 20ms.", _TEXT),
+    "pace": Key("Whether copies leave one by one, evenly spaced at the rate.", _SWITCH),
 }
 
 INPUT_DEFAULTS: Mapping[str, Key] = {

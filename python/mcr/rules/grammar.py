@@ -237,6 +237,7 @@ _OUTPUT = _Side(
         "rate": _Option("rate", rates.rate, "50mbit|20kpps", "the most to send a second"),
         "burst": _Option("burst", number(rates.burst), "AMOUNT", "the most to send at once"),
         "queue": _Option("queue", rates.queue, "20ms", "how long what exceeds a rate may wait"),
+        "pace": _Option("pace", _switch, "on|off", "whether copies leave evenly spaced"),
     },
 )
 

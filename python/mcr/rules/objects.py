@@ -80,6 +80,7 @@ def object_from_output(output: Output) -> dict[str, Any]:
             "rate": output.rate,
             "burst": output.burst,
             "queue": output.queue,
+            "pace": output.pace or None,
         }
     )
 

@@ -42,6 +42,9 @@ class Output:
     """What a rate sends at once after a rest: bytes or datagrams; None: that of 10 ms or more."""
     queue: str | None
     """How long what exceeds the rate may wait, such as "20ms"; None drops it at once."""
+    pace: bool
+    """Whether copies leave one by one, evenly spaced at the rate; they wait up to 20 ms, or as long
+    as `queue` says."""
     _text: str | None = field(init=False, repr=False, compare=False)
 
     def __init__(
@@ -59,6 +62,7 @@ class Output:
         rate: str | None = None,
         burst: int | None = None,
         queue: str | None = None,
+        pace: bool | None = None,
     ) -> None:
         """Parses every field.
 
@@ -79,6 +83,7 @@ class Output:
             "rate": check.optional("rate", rates.rate, rate),
             "burst": check.optional("burst", partial(rates.burst_of, rate), burst),
             "queue": check.optional("queue", partial(rates.queue_of, rate), queue),
+            "pace": check.field("pace", partial(rates.pace_of, rate, burst), pace or False),
         }
         check.same_family("source", values["source"], values["address"])
         check.raise_if_any()
@@ -118,6 +123,7 @@ class Output:
             ("rate", self.rate),
             ("burst", self.burst),
             ("queue", self.queue),
+            ("pace", "on" if self.pace else None),
         ]
         return grammar.format_endpoint(self.address, self.interface, self.port, options=options)
 

@@ -18,6 +18,7 @@ _LEAST_DEFAULTS = {"bit": 65535, "pps": 64}
 """A datagram or a batch of the largest size; a batch of small datagrams."""
 _QUEUE = re.compile(r"([0-9]{1,4})(ms|s)", re.ASCII)
 _MOST_QUEUE_MS = 1000
+_USUAL_PACED_QUEUE = "20ms"
 _DEFAULT_PARTS = 100
 """The burst without `burst=` is the rate for this part of a second."""
 
@@ -84,7 +85,22 @@ def queue_of(rate: object, value: object) -> str:
     return longest
 
 
-def rate_members(rate: str, burst: int | None, queue: str | None) -> dict[str, Any]:
+def pace_of(rate: object, burst: object, value: object) -> bool:
+    """Whether the copies of an output with this rate and burst leave one by one.
+
+    Raises:
+        Invalid: it has no rate, or a burst.
+    """
+    if not isinstance(value, bool):
+        raise Invalid(f"must be True or False, not {value!r}")
+    if value and rate is None:
+        raise Invalid("needs a rate; write rate=50mbit or rate=20kpps too, or omit it")
+    if value and burst is not None:
+        raise Invalid("sends no bursts; omit burst, or pace")
+    return value
+
+
+def rate_members(rate: str, burst: int | None, queue: str | None, pace: bool) -> dict[str, Any]:
     """The rate as the core reads it."""
     unit = _unit(rate)
     number = rate.removesuffix(unit)
@@ -94,7 +110,9 @@ def rate_members(rate: str, burst: int | None, queue: str | None) -> dict[str, A
     usual = max(_LEAST_DEFAULTS[unit], bytes_or_datagrams // _DEFAULT_PARTS)
     name = "bits" if unit == "bit" else "datagrams"
     members = {"unit": name, "per_s": per_s, "burst": usual if burst is None else burst}
-    return members if queue is None else members | {"queue_us": 1000 * _milliseconds(queue)}
+    if queue is not None or pace:
+        members["queue_us"] = 1000 * _milliseconds(queue or _USUAL_PACED_QUEUE)
+    return members | {"paced": True} if pace else members
 
 
 def _unit(rate: str) -> str:

@@ -224,6 +224,7 @@ class RuleResolver:
             rate=output.rate,
             burst=output.burst,
             queue=output.queue,
+            pace=output.pace,
             broadcast=self._host.is_broadcast(address),
             device=self._host.device(name),
         )

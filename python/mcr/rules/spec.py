@@ -96,6 +96,7 @@ class ResolvedOutput:
     rate: str | None = None
     burst: int | None = None
     queue: str | None = None
+    pace: bool = False
     broadcast: bool = False
     """Whether `address` is a broadcast address of its interface."""
     device: str = field(default="", compare=False)
@@ -277,5 +278,5 @@ def _output(output: ResolvedOutput) -> dict[str, Any]:
     if output.priority is not None:
         members["priority"] = output.priority
     if output.rate is not None:
-        members["rate"] = rate_members(output.rate, output.burst, output.queue)
+        members["rate"] = rate_members(output.rate, output.burst, output.queue, output.pace)
     return members

@@ -28,12 +28,13 @@ fn choice<T: Clone + std::fmt::Debug + 'static>(
 
 fn rate() -> impl Strategy<Value = OutputRate> {
     let unit = prop_oneof![Just(RateUnit::Bits), Just(RateUnit::Datagrams)];
-    let amounts = (any::<u64>(), any::<u64>(), any::<u32>());
-    (unit, amounts).prop_map(|(unit, (per_s, burst, queue_us))| OutputRate {
+    let amounts = (any::<u64>(), any::<u64>(), any::<u32>(), any::<bool>());
+    (unit, amounts).prop_map(|(unit, (per_s, burst, queue_us, paced))| OutputRate {
         unit,
         per_s,
         burst,
         queue_us,
+        paced,
     })
 }
 

@@ -55,7 +55,8 @@ impl Egress {
         let (load, now_ns) = (self.batches.load(window, batch), monotonic_clock_ns());
         let queue = self.queue_of(target.slot.index);
         let is_behind = queue.is_some_and(|(_, is_waiting)| is_waiting);
-        let admitted = if is_behind { 0 } else { limiter.admit(now_ns, load) };
+        let admitted =
+            if is_behind || limiter.is_paced() { 0 } else { limiter.admit(now_ns, load) };
         let rest = admitted..load.datagrams;
         if rest.is_empty() {
             return Some(batch);

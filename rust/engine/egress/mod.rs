@@ -191,7 +191,8 @@ impl Egress {
         if self.xdp.is_active() {
             self.xdp.send_window(ring, window, plan, counters, self.taps.as_deref_mut());
         }
-        self.send_lanes::<false>(ring, window, plan, counters)
+        self.send_lanes::<false>(ring, window, plan, counters)?;
+        self.send_due(ring, plan, counters)
     }
 
     #[inline(always)]

@@ -28,7 +28,10 @@ use queue::OutputQueue;
 const MOST_COPIES: usize = MAX_FLOWS;
 /// The shortest sleep in microseconds before copies leave, so that they leave in batches.
 const LEAST_REST_US: u64 = 200;
-/// The longest one: another look at the time costs nothing then.
+/// How long before a paced copy leaves the engine stops sleeping: the system takes about as long to
+/// wake it.
+const POLLING_US: u64 = 60;
+/// The longest sleep: another look at the time costs nothing then.
 const MOST_REST_US: u64 = 100_000;
 
 /// The queues of an engine's outputs.
@@ -38,6 +41,8 @@ pub(super) struct OutputQueues {
     numbers: HashMap<u32, u16>,
     /// The queues in which copies wait, by the time at which the first of each leaves.
     due: BinaryHeap<Reverse<(u64, u16)>>,
+    /// Whether copies of some output leave one by one.
+    is_paced: bool,
     /// The copies that leave now, with a lane for each queue.
     window: Window,
     /// What taps need of these.
@@ -77,7 +82,8 @@ impl OutputQueues {
         window.resize(MOST_COPIES, queues.len());
         let due = BinaryHeap::with_capacity(queues.len());
         let noted = Vec::with_capacity(MOST_COPIES);
-        let mut waiting = Self { queues, numbers, due, window, noted };
+        let is_paced = queues.iter().any(OutputQueue::is_paced);
+        let mut waiting = Self { queues, numbers, due, is_paced, window, noted };
         waiting.sort();
         Ok(Some(Box::new(waiting)))
     }
@@ -85,7 +91,7 @@ impl OutputQueues {
     /// Lets all copies of these queues leave now.
     fn expire(&mut self, is_ending: impl Fn(&OutputQueue) -> bool) {
         for queue in self.queues.iter_mut().filter(|queue| is_ending(queue)) {
-            queue.copies.iter_mut().for_each(|copy| copy.due_ns = 0);
+            queue.expire();
         }
         self.sort();
     }
@@ -93,8 +99,8 @@ impl OutputQueues {
     fn sort(&mut self) {
         self.due.clear();
         for (number, queue) in (0..).zip(&self.queues) {
-            if let Some(first) = queue.copies.front() {
-                self.due.push(Reverse((first.due_ns, number)));
+            if let Some(due_ns) = queue.due_ns() {
+                self.due.push(Reverse((due_ns, number)));
             }
         }
     }
@@ -110,11 +116,12 @@ impl OutputQueues {
         {
             due.pop();
             let queue = &mut queues[usize::from(number)];
-            while let Some(copy) = queue.copies.front() {
-                if copy.due_ns > now_ns || window.len() == MOST_COPIES {
-                    due.push(Reverse((copy.due_ns, number)));
+            while let Some(due_ns) = queue.due_ns() {
+                if due_ns > now_ns || window.len() == MOST_COPIES {
+                    due.push(Reverse((due_ns, number)));
                     break;
                 }
+                let Some(copy) = queue.take(now_ns) else { break };
                 let (ttl, dscp) = copy.origin.map_or((0, 0), |origin| (origin.ttl, origin.dscp));
                 let (buffer, start, len) = (ring.stored(queue.store), copy.start, copy.len);
                 let entry = WindowEntry { buffer, start, len, segment: len, count: 1, ttl, dscp };
@@ -122,7 +129,6 @@ impl OutputQueues {
                 let is_linked = window.link_again(number.into(), copy.origin.as_ref(), entry);
                 debug_assert!(is_linked, "the window has room for as many flows");
                 noted.push(copy.noted.unwrap_or(Noted::NOTHING));
-                queue.copies.pop_front();
             }
         }
         window.len() > 0
@@ -181,8 +187,12 @@ impl Egress {
 
     /// How long until the next copies leave, in microseconds.
     pub(super) fn queue_rest_us(&self) -> Option<u64> {
-        let Reverse((first_ns, _)) = *self.waiting.as_ref()?.due.peek()?;
+        let waiting = self.waiting.as_ref()?;
+        let Reverse((first_ns, _)) = *waiting.due.peek()?;
         let rest_us = first_ns.saturating_sub(monotonic_clock_ns()).div_ceil(1000);
+        if waiting.is_paced {
+            return Some(rest_us.saturating_sub(POLLING_US).min(MOST_REST_US));
+        }
         Some(rest_us.clamp(LEAST_REST_US, MOST_REST_US))
     }
 
@@ -222,9 +232,9 @@ impl Egress {
         let is_accepted = queue.push(ring, now_ns, piece, origin, noted);
         if is_accepted
             && queue.copies.len() == 1
-            && let Some(first) = queue.copies.front()
+            && let Some(due_ns) = queue.due_ns()
         {
-            waiting.due.push(Reverse((first.due_ns, number)));
+            waiting.due.push(Reverse((due_ns, number)));
         }
         is_accepted
     }

@@ -41,6 +41,9 @@ pub(super) struct OutputQueue {
     /// begin again at the start when the end has no room.
     bytes: u32,
     end: u32,
+    /// Whether copies leave one by one, and when the next one leaves at the earliest.
+    is_paced: bool,
+    next_ns: u64,
 }
 
 impl OutputQueue {
@@ -61,7 +64,14 @@ impl OutputQueue {
             rewrite: target.rewrite.clone(),
             bytes,
             end: 0,
+            is_paced: limiter.is_paced(),
+            next_ns: 0,
         })
+    }
+
+    /// Whether copies leave one by one.
+    pub(super) const fn is_paced(&self) -> bool {
+        self.is_paced
     }
 
     /// Whether it can remain the queue of an output of another plan: what waits then leaves as it
@@ -98,6 +108,27 @@ impl OutputQueue {
         self.end = start + size;
         self.copies.push_back(QueuedCopy { due_ns, start, len, origin, noted });
         true
+    }
+
+    /// When the first copy leaves.
+    pub(super) fn due_ns(&self) -> Option<u64> {
+        self.copies.front().map(|copy| copy.due_ns.max(self.next_ns))
+    }
+
+    /// Takes the first copy, which leaves now. Of an output that is paced, the next one follows not
+    /// before half of the usual time: copies that are late do not leave at once.
+    pub(super) fn take(&mut self, now_ns: u64) -> Option<QueuedCopy> {
+        let copy = self.copies.pop_front()?;
+        if self.is_paced {
+            self.next_ns = now_ns + self.limiter.spacing_ns(copy.len) / 2;
+        }
+        Some(copy)
+    }
+
+    /// Lets all copies leave now.
+    pub(super) fn expire(&mut self) {
+        self.copies.iter_mut().for_each(|copy| copy.due_ns = 0);
+        (self.is_paced, self.next_ns) = (false, 0);
     }
 
     /// Where the next `size` bytes go, if there is room.

@@ -78,6 +78,8 @@ class OutputObject(Params):
     """Bytes, or datagrams, to send at once at a rate."""
     queue: str | None = None
     """How long what exceeds the rate may wait, such as "20ms"; null drops it at once."""
+    pace: bool | None = None
+    """Whether copies leave one by one, evenly spaced at the rate."""
 
 
 class RuleObject(Params):
@@ -262,6 +264,7 @@ class OutputOptions(Params):
     rate: str | None = None
     burst: int | None = None
     queue: str | None = None
+    pace: bool | None = None
 
 
 OutputRef = (
