@@ -243,3 +243,21 @@ def test_any_bytes_are_read_or_refused(capture: bytes) -> None:
             return
 
     assert all(len(frame.data) <= FRAME_LIMIT_BYTES for frame in frames())
+
+
+def test_rates_of_outputs_are_noted() -> None:
+    """What a rate does to the copies, for each output of the matching rules that has one."""
+    outputs = (
+        "239.2.0.1%lo:6001 239.2.0.2%lo:6002,rate=50mbit 239.2.0.3%lo:6003,rate=2kpps,queue=5ms"
+        " 239.2.0.4%lo:6004,rate=2kpps,pace=on"
+    )
+    explainer, _ = explain_rules([f"239.1.1.1%lo:5001 to {outputs}"], "udp")
+    notes = explainer.explain("192.0.2.1@239.1.1.1%lo:5001").notes
+    assert notes == (
+        "239.2.0.2%lo:6002 sends at most 50mbit; what exceeds it is dropped as rate_limited",
+        "239.2.0.3%lo:6003 sends at most 2kpps; what exceeds it waits up to 5ms, and is dropped as"
+        " queue_full if that is not enough",
+        "239.2.0.4%lo:6004 sends at most 2kpps in evenly spaced copies; what exceeds it waits up to"
+        " 20ms, and is dropped as queue_full if that is not enough",
+    )
+    assert explainer.explain("192.0.2.1@239.1.1.2%lo:5001").notes == ()

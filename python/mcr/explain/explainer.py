@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import ip_address
+from itertools import islice
 from typing import Any
 
 from .. import _native
@@ -21,12 +22,13 @@ from .results import (
     OtherRule,
     RuleExplanation,
 )
-from .sentences import miss_text, verdict_text
+from .sentences import miss_text, rate_text, verdict_text
 from .words import checked, parse_datagram
 
 Obstacles = tuple[str | None, Sequence[str | None]]
 """Why the input of a running rule receives nothing, and why each of its outputs is parked."""
 _MOST_OTHERS = 20
+_MOST_RATES = 20
 _UNSPECIFIED: dict[int, Address] = {4: ip_address("0.0.0.0"), 6: ip_address("::")}
 _FRAGMENTED_ABOVE_BYTES = 40 + 8  # the headers of IPv6 and UDP
 
@@ -77,7 +79,7 @@ class RuleExplainer:
             text=verdict_text(facts, reason, len(matched)),
             rules=tuple(self._rule(index, of, facts) for index, of in found),
             others=tuple(self._other(index, miss, facts, matched) for index, miss in others),
-            notes=tuple(self._notes(facts)),
+            notes=(*self._notes(facts), *islice(self._rates(matched), _MOST_RATES)),
         )
 
     def _numbered(self) -> Iterator[tuple[ResolvedRule, bool]]:
@@ -146,6 +148,11 @@ class RuleExplainer:
         winners = [self._rules[each].rule for each in matched]
         text = miss_text(miss, rule.resolved, facts, winners)
         return OtherRule(rule.rule.id, rule.rule.name, str(rule.rule), miss, text)
+
+    def _rates(self, matched: Iterable[int]) -> Iterator[str]:
+        for index in matched:
+            limited = (each for each in self._rules[index].rule.outputs if each.rate is not None)
+            yield from map(rate_text, limited)
 
     def _notes(self, facts: DatagramFacts) -> Iterator[str]:
         name = facts.interface

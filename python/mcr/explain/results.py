@@ -110,7 +110,8 @@ class Explanation(JsonObject):
     others: tuple[OtherRule, ...]
     """Other rules for its group; at most 20."""
     notes: tuple[str, ...]
-    """What else matters for this datagram, one sentence each."""
+    """What else matters for this datagram, one sentence each, such as the rates of outputs (of at
+    most 20)."""
 
 
 def endpoint_text(address: Address, port: int) -> str:

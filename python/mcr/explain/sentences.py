@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from ..rules import Rule
+from ..rules import Output, Rule
+from ..rules.grammar import format_endpoint
 from ..rules.local_host import listed
 from ..rules.model import counted
+from ..rules.rates import queue_in_use
 from ..rules.spec import ResolvedRule
 from .results import DatagramFacts
 
@@ -22,6 +24,19 @@ _REASONS: Mapping[str, str] = {
     "bad_checksum": "its UDP checksum is wrong, as in a capture on the sending host, or absent in"
     " IPv6",
 }
+
+
+def rate_text(output: Output) -> str:
+    """Return what the rate of an output means for a copy as a sentence."""
+    name = format_endpoint(output.address, output.interface, output.port)
+    queue = queue_in_use(output.queue, output.pace)
+    how = " in evenly spaced copies" if output.pace else ""
+    if queue is None:
+        return f"{name} sends at most {output.rate}; what exceeds it is dropped as rate_limited"
+    return (
+        f"{name} sends at most {output.rate}{how}; what exceeds it waits up to {queue}, and is"
+        " dropped as queue_full if that is not enough"
+    )
 
 
 def verdict_text(facts: DatagramFacts, reason: str | None, matched: int) -> str:

@@ -100,6 +100,11 @@ def pace_of(rate: object, burst: object, value: object) -> bool:
     return value
 
 
+def queue_in_use(queue: str | None, pace: bool) -> str | None:
+    """How long what exceeds the rate of an output may wait; None if it does not."""
+    return _USUAL_PACED_QUEUE if queue is None and pace else queue
+
+
 def rate_members(rate: str, burst: int | None, queue: str | None, pace: bool) -> dict[str, Any]:
     """The rate as the core reads it."""
     unit = _unit(rate)
@@ -110,8 +115,9 @@ def rate_members(rate: str, burst: int | None, queue: str | None, pace: bool) ->
     usual = max(_LEAST_DEFAULTS[unit], bytes_or_datagrams // _DEFAULT_PARTS)
     name = "bits" if unit == "bit" else "datagrams"
     members = {"unit": name, "per_s": per_s, "burst": usual if burst is None else burst}
-    if queue is not None or pace:
-        members["queue_us"] = 1000 * _milliseconds(queue or _USUAL_PACED_QUEUE)
+    longest = queue_in_use(queue, pace)
+    if longest is not None:
+        members["queue_us"] = 1000 * _milliseconds(longest)
     return members | {"paced": True} if pace else members
 
 
