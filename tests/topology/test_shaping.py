@@ -10,7 +10,7 @@ from .egress import OUT_PORT, Egress, Kind, flow, output, relayed, rule, single_
 from .lab import Lab
 from .relays import Ingress
 from .timing import TimedReceiver, most_within
-from .traffic import PacedFlow
+from .traffic import PacedFlow, payloads
 
 SECONDS = 2
 SIZE = 1000
@@ -61,3 +61,31 @@ def test_a_rate_holds_and_a_neighbour_gets_all(
     elapsed_s = slow.times_s[-1] - slow.times_s[0]
     assert 0.98 * rate * elapsed_s < len(positions) < 1.02 * (rate * elapsed_s + burst)
     assert most_within(slow.times_s, 0.1) <= rate * 0.1 + burst + 64, "one batch may be late"
+
+
+@pytest.mark.parametrize("ingress", ["packet", "udp"])
+@pytest.mark.parametrize("version", [4, 6])
+def test_of_a_super_frame_as_much_leaves_as_there_are_tokens(
+    lab: Lab, ingress: Ingress, version: int
+) -> None:
+    """The first datagrams of it, in one send; the rest has a reason, and a neighbour gets all."""
+    lab.set_offload(on=True)
+    limited = output(1, version=version, options=",rate=1pps,burst=10")
+    text = rule(1, limited, output(2, version=version), version=version)
+    groups = [part.partition("%")[0] for part in text.split(" to ")[1].split()]
+    sent = payloads(60, (1000,))
+    with (
+        lab.receive(groups[0], OUT_PORT) as slow,
+        lab.receive(groups[1], OUT_PORT) as fast,
+        relayed(lab, "library", ingress, text) as stats,
+        lab.sender(flow(1, version).group, flow(1, version).port) as sender,
+    ):
+        sender.send_super(sent, batch=len(sent))
+        fast.expect(sent)
+        wait_until(lambda: stats().as_dict()["rules"][0]["outputs"][0]["wanted"] == len(sent))
+        assert_balanced(stats())
+        first = stats().as_dict()["rules"][0]["outputs"][0]
+        slow.wait_for(first["sent"])
+        assert slow.collected == sent[: first["sent"]]
+    assert first["sent"] == 10
+    assert first["dropped"]["rate_limited"] == 50
