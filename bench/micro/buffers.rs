@@ -96,7 +96,7 @@ impl Pool {
                     self.ring.give_back(black_box(buffer));
                 }
                 RingEvent::Ended { .. } => still_armed = false,
-                RingEvent::Woken | RingEvent::Readable { .. } => {}
+                RingEvent::Woken | RingEvent::Readable { .. } | RingEvent::NotCancelled { .. } => {}
             }
         }
         self.ring.offer_buffers();

@@ -152,6 +152,16 @@ impl Intake {
         self.listen(ring)
     }
 
+    /// Ends a listener whose receive the kernel did not find, unless that has ended by now.
+    #[cold]
+    pub(super) fn cancel_again(&self, token: u32, ring: &mut Ring) -> io::Result<()> {
+        let listener = self.listeners.get(token as usize).and_then(Option::as_ref);
+        match listener.filter(|listener| listener.state == ListenerState::Closing) {
+            Some(listener) => end(listener, token, true, ring),
+            None => Ok(()),
+        }
+    }
+
     /// Puts a socket into the first free place from `free` on, and returns that place.
     fn add(&mut self, source: Source, free: usize, ring: &mut Ring) -> io::Result<usize> {
         let pool = match &source.ring {

@@ -79,6 +79,10 @@ pub struct EngineChannels {
 /// system call.
 const BUSY: usize = 16;
 
+/// The most turns that the end of all receives may take: far more than the kernel needs.
+const MOST_CLOSING_TURNS: u32 = 5000;
+const CLOSING_TURN_US: u32 = 200;
+
 /// Runs an engine in the calling thread until it receives [`EngineCommand::Stop`].
 ///
 /// # Errors
@@ -195,6 +199,9 @@ impl Engine {
                     }
                     RingEvent::Readable { token, failed } => {
                         self.intake.readable(token, failed, &mut self.counters);
+                    }
+                    RingEvent::NotCancelled { token } => {
+                        self.intake.cancel_again(token, &mut self.ring)?;
                     }
                     RingEvent::Received { token, buffer, armed } => {
                         self.handle_received(token, buffer, armed)?;
@@ -388,8 +395,23 @@ impl Engine {
             self.reap()?;
             self.relay()?;
         }
+        self.end_reception()?;
         self.egress.finish(&mut self.ring, &self.plan, &mut self.counters)?;
         self.counters.publish();
+        Ok(())
+    }
+
+    /// Ends all receives, and relays what the kernel takes out of the sockets until they have
+    /// ended. What it has not taken stays in the sockets, for a process that continues.
+    fn end_reception(&mut self) -> io::Result<()> {
+        self.intake.adopt(&[], &mut self.ring)?;
+        let mut turns = 0;
+        while self.intake.is_closing() && turns < MOST_CLOSING_TURNS {
+            turns += 1;
+            self.ring.wait_for(CLOSING_TURN_US)?;
+            self.reap()?;
+            self.relay()?;
+        }
         Ok(())
     }
 }

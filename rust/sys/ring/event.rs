@@ -2,7 +2,7 @@
 
 use io_uring::cqueue;
 
-use super::{KIND_MASK, POLL, RECEIVE, Ring, WAKE, slots};
+use super::{CANCEL, KIND_MASK, POLL, RECEIVE, Ring, WAKE, slots};
 use crate::sys::buffers::Buffer;
 
 /// A result reported by the ring.
@@ -30,6 +30,11 @@ pub enum RingEvent {
         token: u32,
         /// Whether the socket has a pending error.
         failed: bool,
+    },
+    /// [`Ring::cancel`] has not found the receive: it has ended, or is about to continue.
+    NotCancelled {
+        /// As given to [`Ring::cancel`].
+        token: u32,
     },
     /// The eventfd of [`Ring::watch`] was written; it is no longer watched.
     Woken,
@@ -64,6 +69,9 @@ impl Ring {
             WAKE => {
                 self.armed -= 1;
                 Some(RingEvent::Woken)
+            }
+            CANCEL if entry.result() < 0 => {
+                Some(RingEvent::NotCancelled { token: low_half(user_data) })
             }
             _ => None,
         }

@@ -36,6 +36,8 @@ const SEND: u64 = 2 << 56;
 const WAKE: u64 = 3 << 56;
 const CANCEL: u64 = 4 << 56;
 const POLL: u64 = 5 << 56;
+/// A cancellation whose failure is of no interest.
+const QUIET_CANCEL: u64 = 6 << 56;
 const KIND_MASK: u64 = 0xff << 56;
 
 /// The number of a buffer pool in its ring.
@@ -153,16 +155,15 @@ impl Ring {
         self.push(&entry)
     }
 
-    /// Ends the receive started with `pool` and `token`; [`RingEvent::Ended`] reports it.
+    /// Ends the receive started with `pool` and `token`; [`RingEvent::Ended`] reports it. The kernel
+    /// does not find a receive that it is about to continue: [`RingEvent::NotCancelled`] says so.
     ///
     /// # Errors
     /// The kernel's, when earlier entries are submitted.
     pub fn cancel(&mut self, pool: PoolId, token: u32) -> io::Result<()> {
-        self.cancel_operation(RECEIVE | u64::from(pool.0) << 48 | u64::from(token))
-    }
-
-    fn cancel_operation(&mut self, target: u64) -> io::Result<()> {
-        self.push(&opcode::AsyncCancel::new(target).build().user_data(CANCEL))
+        let target = RECEIVE | u64::from(pool.0) << 48 | u64::from(token);
+        let entry = opcode::AsyncCancel::new(target).build();
+        self.push(&entry.user_data(CANCEL | u64::from(token)))
     }
 
     /// Reports [`RingEvent::Woken`] once the eventfd is written.
@@ -372,7 +373,7 @@ impl Drop for Ring {
     /// next.
     fn drop(&mut self) {
         let everything = types::CancelBuilder::any().all();
-        let entry = opcode::AsyncCancel2::new(everything).build().user_data(CANCEL);
+        let entry = opcode::AsyncCancel2::new(everything).build().user_data(QUIET_CANCEL);
         let mut attempts = 100;
         if self.push(&entry).is_err() {
             attempts = 0;

@@ -9,7 +9,7 @@ use nix::sys::socket::{MsgFlags, recv};
 
 use super::scratch::{SCRATCH_POOL, ScratchBuffers};
 use super::stores::{STORE_POOL, Stores};
-use super::{POLL, PoolId, Ring};
+use super::{POLL, PoolId, QUIET_CANCEL, Ring};
 use crate::sys::buffers::{Buffer, Buffers};
 use crate::sys::packet_ring::{PacketRing, SlotReader, TakenSlot};
 
@@ -190,6 +190,7 @@ impl Ring {
     /// # Errors
     /// The kernel's, when earlier entries are submitted.
     pub fn unwatch_slots(&mut self, token: u32) -> io::Result<()> {
-        self.cancel_operation(POLL | u64::from(token))
+        let entry = opcode::AsyncCancel::new(POLL | u64::from(token)).build();
+        self.push(&entry.user_data(QUIET_CANCEL))
     }
 }

@@ -38,6 +38,7 @@ fn collect(ring: &mut Ring, near: &UdpSocket, count: usize) -> (Vec<Vec<u8>>, us
                     exhausted += usize::from(errno == libc::ENOBUFS);
                     again = true;
                 }
+                RingEvent::NotCancelled { .. } => {}
                 RingEvent::Woken | RingEvent::Readable { .. } => panic!("nothing is watched"),
             }
         }
