@@ -8,6 +8,7 @@ _FlowGaps = tuple[str, str, int, str, int, int]
 
 __all__ = [
     "ENGINE_REASONS",
+    "LEASE_FORM",
     "LOSSES",
     "SOCKET_REASONS",
     "Broker",
@@ -26,12 +27,15 @@ __all__ = [
     "XdpDevice",
     "confine_control",
     "drop_privileges",
+    "export_counters",
+    "import_counters",
     "input_obstacle",
     "interfaces",
     "layers",
     "left_features",
     "make_page",
     "output_keys",
+    "page_layout",
     "parse_captured",
     "parse_frame",
     "restore_features",
@@ -46,6 +50,8 @@ __all__ = [
 
 ENGINE_REASONS: Final[list[str]]
 """Why the engine may relay a rule and not the kernel: the words in reports."""
+LEASE_FORM: Final[int]
+"""The version of the form of a broker's records."""
 LOSSES: Final[list[str]]
 """The reasons why copies are lost, as the counters name them."""
 SOCKET_REASONS: Final[list[str]]
@@ -218,6 +224,23 @@ def make_page() -> int:
 
     Returns the descriptor, which the caller owns. Raises InterfaceError, an OSError, if there is
     not enough memory or no free descriptor.
+    """
+
+def page_layout() -> int:
+    """Return a number that differs between versions whose pages have another layout."""
+
+def export_counters(page: int) -> bytes:
+    """Return the counts in a page in which no process counts any more, for `import_counters`.
+
+    `page` is its descriptor, which remains the caller's. Raises InterfaceError, an OSError, for a
+    page of another layout.
+    """
+
+def import_counters(page: int, counts: bytes) -> None:
+    """Write counts of another version into a new page, before a worker counts in it.
+
+    `page` is its descriptor, which remains the caller's. What this version does not count is left
+    out. Raises InterfaceError, an OSError, for a page of another layout.
     """
 
 def run_worker(arguments: str) -> int:
@@ -531,6 +554,20 @@ class Broker:
 
     def follow_deletions(self) -> None:
         """Close the sockets on deleted interfaces."""
+
+    def leased(self) -> list[tuple[bytes, int]]:
+        """Return the record (512 bytes) and the descriptor of each socket, for `adopt`.
+
+        The descriptors remain the broker's, and are valid until it is used again.
+        """
+
+    def adopt(self, record: bytes, fd: int) -> None:
+        """Take over a socket of another process's broker, whose record this is.
+
+        It waits for its worker as after the death of that. `fd` remains the caller's. Raises
+        RuleError for a record of another form or for more workers, InterfaceError for an error of
+        the kernel.
+        """
 
     def forget(self) -> None:
         """Close all sockets, and detach the relay in the kernel."""

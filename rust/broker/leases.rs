@@ -1,6 +1,6 @@
 //! The sockets held for one worker, by purpose.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
@@ -116,6 +116,27 @@ impl Leases {
         let held = LeasedSocket { key, fd, what, state: LeaseState::Unclaimed, is_gone: false };
         self.held.insert(id, held);
         id
+    }
+
+    /// Adds a socket of another supervisor in this state.
+    pub(super) fn adopt(
+        &mut self,
+        key: SocketKey,
+        fd: OwnedFd,
+        what: SocketDetails,
+        state: LeaseState,
+    ) {
+        let id = self.add_unclaimed(key, fd, what);
+        if let Some(held) = self.held.get_mut(&id) {
+            held.state = state;
+        }
+    }
+
+    /// The sockets on existing interfaces, the oldest first.
+    pub(super) fn in_order(&self) -> impl Iterator<Item = &LeasedSocket> {
+        let ids: BTreeSet<u64> = self.held.keys().copied().collect();
+        let held = ids.into_iter().filter_map(|id| self.held.get(&id));
+        held.filter(|held| !held.is_gone)
     }
 
     /// A number for a lease, also for one that is held elsewhere.

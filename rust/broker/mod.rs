@@ -8,6 +8,7 @@
 //! grants       opens or finds sockets              leases, memberships   open sockets
 //! links        opens XDP links
 //! key          the purpose of a socket             deletions             deleted interfaces
+//! handover     sockets for another supervisor
 //! kernel_client, kernel_grants, kernel_leases      the same for the relay in the kernel
 //! ```
 //!
@@ -22,6 +23,7 @@
 mod client;
 mod deletions;
 mod grants;
+mod handover;
 #[cfg(feature = "offload")]
 mod kernel_client;
 #[cfg(feature = "offload")]
@@ -44,6 +46,7 @@ mod tests;
 mod wire;
 
 pub use client::BrokerClient;
+pub use handover::{RECORD_BYTES, RECORD_FORM};
 #[cfg(feature = "offload")]
 pub use kernel_client::KernelClient;
 pub use server::BrokerServer;

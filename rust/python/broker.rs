@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 
 use crate::broker::{BrokerServer, Ingress};
 use crate::error::Error;
@@ -76,6 +77,26 @@ impl Broker {
     /// Close the sockets on deleted interfaces.
     fn follow_deletions(&self, py: Python<'_>) {
         py.detach(|| self.server().follow_deletions());
+    }
+
+    /// Return the record (512 bytes) and the descriptor of each socket, for `adopt`.
+    ///
+    /// The descriptors remain the broker's, and are valid until it is used again.
+    fn leased<'py>(&self, py: Python<'py>) -> Vec<(Bound<'py, PyBytes>, RawFd)> {
+        let server = self.server();
+        let leased = server.leased();
+        leased.map(|(record, fd)| (PyBytes::new(py, &record), fd.as_raw_fd())).collect()
+    }
+
+    /// Take over a socket of another process's broker, whose record this is.
+    ///
+    /// It waits for its worker as after the death of that. `fd` remains the caller's. Raises
+    /// RuleError for a record of another form or for more workers, InterfaceError for an error of
+    /// the kernel.
+    fn adopt(&self, record: &[u8], fd: RawFd) -> PyResult<()> {
+        let socket = scm_rights::duplicate(fd)
+            .map_err(|error| Error::os("taking over", format!("descriptor {fd}"), error))?;
+        Ok(self.server().adopt(record, socket)?)
     }
 
     /// Close all sockets.

@@ -48,6 +48,10 @@ mod _native {
     const ENGINE_REASONS: [&str; crate::relay::RuleWay::REASONS.len()] =
         crate::relay::RuleWay::REASONS;
 
+    /// The version of the form of a broker's records.
+    #[pymodule_export]
+    const LEASE_FORM: u16 = crate::broker::RECORD_FORM;
+
     #[pymodule_export]
     use super::broker::Broker;
     #[pymodule_export]
@@ -73,5 +77,5 @@ mod _native {
     #[pymodule_export]
     use super::traffic::{ReceiverCore, SenderCore};
     #[pymodule_export]
-    use super::worker::{make_page, run_worker};
+    use super::worker::{export_counters, import_counters, make_page, page_layout, run_worker};
 }

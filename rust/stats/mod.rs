@@ -1,6 +1,7 @@
 //! The counters: their layout in a shared page, the engine's writer, and the reader. `owner`
 //! identifies the owner of a slot, `metadata` holds what other processes need besides the counters,
-//! `kernel` what the kernel has relayed in place of the engine, and `takeover` lets a page outlive the process that counts in it.
+//! `kernel` what the kernel has relayed in place of the engine, `takeover` lets a page outlive the process that
+//! counts in it, and `carried` brings counts into a page of another layout.
 //!
 //! A page is a header and slots of equal size. A slot belongs to one interface, group, rule or
 //! output and has a generation, so that a reader notices when it was given to another owner. The
@@ -8,6 +9,7 @@
 //! seqlock), so that a reader gets consistent numbers without stopping the writer. `flows` is a table
 //! of senders behind the slots, `latency` one of the times that datagrams took.
 
+pub mod carried;
 mod flows;
 pub mod kernel;
 mod latency;

@@ -194,6 +194,14 @@ impl BrokerServer {
         }
     }
 
+    /// Learns from now on when this interface is deleted.
+    ///
+    /// # Errors
+    /// The kernel has no memory.
+    pub(super) fn watch_deletion(&mut self, ifindex: u32) -> Result<()> {
+        self.deletions.watch(ifindex)
+    }
+
     /// The number of sockets that are open here.
     #[must_use]
     pub fn open_sockets(&self) -> usize {
