@@ -128,6 +128,14 @@ class FakeBroker:
                 raise McrError("no such request")
             return bool(content)
 
+    def leased(self) -> list[tuple[bytes, int]]:
+        """The sockets for another supervisor: none."""
+        return []
+
+    def adopt(self, record: bytes, fd: int) -> None:
+        """Fail: there are none."""
+        raise AssertionError(f"there is nothing to adopt: {record!r}, {fd}")
+
     def forget(self) -> None:
         """Record the call."""
         (self._directory / "forgotten").touch()

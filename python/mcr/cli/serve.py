@@ -143,6 +143,15 @@ _StateFile = Annotated[
         " run time beside those of --config; without that with all.",
     ),
 ]
+_Takeover = Annotated[
+    bool,
+    typer.Option(
+        "--takeover",
+        help="Replace the daemon that serves the socket, such as after an upgrade: with its rules,"
+        " sockets and counters, and without losing a datagram. If this one cannot start, that one"
+        " continues.",
+    ),
+]
 _LogFormat = Annotated[
     LogFormat,
     typer.Option(
@@ -174,6 +183,7 @@ def serve(
     log_level: LogLevelOption = "info",
     log_format: _LogFormat = "auto",
     log_stats: LogStatsOption = False,
+    takeover: _Takeover = False,
 ) -> None:
     """Run the daemon, which relays by the rules that clients set.
 
@@ -182,9 +192,7 @@ def serve(
     without rights; the supervisor, which keeps them, reads nothing from clients or the network.
     """
     file = _file_options(context, keep_going)
-    with usage_of("--user"):
-        account = target_account(user)
-    path = socket or default_socket()
+    account, path = _account(user), socket or default_socket()
     permitted = _permitted(offload, workers)
     settings = DaemonSettings(
         socket=path,
@@ -209,9 +217,15 @@ def serve(
         expect=_expectation(expect, flows, permitted),
         include=file.include,
         keep_going=keep_going,
+        takeover=takeover,
         options=_chosen_options(context),
     )
     become_supervisor(settings)
+
+
+def _account(user: str | None) -> Account | None:
+    with usage_of("--user"):
+        return target_account(user)
 
 
 def _file_options(context: typer.Context, keep_going: bool) -> _FileOptions:

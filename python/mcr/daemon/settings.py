@@ -52,6 +52,8 @@ class DaemonSettings:
     """The patterns of the files that the configuration includes, as `mcr.config.include` has."""
     keep_going: bool = False
     """Whether a configuration that is refused at the start leaves the kept rules in force."""
+    takeover: bool = False
+    """Whether to replace the daemon that serves the socket."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """The options that differ from their defaults, as the table `daemon` of a configuration."""
 

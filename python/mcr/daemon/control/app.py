@@ -33,6 +33,7 @@ from .api.server import Server
 from .arguments import ControlArguments
 from .event_sequence import EventSequence
 from .events import EventBus, EventFields
+from .handover import ControlHandover
 from .log import ControlLog
 from .rules.configurator import Configurator, unreadable
 from .rules.rulebook import Rulebook
@@ -40,8 +41,10 @@ from .rules.snapshot import read_all
 from .rules.transactions import Transactions
 from .sandbox import ALL_HIDDEN
 from .supervisor_channel import (
+    Check,
     Config,
     Drain,
+    Handover,
     Note,
     ResolveHosts,
     Restore,
@@ -100,6 +103,7 @@ class ControlApp:
         self._snapshot_in_use = False
         self._config: tuple[Config, int] | None = None
         self._has_begun = False
+        self._takes_over = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._create_parts(arguments)
 
@@ -144,6 +148,9 @@ class ControlApp:
             self._changes, self._supervisor, arguments.config, arguments.options
         )
         self._servers = self._create_servers()
+        self._handover = ControlHandover(
+            self._pool, self._changes, self._servers, self._supervisor, self._exit
+        )
 
     async def run(self) -> int:
         """Serve until the shutdown; return the exit code."""
@@ -208,10 +215,19 @@ class ControlApp:
             self._pool.record_exit(message)
         elif isinstance(message, Note):
             logger_of(message.facility).log(NUMBERS[message.level], "%s", message.text)
-        elif isinstance(message, ResolveHosts):
+        else:
+            self._obey(message)
+
+    def _obey(self, message: SupervisorMessage) -> None:
+        """Begin what a message without descriptors requests."""
+        if isinstance(message, ResolveHosts):
             self._spawn(self._resolve_hosts())
         elif isinstance(message, Drain):
             self._spawn(self._drain())
+        elif isinstance(message, Handover):
+            self._handover.do(message.kind)
+        elif isinstance(message, Check):
+            self._spawn(self._check())
         elif not self._has_begun:
             self._has_begun = True
             self._spawn(self._begin())
@@ -230,11 +246,11 @@ class ControlApp:
     async def _begin(self) -> None:
         """Restore the rules, give them to the workers, and serve clients."""
         try:
-            configuration = await self._read_configuration()
-            if self._snapshot is not None:
-                await self._restore(self._snapshot, configuration)
+            configuration = None if self._takes_over else await self._load()
             self._events.resume_after(0)
             await self._pool.start()
+            if self._takes_over:
+                self._pool.check_all_relay()
             if configuration is not None:
                 await self._configure(configuration)
         except (McrError, RpcError) as error:
@@ -251,6 +267,24 @@ class ControlApp:
         if self._arguments.log_stats:
             self._spawn(self._log_traffic())
         self._spawn(self._retry_set_aside())
+
+    async def _load(self) -> Configuration | None:
+        """Read the configuration and the rules that were kept."""
+        configuration = await self._read_configuration()
+        if self._snapshot is not None:
+            await self._restore(self._snapshot, configuration)
+        return configuration
+
+    async def _check(self) -> None:
+        """Read the rules of the daemon that is taken over; its workers relay by them."""
+        self._takes_over, self._handover.owns_paths = True, False
+        try:
+            await self._load()
+        except (McrError, RpcError) as error:
+            _log_lines(error)
+            self._exit(REFUSED_START)
+            return
+        self._supervisor.send_step(b"V")
 
     async def _read_configuration(self) -> Configuration | None:
         """The configuration, if there is one and it is not refused."""
@@ -377,7 +411,7 @@ class ControlApp:
 
     def _exit_orphaned(self) -> None:
         """Exit because the supervisor is dead; leave nothing that prevents the next start."""
-        for path in self._arguments.paths:
+        for path in self._arguments.paths if self._handover.owns_paths else ():
             with suppress(OSError):
                 os.unlink(path)
         os._exit(1)

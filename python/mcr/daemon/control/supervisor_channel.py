@@ -107,8 +107,32 @@ class Drain(_Message):
     kind: Literal["drain"]
 
 
+class Check(_Message):
+    """Request to read the rules of the daemon that is taken over, and to wait for its workers."""
+
+    kind: Literal["check"]
+
+
+HandoverStep = Literal["hold", "stop_engines", "resume", "leave", "own"]
+
+
+class Handover(_Message):
+    """A step in the replacement of the daemon by another version (`handover`)."""
+
+    kind: HandoverStep
+
+
 SupervisorMessage = (
-    Restore | Config | ResolveHosts | WorkerStarted | WorkerExited | Note | Begin | Drain
+    Restore
+    | Config
+    | ResolveHosts
+    | WorkerStarted
+    | WorkerExited
+    | Note
+    | Begin
+    | Drain
+    | Check
+    | Handover
 )
 _ADAPTER: TypeAdapter[SupervisorMessage] = TypeAdapter(
     Annotated[SupervisorMessage, Field(discriminator="kind")]
@@ -147,6 +171,10 @@ class SupervisorChannel:
     def send_ready(self, rules: int) -> None:
         """Report that clients are served, with this many rules."""
         self._send(b"Y" + rules.to_bytes(4, "little"))
+
+    def send_step(self, done: bytes) -> None:
+        """Report a step of a handover: `H` held, `E` engines stopped, `V` rules checked."""
+        self._send(done)
 
     def request_shutdown(self) -> None:
         """Request the shutdown of the daemon on behalf of a client."""

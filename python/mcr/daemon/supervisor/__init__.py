@@ -23,6 +23,8 @@ from .capabilities import (
     raise_descriptor_limit,
 )
 from .errors import StartError
+from .handover.inheritance import Inheritance, InheritedListener, request_inheritance
+from .handover.predecessor import daemon_needs
 from .listener import Listener
 from .log import StderrLog
 from .native import NativeTools, native_tools
@@ -77,7 +79,7 @@ def supervise(settings: DaemonSettings, tools: NativeTools | None = None) -> boo
     levels = LogSpec.parse(settings.log_level)
     log = StderrLog(levels, log_format=settings.log_format, journal=journal)
     raise_descriptor_limit()
-    for name, feature in tools.restore_features():
+    for name, feature in () if settings.takeover else tools.restore_features():
         log.log("info", f"turned {feature} of {name} on again: an mcr that was killed left it off")
     unreachable = find_unreachable_path(settings, tools.shrink)
     if unreachable is not None:
@@ -85,11 +87,42 @@ def supervise(settings: DaemonSettings, tools: NativeTools | None = None) -> boo
         log.log("info", text, "security")
     tools.shrink(unreachable is not None, settings.offload != "off")
     group = os.getegid() if settings.group is None else settings.group
-    private = os.geteuid() != 0 and settings.observers is None
     with ExitStack() as stack:
-        listener = stack.enter_context(Listener(settings.socket, group, private))
-        observers = None
-        if settings.observers is not None and settings.observers_socket is not None:
-            path, option = settings.observers_socket, "--observers-socket"
-            observers = stack.enter_context(Listener(path, settings.observers, private, option))
-        return Supervisor(settings, tools, listener, group, log, observers=observers).run()
+        inheritance = _inherit(settings, tools) if settings.takeover else None
+        listener, observers = _listen(stack, settings, group, inheritance)
+        supervisor = Supervisor(
+            settings, tools, listener, group, log, observers=observers, inheritance=inheritance
+        )
+        return supervisor.run()
+
+
+def _inherit(settings: DaemonSettings, tools: NativeTools) -> Inheritance:
+    """Get what a running daemon hands over."""
+    if settings.offload != "off":
+        raise StartError("--takeover: --offload cannot be taken over; restart the daemon instead")
+    return request_inheritance(settings.socket, daemon_needs(settings, tools))
+
+
+def _listen(
+    stack: ExitStack, settings: DaemonSettings, group: int, inheritance: Inheritance | None
+) -> tuple[Listener, Listener | None]:
+    """The listener for clients, and that for observers, opened or inherited."""
+    private = os.geteuid() != 0 and settings.observers is None
+    inherited = None if inheritance is None else inheritance.listener
+    given = None if inheritance is None else inheritance.observers
+    path, option = settings.observers_socket, "--observers-socket"
+    try:
+        if inherited is None:
+            listener: Listener = Listener(settings.socket, group, private)
+        else:
+            listener = InheritedListener(settings.socket, inherited)
+        stack.enter_context(listener)
+        if settings.observers is None or path is None:
+            return listener, None
+        if given is None:
+            observers: Listener = Listener(path, settings.observers, private, option)
+        else:
+            observers = InheritedListener(path, given)
+        return listener, stack.enter_context(observers)
+    except OSError as error:
+        raise StartError(f"cannot take over the socket: {error.strerror}") from error

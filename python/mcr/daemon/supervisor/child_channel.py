@@ -28,13 +28,19 @@ RESTART: Final = b"R"
 DRAINED: Final = b"D"
 LOAD: Final = b"L"
 """Read the configuration again, with the include patterns in the memory, one a line."""
+HELD: Final = b"H"
+"""Control makes no more changes, for a handover to another daemon."""
+STOPPED: Final = b"E"
+"""The engines have stopped, for a handover."""
+CHECKED: Final = b"V"
+"""Control has read the rules of the daemon that it takes over, and waits for the workers."""
 KEPT: Final = b"k\x00"
 """The supervisor has the snapshot, and has written it to the state file if there is one."""
 KEPT_NOT_SAVED: Final = b"k\x01"
 """The supervisor has the snapshot, but could not write the state file."""
 _CHANNEL: Final = b"C"
 _NUMBERS: Final = {RESTART: struct.Struct("<H"), READY: struct.Struct("<I")}
-_WITHOUT_NUMBER: Final = (HEARTBEAT, STOP, DRAINED)
+_WITHOUT_NUMBER: Final = (HEARTBEAT, STOP, DRAINED, HELD, STOPPED, CHECKED)
 
 
 class ChannelError(Exception):

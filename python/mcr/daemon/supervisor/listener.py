@@ -46,6 +46,7 @@ class Listener:
                 f"{path} is longer than the {_PATH_BYTES} bytes of a Unix socket address"
             )
         self.path = path
+        self._is_mine = True
         with ExitStack() as undo:
             try:
                 _create_directory(path.parent, 0o700 if private else 0o755)
@@ -67,11 +68,40 @@ class Listener:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Remove the socket, if the path still refers to this one, and then the lock."""
+        """Remove the socket, if the path still refers to this one, and then the lock.
+
+        What another process owns, before it was taken over or since, stays.
+        """
         with suppress(OSError):
-            if _inode(self.path) == self._bound_inode:
+            if self._is_mine and _inode(self.path) == self._bound_inode:
                 self.path.unlink()
         self._undo.close()
+
+    @property
+    def descriptors(self) -> tuple[int, int]:
+        """Those of the socket and of the lock, for the process that takes them over."""
+        return self.socket.fileno(), self._lock.descriptor
+
+    def adopt(self, path: Path, listening: socket.socket, lock: int) -> None:
+        """Use a socket and a lock that another process owns."""
+        self.path, self.socket, self._is_mine = path, listening, False
+        with ExitStack() as undo:
+            undo.enter_context(listening)
+            self._lock = undo.enter_context(_Lock(path, inherited=lock))
+            self._bound_inode = _inode(path)
+            self._undo = undo.pop_all()
+
+    def own(self, group: int) -> None:
+        """Own an adopted socket from now on, for members of this group."""
+        self._is_mine = True
+        self._lock.own()
+        with suppress(OSError):
+            os.chown(self.path, -1, group, follow_symlinks=False)
+
+    def disown(self) -> None:
+        """Leave the socket and the lock to another process, which has taken them over."""
+        self._is_mine = False
+        self._lock.disown()
 
     def _bind(self, group: int) -> None:
         # The umask sets the mode at creation: at no time can others connect.
@@ -112,19 +142,33 @@ class _Lock:
     The kernel releases the lock when the process ends, so a left-over file does not block a start.
     """
 
-    def __init__(self, path: Path, option: str) -> None:
+    def __init__(self, path: Path, option: str = "", inherited: int | None = None) -> None:
         self._path = path.with_name(f"{path.name}.lock")
-        self._descriptor = self._acquire(path, option)
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+        self._is_mine = False
+        if inherited is not None:  # locked by the process that still owns it
+            self.descriptor = inherited
+            return
+        self.descriptor = self._acquire(path, option)
+        self.own()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         with suppress(OSError):
-            self._path.unlink()
-        os.close(self._descriptor)
+            if self._is_mine:
+                self._path.unlink()
+        os.close(self.descriptor)
+
+    def own(self) -> None:
+        """Write that this process has the lock."""
+        self._is_mine = True
+        os.ftruncate(self.descriptor, 0)
+        os.pwrite(self.descriptor, f"{os.getpid()}\n".encode(), 0)
+
+    def disown(self) -> None:
+        """Leave the file to another process."""
+        self._is_mine = False
 
     def _acquire(self, socket_path: Path, option: str) -> int:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK

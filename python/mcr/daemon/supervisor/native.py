@@ -27,6 +27,16 @@ class Broker(Protocol):
     def follow_deletions(self) -> None:
         """Release the sockets and memberships of deleted interfaces."""
 
+    def leased(self) -> list[tuple[bytes, int]]:
+        """The record and the descriptor of each socket, which stay valid until another call."""
+
+    def adopt(self, record: bytes, fd: int) -> None:
+        """Take over a socket of another broker; the descriptor remains the caller's.
+
+        Raises:
+            McrError: the record has another form, or the kernel refuses.
+        """
+
     def forget(self) -> None:
         """Close all sockets, and detach the relay in the kernel."""
 
@@ -45,6 +55,14 @@ class NativeTools:
     """Create a broker for the workers of the settings."""
     restore_features: Callable[[], list[tuple[str, str]]] = _native.restore_features
     """Turn on features of interfaces that a process of mcr has left off; return those."""
+    page_layout: Callable[[], int] = _native.page_layout
+    """Return a number that differs between versions whose pages differ."""
+    export_counters: Callable[[int], bytes] = _native.export_counters
+    """Return what a page has counted, for a version with other pages."""
+    import_counters: Callable[[int, bytes], None] = _native.import_counters
+    """Write what another version has counted into a new page."""
+    lease_form: int = _native.LEASE_FORM
+    """The version of the form of the broker's records."""
     worker_command: Callable[[DaemonSettings, int, WorkerDescriptors], list[str]] = worker_command
     control_command: Callable[[DaemonSettings, int, Path, ControlDescriptors], list[str]] = (
         control_command

@@ -9,7 +9,6 @@ import os
 import socket
 import time
 from dataclasses import astuple
-from typing import Protocol
 
 from ...choices import Facility, Level
 from ...protocol.constants import REFUSED_START
@@ -17,10 +16,13 @@ from ...shared_memory import fixed_size_memfd, reopen_read_only
 from ..sealed_memfd import SealedMemfdError
 from ..settings import DaemonSettings
 from .argv import ControlDescriptors, WorkerDescriptors
+from .broker_desk import BrokerDesk
 from .child import Child
 from .child_channel import (
+    CHECKED,
     DRAINED,
     HEARTBEAT,
+    HELD,
     KEEP,
     KEPT,
     KEPT_NOT_SAVED,
@@ -28,14 +30,16 @@ from .child_channel import (
     READY,
     RESTART,
     STOP,
+    STOPPED,
     ChildChannel,
     Message,
 )
 from .config_source import ConfigSource
+from .lifecycle import DaemonLifecycle, InheritedMemory
 from .listener import Listener
 from .log import StderrLog
 from .managed_process import ManagedControl, ManagedProcess, ManagedWorker, ProcessDeath
-from .native import Broker, NativeTools
+from .native import NativeTools
 from .reactor import Reactor
 from .snapshot_store import SnapshotStore
 from .watchdog import AwakeClock
@@ -45,25 +49,6 @@ START_DEATHS = 5
 _REFUSED = "does not start: the initial rules are refused"
 _NUMBERS_BYTES = 4096  # more than the 8 bytes for each kind of event need
 _NOTE_LENGTH = 2000  # characters; a message must fit into the socket's buffer
-
-
-class DaemonLifecycle(Protocol):
-    """The methods of `Supervisor` that the processes' messages call."""
-
-    def control_ready(self, rules: int) -> None:
-        """Control serves this many rules, for the first time or after its restart."""
-
-    def drain(self) -> None:
-        """A client requests shutdown."""
-
-    def control_drained(self) -> None:
-        """Control has stopped the workers' engines and reported."""
-
-    def load_configuration(self, patterns: int) -> None:
-        """Control requests the configuration anew, with the include patterns in this memory."""
-
-    def abort_start(self, reason: str) -> None:
-        """A child cannot be started at all."""
 
 
 class ProcessManager:
@@ -83,8 +68,12 @@ class ProcessManager:
         socket_gid: int,
         observers: Listener | None,
         lifecycle: DaemonLifecycle,
+        inherited: InheritedMemory | None = None,
     ) -> None:
-        """Create the pages and the broker; `start_due` starts the processes."""
+        """Create the pages and the broker; `start_due` starts the processes.
+
+        What was inherited from another daemon is used in their place, and owned from now on.
+        """
         self._settings = settings
         self._tools = tools
         self._reactor = reactor
@@ -96,19 +85,28 @@ class ProcessManager:
         self._socket_gid = socket_gid
         self._observers = observers
         self._lifecycle = lifecycle
-        self._broker: Broker = tools.make_broker(settings)
-        # Read also while no worker sends requests: the kernel's queue of notifications is finite.
-        reactor.watch(self._broker.deletions, self._broker.follow_deletions)
+        self.desk = BrokerDesk(
+            tools.make_broker(settings),
+            reactor,
+            on_fault=self._reject,
+            on_end=lambda worker: self._handle_disconnect(worker, None),
+        )
         # Control writes the number of each event here; after a restart it continues from there.
-        self._numbers = fixed_size_memfd(_NUMBERS_BYTES, "mcr-events")
+        self.numbers = inherited.numbers if inherited else _numbers_memory()
+        """The memory for the numbers of events."""
         self.control = ManagedControl()
         cpus = settings.cpus or (None,) * settings.workers
+        pages = list(inherited.pages) if inherited else []
         self.workers = [
-            ManagedWorker(number, cpus[number], tools.make_page())
+            ManagedWorker(number, cpus[number], pages[number] if pages else tools.make_page())
             for number in range(settings.workers)
         ]
+        self._is_serving = inherited is None
+        """Whether control and workers may know of each other; False before a takeover."""
         self.shutting_down = False
         """Whether processes that exit are not restarted."""
+        self.is_handing_over = False
+        """Whether they are not restarted for now, since another daemon takes over."""
         self.was_ready = False
         """Whether control has been ready at least once."""
 
@@ -129,7 +127,7 @@ class ProcessManager:
 
     def start_due(self, now_s: float) -> None:
         """Start the processes whose restart delay is over."""
-        if self.shutting_down:
+        if self.shutting_down or self.is_handing_over:
             return
         for process in self.processes:
             if process.restart_at_s is not None and process.restart_at_s <= now_s:
@@ -138,7 +136,8 @@ class ProcessManager:
     def next_restart_s(self) -> float | None:
         """The monotonic time of the next restart, in seconds; None if none is scheduled."""
         times = [p.restart_at_s for p in self.processes if p.restart_at_s is not None]
-        return None if self.shutting_down or not times else min(times)
+        is_idle = self.shutting_down or self.is_handing_over
+        return None if is_idle or not times else min(times)
 
     def log(self, level: Level, text: str, facility: Facility = "supervisor") -> None:
         """Log through control, which has the subscribers; without control, log to stderr."""
@@ -158,9 +157,21 @@ class ProcessManager:
     def disconnect_workers(self) -> None:
         """Close the channels to the workers, which makes them exit."""
         for worker in self.workers:
-            self._close_broker(worker)
+            self.desk.disconnect(worker)
             if worker.channel is not None:
                 worker.channel.close()
+
+    def kill_workers(self, reason: str) -> None:
+        """Kill the workers."""
+        for worker in self.workers:
+            self._kill(worker, reason)
+
+    def begin_serving(self) -> None:
+        """Let the workers have the inherited sockets, and control give them the rules."""
+        self._is_serving = True
+        self.desk.open()
+        if self.control.channel is not None:
+            self._connect_all(self.control.channel)
 
     def kill_all(self) -> None:
         """Kill all children."""
@@ -170,8 +181,8 @@ class ProcessManager:
 
     def close(self) -> None:
         """Close the descriptors that outlive the children."""
-        self._broker.forget()
-        os.close(self._numbers)
+        self.desk.broker.forget()
+        os.close(self.numbers)
         for worker in self.workers:
             os.close(worker.page)
 
@@ -206,10 +217,8 @@ class ProcessManager:
                 broker.close()
                 raise
         self._attach(worker, child, channel)
-        broker.setblocking(False)
-        worker.broker = broker
-        self._reactor.watch(broker, functools.partial(self._serve_broker, worker))
-        if self.control.channel is not None:
+        self.desk.connect(worker, broker)
+        if self.control.channel is not None and self._is_serving:
             self._connect_to_control(worker, self.control.channel)
 
     def _start_control(self) -> None:
@@ -219,7 +228,7 @@ class ProcessManager:
                 descriptors = ControlDescriptors(
                     child_channel.fileno(),
                     self._listener.socket.fileno(),
-                    self._numbers,
+                    self.numbers,
                     pages,
                     self._observers.socket.fileno() if self._observers else None,
                 )
@@ -246,6 +255,13 @@ class ProcessManager:
     def _initialize_control(self, channel: ChildChannel) -> None:
         """Send a new control process the current state, in the order that it expects."""
         channel.send_json("restore", self._snapshots.duplicate(), in_use=self._snapshots.in_use)
+        if self._is_serving:
+            self._connect_all(channel)
+        else:
+            channel.send_json("check")
+
+    def _connect_all(self, channel: ChildChannel) -> None:
+        """Connect control to the workers, and have it begin."""
         for worker in self.workers:
             if worker.child is not None:
                 self._connect_to_control(worker, channel)
@@ -302,6 +318,8 @@ class ProcessManager:
             self._lifecycle.drain()
         elif message.kind == DRAINED:
             self._lifecycle.control_drained()
+        elif message.kind in {HELD, STOPPED, CHECKED}:
+            self._lifecycle.control_told(message.kind)
         elif message.kind == RESTART and message.number is not None:
             if message.number < len(self.workers):
                 self._kill(self.workers[message.number], "did not answer control")
@@ -334,25 +352,9 @@ class ProcessManager:
         elif process.watchdog is not None:
             process.watchdog.record_disconnect(self._clock.awake_s)
 
-    def _serve_broker(self, worker: ManagedWorker) -> None:
-        if worker.broker is None:
-            return
-        try:
-            is_open = self._broker.serve(worker.number, worker.broker.fileno())
-        except Exception as error:  # This worker's requests caused it; the others are unaffected.
-            self._close_broker(worker)
-            self.log("error", f"the broker rejects {worker.name}: {error}", "security")
-            self._kill(worker, f"was rejected by the broker: {error}")
-            return
-        if not is_open:
-            self._close_broker(worker)
-            self._handle_disconnect(worker, None)
-
-    def _close_broker(self, worker: ManagedWorker) -> None:
-        if worker.broker is not None:
-            self._reactor.forget(worker.broker)
-            worker.broker.close()
-            worker.broker = None
+    def _reject(self, worker: ManagedWorker, fault: str) -> None:
+        self.log("error", f"the broker rejects {worker.name}: {fault}", "security")
+        self._kill(worker, f"was rejected by the broker: {fault}")
 
     @staticmethod
     def _kill(process: ManagedProcess, reason: str) -> None:
@@ -371,8 +373,8 @@ class ProcessManager:
         self._reactor.forget(child.pidfd)
         child.close()
         if isinstance(process, ManagedWorker):
-            self._serve_broker(process)  # the broker sees the last requests and the end of stream
-            self._close_broker(process)
+            self.desk.serve(process)  # the broker sees the last requests and the end of stream
+            self.desk.disconnect(process)
         if process is self.control and child.exit_code == REFUSED_START:
             cause = _REFUSED
         self._handle_exit(process, child.pid, cause)
@@ -381,7 +383,7 @@ class ProcessManager:
         now_s = time.monotonic()
         death = ProcessDeath(pid, cause, time.time())
         process.record_exit(death, now_s)
-        if self.shutting_down:
+        if self.shutting_down or self._lifecycle.take_exit(process, cause):
             return
         if not self.was_ready and cause == _REFUSED:
             self._lifecycle.abort_start(f"{process.name} {cause}")
@@ -406,3 +408,7 @@ class ProcessManager:
                 restart_in_ms=worker.restart_in_ms(time.monotonic()),
                 deaths=worker.deaths,
             )
+
+
+def _numbers_memory() -> int:
+    return fixed_size_memfd(_NUMBERS_BYTES, "mcr-events")

@@ -41,6 +41,17 @@ class SnapshotStore:
         if path is not None and path.exists():
             self._memory = sealed_memfd(read_bounded(path), _NAME)
 
+    def adopt(self, memory: int) -> None:
+        """Begin with the snapshot of another daemon, by which workers relay; owns the descriptor.
+
+        Raises:
+            SealedMemfdError: it is no snapshot.
+        """
+        check_sealed(memory)
+        if self._memory is not None:
+            os.close(self._memory)
+        self._memory, self.in_use = memory, True
+
     def duplicate(self) -> int | None:
         """Return a new descriptor of the snapshot, at offset 0; the caller owns it."""
         if self._memory is None:

@@ -11,12 +11,19 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
 
+from ...choices import Level
 from ..settings import DaemonSettings
+from .child_channel import CHECKED, HELD, STOPPED
 from .config_source import ConfigSource
 from .disk_thread import DiskThread
 from .errors import StartError
+from .handover.endpoint import TakeoverSocket
+from .handover.inheritance import Inheritance
+from .handover.predecessor import Predecessor
+from .handover.successor import Successor
 from .listener import Listener
 from .log import StderrLog
+from .managed_process import ManagedProcess
 from .native import NativeTools
 from .process_manager import ProcessManager
 from .reactor import Reactor
@@ -43,11 +50,12 @@ class Supervisor:
         log: StderrLog,
         *,
         observers: Listener | None = None,
+        inheritance: Inheritance | None = None,
     ) -> None:
         """Read the files and create everything that outlives the children.
 
         Raises:
-            StartError: a file cannot be read.
+            StartError: a file cannot be read, or what was inherited cannot be used.
         """
         self._settings = settings
         self._log = log
@@ -57,6 +65,9 @@ class Supervisor:
         self._disk = DiskThread()
         self._reactor.watch(self._disk.descriptor, self._disk.run_callbacks)
         snapshots, self._configuration = _read_files(settings, self._disk)
+        self._listeners = (listener, observers)
+        self._socket_gid = socket_gid
+        self._endpoint: TakeoverSocket | None = None
         self._processes = ProcessManager(
             settings=settings,
             tools=tools,
@@ -69,6 +80,21 @@ class Supervisor:
             socket_gid=socket_gid,
             observers=observers,
             lifecycle=self,
+            inherited=inheritance,
+        )
+        self._successor: Successor | None = None
+        if inheritance is not None:
+            inheritance.give_rules(snapshots)
+            inheritance.give_leases(self._processes.desk.broker)
+            self._successor = Successor(inheritance, tools, self._reactor, self._processes, self)
+        self._predecessor = Predecessor(
+            settings=settings,
+            tools=tools,
+            reactor=self._reactor,
+            processes=self._processes,
+            snapshots=snapshots,
+            listeners=self._listeners,
+            supervisor=self,
         )
         self._start_failure: str | None = None
         self._drained = False
@@ -87,6 +113,7 @@ class Supervisor:
             stack.callback(self._reactor.close)
             stack.callback(self._processes.close)
             stack.callback(self._processes.kill_all)
+            stack.callback(self._close_handover)
             stack.enter_context(self._signals())
             while not self._is_finished():
                 self._run_once()
@@ -103,17 +130,20 @@ class Supervisor:
         if self._processes.was_ready:
             self._log.log("info", "control is serving again")
             return
+        self._own_socket()
         settings = self._settings
         workers, count = _count(settings.workers, "worker"), _count(rules, "rule")
-        self._log.write(
-            f"ready: socket {settings.socket}, {workers}, ingress {settings.ingress}, {count}"
-        )
-        self._manager.notify("READY=1")
+        ready = f"ready: socket {settings.socket}, {workers}, ingress {settings.ingress}, {count}"
+        former = f", taken over from process {self._successor.pid}" if self._successor else ""
+        self._log.write(ready + former)
+        self._manager.notify(f"MAINPID={os.getpid()}\nREADY=1" if self._successor else "READY=1")
 
     def drain(self) -> None:
         """Shut down cleanly: control stops the engines and reports, then all children exit."""
         if self._processes.shutting_down:
             return
+        if self._predecessor.is_active:
+            self._predecessor.cancel()
         self._processes.shutting_down = True
         self._manager.notify("STOPPING=1")
         self._processes.send_to_control("drain")
@@ -141,6 +171,38 @@ class Supervisor:
         self._start_failure = reason
         self._shut_down_now()
 
+    def control_told(self, kind: bytes) -> None:
+        """Pass a step of a handover on."""
+        if kind == CHECKED and self._successor is not None:
+            self._successor.control_checked()
+        elif kind == HELD:
+            self._predecessor.control_held()
+        elif kind == STOPPED:
+            self._predecessor.control_stopped()
+
+    def take_exit(self, process: ManagedProcess, cause: str) -> bool:
+        """End a takeover in which a child has exited; return whether a handover deals with it."""
+        if self._successor is not None and self._successor.is_active:
+            self._successor.abort(f"{process.name} {cause}")
+            return True
+        return self._predecessor.take_exit(is_control=process is self._processes.control)
+
+    # Called by a handover.
+
+    def log(self, level: Level, text: str) -> None:
+        """Log a record."""
+        self._log.log(level, text)
+
+    def notify(self, text: str) -> None:
+        """Send the service manager the daemon's state."""
+        self._manager.notify(text)
+
+    def handed_over(self) -> None:
+        """End without a report: another daemon relays, and has everything."""
+        self._processes.shutting_down = True
+        self._drained = True
+        self._processes.send_to_control("leave")
+
     # The main loop.
 
     def _run_once(self) -> None:
@@ -152,6 +214,9 @@ class Supervisor:
         now_s = time.monotonic()
         self._processes.start_due(now_s)
         self._manager.ping([each.heartbeats for each in self._processes.workers], now_s)
+        self._predecessor.check_time(now_s)
+        if self._successor is not None:
+            self._successor.check_time(now_s)
         if self._processes.shutting_down:
             self._continue_shutdown(now_s)
 
@@ -193,6 +258,36 @@ class Supervisor:
         self._processes.kill_all()
         self._killed_at_s = now_s
 
+    # Handovers.
+
+    def _own_socket(self) -> None:
+        """Own the socket, and let another version take it over; the old daemon ends first."""
+        if self._successor is not None:
+            self._successor.commit()
+            self._processes.send_to_control("own")
+            for listener in self._listeners:
+                if listener is not None:
+                    listener.own(self._group_of(listener))
+        try:
+            path = self._settings.socket
+            self._endpoint = TakeoverSocket(path, self._reactor, self._predecessor.accept)
+        except OSError as error:
+            text = f"no other version can take this daemon over: {error.strerror}"
+            self._log.log("warning", text)
+
+    def _group_of(self, listener: Listener) -> int:
+        is_main = listener is self._listeners[0] or self._settings.observers is None
+        return self._socket_gid if is_main else self._settings.observers or 0
+
+    def _close_handover(self) -> None:
+        if self._endpoint is not None:
+            self._endpoint.close()
+        self._predecessor.close()
+        # Before the takeover is complete, the old daemon resumes once this end is closed, and kills
+        # this process: it is closed last, by its exit.
+        if self._successor is not None and not self._successor.is_active:
+            self._successor.close()
+
     # Signals.
 
     @contextmanager
@@ -232,7 +327,9 @@ class Supervisor:
                 self._terminate()
 
     def _terminate(self) -> None:
-        if self._processes.shutting_down:
+        if self._successor is not None and self._successor.is_active:
+            self._successor.abort("it was told to end")
+        elif self._processes.shutting_down:
             self._log.log("warning", "second request to shut down: exiting without a report")
             self._shut_down_now()
         else:

@@ -87,6 +87,7 @@ class Server:
         self._outgoing = Budget(limits.OUTPUT_BYTES)
         self._loop = asyncio.get_running_loop()
         self._check: asyncio.TimerHandle | None = None
+        self._is_paused = False
 
     def __len__(self) -> int:
         """The number of open connections."""
@@ -96,6 +97,17 @@ class Server:
         """Start to accept clients."""
         self._loop.add_reader(self._listener, self._accept)
         self._check_overdue()
+
+    def pause(self) -> None:
+        """Leave clients that connect in the queue of the listener."""
+        self._is_paused = True
+        self._loop.remove_reader(self._listener)
+
+    def resume(self) -> None:
+        """Accept clients again after `pause`."""
+        if self._is_paused:
+            self._is_paused = False
+            self._loop.add_reader(self._listener, self._accept)
 
     def stop_accepting(self) -> None:
         """Accept no more clients; connected ones are still served."""
@@ -133,7 +145,7 @@ class Server:
             task.add_done_callback(self._serving.discard)
 
     def _accept_again(self) -> None:
-        if self._listener.fileno() >= 0:
+        if self._listener.fileno() >= 0 and not self._is_paused:
             self._loop.add_reader(self._listener, self._accept)
 
     async def _serve(self, accepted: socket.socket) -> None:

@@ -120,6 +120,18 @@ class WorkerPool:
         async with self.lock:
             await self._update_all()
 
+    def check_all_relay(self) -> None:
+        """Check that each worker has all rules, before another daemon ends.
+
+        Raises:
+            EngineError: one has not.
+        """
+        for worker in self.workers:
+            for rule_id, reason in worker.refused_rules.items():
+                raise EngineError(f"worker {worker.number} refuses rule {rule_id}: {reason}")
+            if not worker.is_current:
+                raise EngineError(f"worker {worker.number} did not accept the rules")
+
     def connect_worker(self, started: WorkerStarted, descriptor: int) -> None:
         """Record a worker that runs, and take ownership of the channel to it.
 
