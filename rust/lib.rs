@@ -3,7 +3,7 @@
 //! Dependencies point to the right and downwards only:
 //!
 //! ```text
-//! python -> worker -> relay -> engine  -> rules, packet, tap -> stats -> addr
+//! python -> worker -> relay -> engine  -> rules, packet, tap, merge -> stats -> addr
 //!                           -> sockets -> sys
 //!                  -> broker -> offload, sockets
 //!                  -> sandbox -> sys
@@ -11,13 +11,14 @@
 //! offload -> sockets
 //! ```
 //!
-//! `packet`, `rules`, `stats` and `addr` are pure: they use neither sockets nor clocks. `sys` is
+//! `packet`, `rules`, `merge`, `stats` and `addr` are pure: they use neither sockets nor clocks. `sys` is
 //! the only module with `unsafe`, `python` the only one that depends on PyO3.
 
 pub mod addr;
 pub mod broker;
 pub mod engine;
 pub mod error;
+pub mod merge;
 #[cfg(feature = "offload")]
 pub mod offload;
 pub mod packet;

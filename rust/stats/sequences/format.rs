@@ -30,17 +30,17 @@ pub enum Format {
 
 /// The numbers of a datagram, or of the messages in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Units {
+pub(crate) struct Units {
     /// The identity of the stream that is numbered.
-    pub(super) stream: u64,
+    pub(crate) stream: u64,
     /// The number of the first unit.
-    pub(super) first: u64,
+    pub(crate) first: u64,
     /// The number of units.
-    pub(super) count: u64,
+    pub(crate) count: u64,
     /// Bytes of the header.
-    pub(super) body: usize,
+    pub(crate) body: usize,
     /// The payload type of an RTP packet.
-    pub(super) payload_type: u64,
+    pub(crate) payload_type: u64,
 }
 
 /// Bytes of an RTP header without lists and extensions.
@@ -105,7 +105,7 @@ impl Format {
 
     /// Bits of its numbers.
     #[inline(always)]
-    pub(super) const fn bits(self) -> u32 {
+    pub(crate) const fn bits(self) -> u32 {
         match self {
             Self::Rtp { .. } => 16,
             Self::Field { bits, .. } => bits as u32,
@@ -115,7 +115,7 @@ impl Format {
 
     /// The number of a datagram in this format; MPEG-TS has none.
     #[inline(always)]
-    pub(super) fn read(self, datagram: &[u8]) -> Option<Units> {
+    pub(crate) fn read(self, datagram: &[u8]) -> Option<Units> {
         match self {
             Self::Rtp { .. } => rtp(datagram),
             Self::Ts => None,

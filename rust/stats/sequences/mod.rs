@@ -18,7 +18,7 @@ mod words;
 use serde::Deserialize;
 
 pub use format::Format;
-use format::Units;
+pub(crate) use format::Units;
 use numbers::{Bounds, Numbers, Succession};
 use recognition::Recognition;
 use timing::ArrivalTiming;

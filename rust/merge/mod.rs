@@ -1,0 +1,163 @@
+//! The merge of several feeds with the same content into one: which datagrams are new.
+//!
+//! `sequence` follows the numbers in datagrams, `stream` has the window of one numbering, `leg` what
+//! is known of one feed, and `payloads` recognises datagrams without numbers. All of it is pure: any
+//! bytes are valid input, and the memory is allocated when a merger is made.
+
+mod leg;
+mod payloads;
+mod sequence;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+use serde::Deserialize;
+
+use crate::stats::sequences::{Format, Units};
+use payloads::Payloads;
+use sequence::Sequences;
+
+/// The most feeds of a rule.
+pub const MAX_LEGS: usize = 4;
+
+/// By what datagrams are known to be the same.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Hash)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum MergeMode {
+    /// The sequence number of RTP (RFC 3550), for each SSRC.
+    Rtp,
+    /// The session and sequence number of MoldUDP64.
+    Mold,
+    /// A number at a fixed place.
+    Seq {
+        /// Bytes before it.
+        offset: u16,
+        /// Its size: 16, 24, 32, 48 or 64.
+        bits: u8,
+        /// Whether its least significant byte is the first.
+        little_endian: bool,
+    },
+    /// The whole payload, within a second.
+    Hash,
+}
+
+/// How a rule merges its inputs.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Hash)]
+#[serde(deny_unknown_fields)]
+pub struct MergeSpec {
+    /// By what datagrams are known to be the same.
+    pub mode: MergeMode,
+    /// Whether datagrams that arrive after later ones are sent.
+    pub late: bool,
+}
+
+impl MergeSpec {
+    /// Whether its fields are in their ranges.
+    #[must_use]
+    pub const fn is_valid(self) -> bool {
+        match self.mode {
+            MergeMode::Seq { bits, .. } => matches!(bits, 16 | 24 | 32 | 48 | 64),
+            _ => true,
+        }
+    }
+}
+
+/// The place of a datagram among those of all feeds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// No feed had it before, and none a later one.
+    First,
+    /// No feed had it before, but one had a later one.
+    Late,
+    /// A feed had it before.
+    Duplicate {
+        /// By how much it is behind the first one, if that came from another feed.
+        skew_us: Option<u64>,
+    },
+    /// It has no number, or one that does not continue the feed.
+    OutOfSequence,
+}
+
+/// The state of the feeds of one rule.
+pub struct Merger {
+    spec: MergeSpec,
+    rule: Known,
+}
+
+enum Known {
+    Numbers(Format, Sequences),
+    Payloads(Payloads),
+}
+
+impl Merger {
+    /// Without datagrams. All memory is allocated here.
+    #[must_use]
+    pub fn new(spec: MergeSpec) -> Self {
+        let format = match spec.mode {
+            MergeMode::Rtp => Format::Rtp { clock_hz: 0 },
+            MergeMode::Mold => Format::Mold,
+            MergeMode::Seq { offset, bits, little_endian } => {
+                Format::Field { offset, bits, little_endian }
+            }
+            MergeMode::Hash => return Self { spec, rule: Known::Payloads(Payloads::new()) },
+        };
+        Self { spec, rule: Known::Numbers(format, Sequences::new(format.bits())) }
+    }
+
+    /// Finds the place of a datagram that a feed has delivered at this time.
+    #[inline]
+    pub fn place(&mut self, leg: u8, datagram: &[u8], now_us: u64) -> Place {
+        let leg = usize::from(leg) % MAX_LEGS;
+        match &mut self.rule {
+            Known::Payloads(payloads) => payloads.place(leg, datagram, now_us),
+            Known::Numbers(format, sequences) => match format.read(datagram) {
+                Some(units) => sequences.place(leg, bounded(units, datagram), now_us),
+                None => Place::OutOfSequence,
+            },
+        }
+    }
+
+    /// Whether a datagram with this place is sent.
+    #[inline]
+    #[must_use]
+    pub const fn sends(&self, place: Place) -> bool {
+        match place {
+            Place::First => true,
+            Place::Late => self.spec.late,
+            Place::Duplicate { .. } | Place::OutOfSequence => false,
+        }
+    }
+
+    /// Numbers between the first and the last one of a feed that it has not delivered.
+    #[must_use]
+    pub fn missing(&self, leg: u8) -> u64 {
+        match &self.rule {
+            Known::Numbers(_, sequences) => sequences.missing(usize::from(leg) % MAX_LEGS),
+            Known::Payloads(_) => 0,
+        }
+    }
+
+    /// Numbers that no feed has delivered so far.
+    #[must_use]
+    pub const fn lost(&self) -> u64 {
+        match &self.rule {
+            Known::Numbers(_, sequences) => sequences.lost(),
+            Known::Payloads(_) => 0,
+        }
+    }
+
+    /// How often the numbers began anew.
+    #[must_use]
+    pub const fn restarts(&self) -> u64 {
+        match &self.rule {
+            Known::Numbers(_, sequences) => sequences.restarts(),
+            Known::Payloads(_) => 0,
+        }
+    }
+}
+
+/// These units, but at most as many as the bytes of the datagram can hold: a message of MoldUDP64
+/// has a length of two bytes.
+fn bounded(units: Units, datagram: &[u8]) -> Units {
+    Units { count: units.count.min(datagram.len() as u64 / 2), ..units }
+}

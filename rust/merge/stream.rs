@@ -1,0 +1,160 @@
+//! The window of one numbering: which feeds have delivered each of the last numbers, and when the
+//! first of them did.
+
+use super::MAX_LEGS;
+use super::leg::NEAR;
+
+/// Where a number is in a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Position {
+    /// This far behind the next number, within the window.
+    Behind(u64),
+    /// The next number, or one shortly after it, this far ahead.
+    Near(u64),
+    /// Further ahead, but possible.
+    Far(u64),
+    /// Not of this stream.
+    Elsewhere,
+}
+
+/// What a stream knew of the numbers of a datagram before they were marked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Marked {
+    /// Numbers that no feed had delivered.
+    pub(super) new: u64,
+    /// Numbers that this feed had not delivered.
+    pub(super) fresh: u64,
+    /// When another feed was the first to deliver the first of them.
+    pub(super) before_us: Option<u64>,
+}
+
+pub(super) struct Stream {
+    id: u64,
+    next: u64,
+    /// The first number: those before it are not missing.
+    floor: u64,
+    is_started: bool,
+    /// A number far ahead that was sent, until the one after it confirms it; and who sent it.
+    step: Option<(u64, usize)>,
+    /// The feeds that have delivered each number, one bit for each.
+    feeds: Box<[u8]>,
+    arrivals_us: Box<[u64]>,
+    /// The place of the last new datagram among all new ones.
+    pub(super) last_new: u64,
+}
+
+const _: () = assert!(MAX_LEGS <= 8);
+
+impl Stream {
+    pub(super) fn new(window: usize) -> Self {
+        let (feeds, arrivals_us) = (vec![0; window].into(), vec![0; window].into());
+        let (id, next, floor, is_started) = (0, 0, 0, false);
+        Self { id, next, floor, is_started, step: None, feeds, arrivals_us, last_new: 0 }
+    }
+
+    /// Begins with this number.
+    pub(super) fn begin(&mut self, id: u64, first: u64) {
+        self.feeds.fill(0);
+        (self.id, self.next, self.floor, self.is_started) = (id, first, first, true);
+        self.step = None;
+    }
+
+    pub(super) const fn is_started(&self) -> bool {
+        self.is_started
+    }
+
+    /// Finds the place of a number of this many bits.
+    #[inline]
+    pub(super) fn find(&self, id: u64, first: u64, mask: u64) -> Position {
+        if !self.is_started || id != self.id {
+            return Position::Elsewhere;
+        }
+        let window = self.feeds.len() as u64;
+        let ahead = first.wrapping_sub(self.next) & mask;
+        let behind = self.next.wrapping_sub(first) & mask;
+        match () {
+            () if ahead <= NEAR => Position::Near(ahead),
+            () if behind <= window => Position::Behind(behind),
+            () if ahead <= window => Position::Far(ahead),
+            () => Position::Elsewhere,
+        }
+    }
+
+    /// The number this far ahead of the next one, or behind it.
+    #[inline]
+    pub(super) const fn ahead(&self, by: u64) -> u64 {
+        self.next.wrapping_add(by)
+    }
+
+    #[inline]
+    pub(super) const fn behind(&self, by: u64) -> u64 {
+        self.next.wrapping_sub(by)
+    }
+
+    /// Makes `end` the next number; returns how many are passed over, which are missing for now.
+    #[inline]
+    pub(super) fn advance(&mut self, end: u64) -> u64 {
+        let passed = end.wrapping_sub(self.next);
+        if passed >= self.feeds.len() as u64 {
+            self.feeds.fill(0);
+        } else {
+            (0..passed).for_each(|step| {
+                let at = self.slot(self.next.wrapping_add(step));
+                self.feeds[at] = 0;
+            });
+        }
+        self.next = end;
+        passed
+    }
+
+    /// Marks numbers below the next one as delivered by a feed.
+    #[inline]
+    pub(super) fn mark(&mut self, leg: usize, first: u64, count: u64, now_us: u64) -> Marked {
+        let own = 1_u8 << leg;
+        let at = self.slot(first);
+        let is_others = self.feeds[at] & !own != 0 && self.feeds[at] & own == 0;
+        let before_us = is_others.then(|| self.arrivals_us[at]);
+        let (mut new, mut fresh) = (0, 0);
+        for step in 0..count.min(self.feeds.len() as u64) {
+            let at = self.slot(first.wrapping_add(step));
+            if self.feeds[at] == 0 {
+                new += 1;
+                self.arrivals_us[at] = now_us;
+            }
+            fresh += u64::from(self.feeds[at] & own == 0);
+            self.feeds[at] |= own;
+        }
+        Marked { new, fresh, before_us }
+    }
+
+    /// How many of the numbers from here to the next one were missing, as the stream began before.
+    #[inline]
+    pub(super) const fn is_above_floor(&self, number: u64) -> bool {
+        number.wrapping_sub(self.floor).cast_signed() >= 0
+    }
+
+    /// Handles a number far ahead, which is sent, but believed only if another follows it. Returns
+    /// the step that it confirms.
+    pub(super) fn confirm_step(&mut self, number: u64) -> Option<(u64, usize)> {
+        let (step, _) = self.step?;
+        let ahead = number.wrapping_sub(step);
+        if (1..=NEAR).contains(&ahead) { self.step.take() } else { None }
+    }
+
+    /// Whether this number far ahead was sent.
+    pub(super) fn has_step(&self, number: u64) -> bool {
+        self.step.is_some_and(|(step, _)| step == number)
+    }
+
+    /// Remembers a number far ahead.
+    pub(super) fn set_step(&mut self, number: u64, leg: usize) {
+        self.step = Some((number, leg));
+    }
+
+    #[inline]
+    fn slot(&self, number: u64) -> usize {
+        #[expect(clippy::cast_possible_truncation, reason = "the window is far smaller")]
+        let at = number as usize;
+        at & (self.feeds.len() - 1)
+    }
+}
