@@ -36,12 +36,24 @@ pub(super) fn count_discarded(words: &mut SlotWords, reason: Discard, datagrams:
 /// Counts a datagram that matches a rule.
 #[inline]
 pub(super) fn count_match(counters: &mut Writer, slot: u32, arrival: &Arrival) {
-    let (datagram, now_ms) = (&arrival.datagram, counters.now_ms());
+    let Datagram { segments, payload, .. } = arrival.datagram;
+    count_matched(counters, slot, arrival, (segments.into(), payload.len.into()));
+}
+
+/// Counts the arrival of datagrams, and those of them that a rule relays, with their bytes.
+#[inline(always)]
+pub(super) fn count_matched(
+    counters: &mut Writer,
+    slot: u32,
+    arrival: &Arrival,
+    (datagrams, bytes): (u64, u64),
+) {
+    let now_ms = counters.now_ms();
     let words = counters.slot(slot);
-    words[rule::MATCHED] += u64::from(datagram.segments);
-    words[rule::MATCHED_BYTES] += u64::from(datagram.payload.len);
+    words[rule::MATCHED] += datagrams;
+    words[rule::MATCHED_BYTES] += bytes;
     words[rule::LAST_SEEN_MS] = now_ms;
-    store_address(&mut words[rule::LAST_SOURCE..], datagram.source);
+    store_address(&mut words[rule::LAST_SOURCE..], arrival.datagram.source);
 }
 
 /// Counts the datagrams of a buffer in their flow of each of these rules, and measures their latency

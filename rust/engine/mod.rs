@@ -15,6 +15,7 @@ mod lanes;
 pub mod limiter;
 mod listener;
 mod loops;
+mod mergers;
 mod packet_rings;
 pub mod plan;
 pub mod rewrite;
@@ -33,6 +34,7 @@ use crate::engine::clocks::{clocks, coarse_clock_ms, real_clock_ns};
 use crate::engine::egress::Egress;
 use crate::engine::lanes::Lanes;
 use crate::engine::loops::LoopWatch;
+use crate::engine::mergers::{MAX_PARTS, Mergers, is_merged};
 use crate::engine::plan::Plan;
 use crate::engine::window::Window;
 use crate::stats::{MAX_SLOTS, Writer};
@@ -102,9 +104,11 @@ struct Engine {
     egress: Egress,
     counters: Writer,
     loops: LoopWatch,
+    mergers: Mergers,
     /// The answer to the last [`EngineCommand::Drain`].
     drained: Option<Sender<()>>,
-    /// Whether flows are counted, latency is measured, there is a tap, or loops are looked for now.
+    /// Whether flows are counted, latency is measured, there is a tap or a merging rule, or loops are
+    /// looked for now.
     observes: bool,
     channels: EngineChannels,
 }
@@ -133,6 +137,7 @@ impl Engine {
             egress,
             counters,
             loops: LoopWatch::new(RandomState::new().hash_one(0)),
+            mergers: Mergers::default(),
             drained: None,
             observes: channels.flows || channels.latency,
             channels,
@@ -182,6 +187,9 @@ impl Engine {
         }
         if self.channels.flows {
             self.counters.set_clock(real_clock_ns());
+        }
+        if self.plan.has_merges {
+            self.mergers.set_time(clocks().monotonic_ns);
         }
         let mut woken = false;
         let mut is_all = true;
@@ -256,6 +264,9 @@ impl Engine {
         buffer: Buffer,
         armed: bool,
     ) -> io::Result<()> {
+        if OBSERVED && self.plan.has_merges {
+            self.make_room_for_parts()?;
+        }
         let Self { ring, plan, intake, window, egress, counters, loops, .. } = self;
         let read = intake.read(token, ring.bytes(&buffer), plan, counters);
         if !armed {
@@ -272,8 +283,23 @@ impl Engine {
             if egress.taps.is_some() {
                 egress.note_received(intake.source(token), ring.bytes(&buffer), plan, window.len());
             }
+            if is_merged(plan, rules) {
+                let interface = intake.source(token).map_or(0, |source| source.slot);
+                let lanes = Lanes { ring, plan, window, egress, counters };
+                return self.mergers.enter(lanes, buffer, &arrival, (interface, rules));
+            }
         }
         Lanes { ring, plan, window, egress, counters }.enter(buffer, &arrival, rules)
+    }
+
+    /// Sends what is in the window if there may be no room for the parts of a super-frame.
+    fn make_room_for_parts(&mut self) -> io::Result<()> {
+        let Self { ring, plan, window, egress, counters, .. } = self;
+        if !window.has_room_for_parts(MAX_PARTS) {
+            egress.send_window(ring, window, plan, counters)?;
+            window.drain().for_each(|buffer| ring.give_back(buffer));
+        }
+        Ok(())
     }
 
     /// Gives back a buffer that matches no rule, unless it must be finished first.
@@ -310,6 +336,11 @@ impl Engine {
                 window.len(),
             );
         }
+        if is_merged(plan, rules) {
+            let interface = intake.source(token).map_or(0, |source| source.slot);
+            let lanes = Lanes { ring, plan, window, egress, counters };
+            return self.mergers.enter(lanes, buffer, &arrival, (interface, rules));
+        }
         Lanes { ring, plan, window, egress, counters }.enter(buffer, &arrival, rules)
     }
 
@@ -343,7 +374,7 @@ impl Engine {
     }
 
     /// Switches to a new plan, and returns the previous one to be freed in another thread.
-    fn adopt(&mut self, plan: Box<Plan>) -> io::Result<()> {
+    fn adopt(&mut self, mut plan: Box<Plan>) -> io::Result<()> {
         let plans = (&*self.plan, &*plan);
         self.egress.settle(&mut self.ring, plans, &mut self.counters)?;
         for released in &plan.released {
@@ -353,12 +384,16 @@ impl Engine {
         for grant in &plan.grants {
             self.counters.grant(grant);
         }
+        self.mergers.adopt(&mut plan);
         self.intake.adopt(&plan.sources, &mut self.ring)?;
         self.window.resize(self.intake.most_datagrams(), plan.rules.len());
         self.egress.adopt(&plan, &self.plan);
         self.egress.set_queues(&plan, &mut self.ring)?;
         let entries = self.intake.most_datagrams();
         self.egress.set_taps(plan.taps.as_ref(), entries, self.channels.verify_checksums);
+        if plan.has_merges {
+            self.window.reserve_parts(entries);
+        }
         self.counters.publish();
         self.retire_at_once();
         self.replaced = Some(std::mem::replace(&mut self.plan, plan));
@@ -370,7 +405,8 @@ impl Engine {
     /// Chooses the path of datagrams: the one that observes them, if anything asks for it.
     fn choose_path(&mut self) {
         let EngineChannels { flows, latency, .. } = self.channels;
-        self.observes = flows || latency || self.plan.taps.is_some() || self.loops.is_on();
+        let Plan { taps, has_merges, .. } = &*self.plan;
+        self.observes = flows || latency || taps.is_some() || *has_merges || self.loops.is_on();
     }
 
     /// Returns the previous plan once nothing of it is in use. Not earlier: the last reference to a

@@ -11,6 +11,7 @@ use crate::engine::ingress::{Delivery, OrderCheck};
 use crate::engine::limiter::RateLimiter;
 use crate::engine::rewrite::{Preserved, Rewrite};
 use crate::engine::tap::PlanTaps;
+use crate::merge::Merger;
 use crate::packet::{EthernetHeader, FrameTemplate, Headers};
 use crate::rules::Table;
 use crate::sockets::provider::Socket;
@@ -41,6 +42,10 @@ pub struct Plan {
     pub groups: Arc<[u32]>,
     /// What records datagrams for programs that watch; `None` if none does.
     pub taps: Option<Arc<PlanTaps>>,
+    /// The mergers of new rules, by the slot of their first input.
+    pub mergers: Vec<(u32, Option<Box<Merger>>)>,
+    /// Whether a rule merges its inputs.
+    pub has_merges: bool,
     /// Slots with a new owner since the previous plan.
     pub grants: Vec<Grant>,
     /// Slots that have lost their owner since the previous plan.
@@ -79,6 +84,19 @@ pub struct PlanRule {
     pub order: OrderCheck,
     /// What the rule says about the numbers in its datagrams.
     pub sequence: SequenceSpec,
+    /// How its input is merged with others, if it is.
+    pub merge: Option<PlanMerge>,
+}
+
+/// One of several inputs that are merged.
+#[derive(Clone, Copy, Debug)]
+pub struct PlanMerge {
+    /// The counter slot of the first input, by which the engine knows the merger.
+    pub merger: u32,
+    /// The number of the rule that has the outputs.
+    pub head: u32,
+    /// The number of the input, from 0.
+    pub leg: u8,
 }
 
 /// A connected socket to send to.
@@ -174,6 +192,8 @@ impl Plan {
             links: Box::default(),
             groups: Arc::default(),
             taps: None,
+            mergers: Vec::new(),
+            has_merges: false,
             grants: Vec::new(),
             released: Vec::new(),
         }

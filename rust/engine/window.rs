@@ -15,6 +15,8 @@ use crate::sys::buffers::Buffer;
 const MAX_LINKS: usize = 8192;
 /// The most lanes of flows in a window; when it is full, the window is sent first.
 pub(crate) const MAX_FLOWS: usize = 1024;
+/// The most entries of a window that do not own their buffer.
+const MAX_PARTS: usize = 2048;
 const NONE: u16 = u16::MAX;
 const _: () = assert!(MAX_LINKS < NONE as usize);
 
@@ -33,6 +35,8 @@ pub(crate) struct WindowEntry {
     pub(crate) ttl: u8,
     /// Their differentiated services code point.
     pub(crate) dscp: u8,
+    /// Whether another entry owns the buffer.
+    pub(crate) is_part: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -52,6 +56,8 @@ const EMPTY: LaneList = LaneList { head: NONE, tail: NONE };
 /// The datagrams of one turn.
 pub(crate) struct Window {
     entries: Vec<WindowEntry>,
+    /// How many of these do not own their buffer.
+    parts: usize,
     links: Vec<LaneNode>,
     /// By lane: first those of whole rules, then those of flows.
     lists: Vec<LaneList>,
@@ -69,6 +75,7 @@ impl Window {
     pub(crate) fn new() -> Self {
         Self {
             entries: Vec::new(),
+            parts: 0,
             links: Vec::with_capacity(MAX_LINKS),
             lists: Vec::new(),
             active: Vec::new(),
@@ -94,6 +101,26 @@ impl Window {
         let number = u16::try_from(self.entries.len()).unwrap_or(NONE);
         self.entries.push(entry);
         number
+    }
+
+    /// Reserves memory for parts of super-frames.
+    pub(crate) fn reserve_parts(&mut self, entries: usize) {
+        self.entries.reserve(entries + MAX_PARTS);
+    }
+
+    /// Whether there is room for all parts of one more super-frame.
+    pub(crate) fn has_room_for_parts(&self, parts: usize) -> bool {
+        self.parts + parts <= MAX_PARTS
+    }
+
+    /// Adds a part of an entry: this many datagrams from an offset in its bytes on.
+    pub(crate) fn push_part(&mut self, entry: u16, (offset, count): (u32, u32)) -> u16 {
+        let WindowEntry { buffer, start, len, segment, ttl, dscp, .. } = self.entry(entry);
+        let (buffer, start, ttl, dscp) = (buffer.view(), start + offset, *ttl, *dscp);
+        let len = (count * segment).min(len - offset);
+        let segment = (*segment).min(len);
+        self.parts += 1;
+        self.push(WindowEntry { buffer, start, len, segment, count, ttl, dscp, is_part: true })
     }
 
     /// Appends a datagram to a rule's lane, or to its flow's lane if the rule's outputs preserve
@@ -237,7 +264,8 @@ impl Window {
 
     /// Removes all datagrams; the lanes are already empty.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = Buffer> + '_ {
-        self.entries.drain(..).map(|entry| entry.buffer)
+        self.parts = 0;
+        self.entries.drain(..).filter(|entry| !entry.is_part).map(|entry| entry.buffer)
     }
 
     /// The number of datagrams.

@@ -166,12 +166,7 @@ mod properties {
         let seq = |(offset, bits, little_endian)| MergeMode::Seq { offset, bits, little_endian };
         let bits = prop::sample::select(vec![16_u8, 24, 32, 48, 64]);
         let seq = (0..40_u16, bits, any::<bool>()).prop_map(seq);
-        prop_oneof![
-            Just(MergeMode::Rtp),
-            Just(MergeMode::Mold),
-            Just(MergeMode::Hash),
-            seq
-        ]
+        prop_oneof![Just(MergeMode::Rtp), Just(MergeMode::Mold), Just(MergeMode::Hash), seq]
     }
 
     proptest! {

@@ -30,11 +30,17 @@ pub enum Discard {
     Disabled,
     /// Addressed to the MAC address of another host.
     NotForUs,
+    /// Another input of a merging rule delivered it before.
+    Duplicate,
+    /// Later ones of a merging rule were sent before, and its option `late` is `drop`.
+    Late,
+    /// A merging rule finds no number in it that continues a feed.
+    OutOfSequence,
 }
 
 impl Discard {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::Truncated,
         Self::NotIp,
         Self::NotUdp,
@@ -48,6 +54,9 @@ impl Discard {
         Self::TruncatedByUs,
         Self::Disabled,
         Self::NotForUs,
+        Self::Duplicate,
+        Self::Late,
+        Self::OutOfSequence,
     ];
 
     /// The number of reasons: the length of an array of counters.
@@ -70,6 +79,9 @@ impl Discard {
             Self::TruncatedByUs => "truncated_by_us",
             Self::Disabled => "disabled",
             Self::NotForUs => "not_for_us",
+            Self::Duplicate => "duplicate",
+            Self::Late => "late",
+            Self::OutOfSequence => "out_of_sequence",
         }
     }
 }

@@ -4,8 +4,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::relay::{
-    InterfaceReport, LastLoss, OutputReport, OutputWay, Rates, Report, RuleReport, RuleWay,
-    errno_name,
+    InterfaceReport, LastLoss, LegReport, OutputReport, OutputWay, Rates, Report, RuleReport,
+    RuleWay, errno_name,
 };
 
 /// The counters of a relay as a dictionary.
@@ -65,7 +65,24 @@ pub(super) fn rule_dict<'py>(py: Python<'py>, report: &RuleReport) -> PyResult<B
     fields.set_item("group_seen_age_ms", report.group_seen_age_ms)?;
     fields.set_item("other_port", report.other_port)?;
     fields.set_item("other_source", report.other_source)?;
+    let merge = report.merge.as_ref().map(|leg| leg_dict(py, leg)).transpose()?;
+    fields.set_item("merge", merge)?;
     fields.set_item("outputs", outputs.collect::<PyResult<Vec<_>>>()?)?;
+    Ok(fields)
+}
+
+fn leg_dict<'py>(py: Python<'py>, leg: &LegReport) -> PyResult<Bound<'py, PyDict>> {
+    let fields = PyDict::new(py);
+    fields.set_item("received", leg.received)?;
+    fields.set_item("first", leg.first)?;
+    fields.set_item("late", leg.late)?;
+    fields.set_item("duplicate", leg.duplicate)?;
+    fields.set_item("out_of_sequence", leg.out_of_sequence)?;
+    fields.set_item("missing", leg.missing)?;
+    fields.set_item("lost", leg.lost)?;
+    fields.set_item("restarts", leg.restarts)?;
+    fields.set_item("skew_p50_us", leg.skew_p50_us)?;
+    fields.set_item("skew_p99_us", leg.skew_p99_us)?;
     Ok(fields)
 }
 

@@ -13,7 +13,7 @@ use super::state::{Opened, State};
 use super::{Relay, Shared};
 use crate::engine::ingress::OrderCheck;
 use crate::error::Result;
-use crate::spec::RuleSpec;
+use crate::spec::{RuleSpec, rule_of_leg};
 
 /// A prepared change: all its sockets are open and none is in use. Until the caller decides, no
 /// other change is made, and the relay does not follow its interfaces.
@@ -24,7 +24,7 @@ pub struct Prepared<'a> {
 impl Prepared<'_> {
     /// The ids of the current rules, sorted.
     pub fn rule_ids(&self) -> impl Iterator<Item = &str> {
-        self.state.rules.keys().map(|id| &**id)
+        self.state.rules.keys().map(|id| &**id).filter(|id| rule_of_leg(id) == *id)
     }
 }
 

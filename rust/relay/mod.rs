@@ -60,7 +60,7 @@ pub use counters::pages::{WorkerCounters, WorkerPages};
 pub use counters::rates::{Rate, Rates};
 use counters::report;
 pub use counters::report::{
-    InterfaceReport, LastLoss, OutputReport, Report, RuleReport, errno_name,
+    InterfaceReport, LastLoss, LegReport, OutputReport, Report, RuleReport, errno_name,
 };
 use counters::sampler::RateSampler;
 use counters::slots::SlotAllocator;

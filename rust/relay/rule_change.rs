@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::error::ChangeError;
 use super::live::{LiveRule, RuleId};
 use super::rule_edit::RuleEdit;
-use crate::spec::RuleSpec;
+use crate::merge::MAX_LEGS;
+use crate::spec::{RuleSpec, leg_id, rule_of_leg};
 
 /// A change of the rules. A rule that stays the same keeps its sockets and counters, also if it is
 /// enabled or disabled.
@@ -50,7 +51,7 @@ impl<'a> Difference<'a> {
         };
         for spec in change.put {
             note(&spec.id)?;
-            difference.put(Cow::Borrowed(spec), rules);
+            difference.put_inputs(spec, rules);
         }
         for edit in change.edit {
             note(&edit.id)?;
@@ -59,6 +60,9 @@ impl<'a> Difference<'a> {
                 ChangeError::of_rule(&edit.id, "it cannot be edited: there is no rule with this id")
             })?;
             difference.put(Cow::Owned(edit.apply(live)?), rules);
+            let is_changed = |leg: &RuleId| rules[leg].enabled != edit.enabled;
+            let legs = other_legs(&edit.id, rules).filter(is_changed);
+            difference.enable.extend(legs.map(|leg| (leg, edit.enabled)));
         }
         let mut removed = BTreeSet::new();
         for id in change.remove {
@@ -68,13 +72,25 @@ impl<'a> Difference<'a> {
             })?;
             removed.insert(id);
         }
-        let is_removed = |id: &&RuleId| !put.contains(&***id);
+        let legs: Vec<RuleId> = removed.iter().flat_map(|id| other_legs(id, rules)).collect();
+        removed.extend(&legs);
+        let is_removed = |id: &&RuleId| !put.contains(rule_of_leg(id));
         if change.whole {
             difference.remove.extend(rules.keys().filter(is_removed).cloned());
         } else {
             difference.remove.extend(removed.into_iter().filter(is_removed).cloned());
         }
         Ok(difference)
+    }
+
+    /// Puts a rule, or one for each of its inputs.
+    fn put_inputs(&mut self, spec: &'a RuleSpec, rules: &BTreeMap<RuleId, LiveRule>) {
+        if spec.merge.is_none() {
+            return self.put(Cow::Borrowed(spec), rules);
+        }
+        for leg in spec.legs() {
+            self.put(Cow::Owned(leg), rules);
+        }
     }
 
     fn put(&mut self, spec: Cow<'a, RuleSpec>, rules: &BTreeMap<RuleId, LiveRule>) {
@@ -90,4 +106,10 @@ impl<'a> Difference<'a> {
             }
         }
     }
+}
+
+/// The ids under which the relay has the inputs of a rule but for the first.
+fn other_legs(id: &str, rules: &BTreeMap<RuleId, LiveRule>) -> impl Iterator<Item = RuleId> {
+    let legs = (1_u8..).take(MAX_LEGS - 1).map(|leg| leg_id(id, leg));
+    legs.filter_map(|leg| rules.get_key_value(leg.as_str()).map(|(id, _)| id.clone()))
 }

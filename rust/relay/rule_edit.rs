@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::error::ChangeError;
 use super::live::LiveRule;
-use crate::spec::{OutputSpec, RuleSpec};
+use crate::spec::{InputMerge, OutputSpec, RuleSpec};
 
 /// The new outputs of a rule that keeps its id, its input and its counters.
 #[derive(Clone, Debug, Deserialize)]
@@ -58,8 +58,9 @@ impl RuleEdit {
             }
         }
         let (id, enabled) = (self.id.clone(), self.enabled);
-        let spec = RuleSpec { id, enabled, input: live.input_spec(), outputs };
+        let mut spec = RuleSpec { id, enabled, input: live.input_spec(), outputs, merge: None };
         spec.check().map_err(|fault| ChangeError::of_rule(&self.id, &format!("it has {fault}")))?;
+        spec.merge = live.merge.map(|(by, leg)| InputMerge { by, others: Vec::new(), leg });
         Ok(spec)
     }
 }

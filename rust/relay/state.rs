@@ -24,7 +24,7 @@ use super::rule_change::Difference;
 use super::taps::LiveTaps;
 use super::{ChangeError, EgressMode, Ingress, Settings, warn_once};
 use crate::engine::ingress::OrderCheck;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::sockets::nofile::Descriptors;
 use crate::sockets::output;
 use crate::sockets::provider::SocketProvider;
@@ -265,12 +265,18 @@ impl State {
         kept: &mut KeptOutputs,
         opened: &mut Opened,
     ) -> Result<()> {
+        let processes = usize::from(self.settings.share.of) * usize::from(self.settings.workers);
+        if spec.merge.is_some() && processes > 1 {
+            let text = "merging needs all datagrams in one worker; start with workers 1";
+            return Err(Error::Invalid(text.to_owned()));
+        }
         let outputs = self.open_outputs(spec, context, kept, opened)?;
         let slot = match kept.rule_slot(spec, &self.rules) {
             Some(slot) => slot,
             None => self.allocate(stats::SlotOwner::rule(&spec.id), opened)?.slot,
         };
-        let RuleSpec { id, enabled, input, .. } = spec.clone();
+        let RuleSpec { id, enabled, input, merge, .. } = spec.clone();
+        let merge = merge.map(|merge| (merge.by, merge.leg));
         let interface_name = input.interface.clone();
         let group_interface =
             context.links.find(&interface_name).map_or(&interface_name, |link| &link.name).clone();
@@ -290,6 +296,7 @@ impl State {
             group,
             group_interface,
             outputs,
+            merge,
         };
         if let Err(error) = self.attach(&mut rule, context.links) {
             if !blocked::is_transient(&error) {

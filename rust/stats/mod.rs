@@ -18,6 +18,7 @@ pub mod metadata;
 mod owner;
 mod reader;
 pub mod sequences;
+pub mod skew;
 mod takeover;
 mod totals;
 mod words;
@@ -148,6 +149,8 @@ const PLACES: &[usize] = &[
     rule::LOOPED,
     rule::LOOPED_MS,
     rule::LOOPED_SOURCE,
+    rule::RECEIVED,
+    rule::SKEW,
     output::WANTED,
     output::SENT,
     output::SENT_BYTES,

@@ -133,7 +133,8 @@ impl SlotOwner {
             OwnerKind::Rule => {
                 copy_address(&mut resumed, words, rule::LAST_SOURCE);
                 copy_address(&mut resumed, words, rule::LOOPED_SOURCE);
-                for at in [rule::FLOWS_EVICTED, rule::LOOPED, rule::LOOPED_MS] {
+                let others = [rule::FLOWS_EVICTED, rule::LOOPED, rule::LOOPED_MS];
+                for at in others.into_iter().chain(rule::RECEIVED..rule::MISSING) {
                     resumed[at] = words[at].min(MOST);
                 }
             }

@@ -52,6 +52,27 @@ pub mod rule {
     pub const LOOPED_MS: usize = 9;
     /// Where that came back from, upper and lower half.
     pub const LOOPED_SOURCE: usize = 10;
+    /// Of an input that is merged with others: datagrams received.
+    pub const RECEIVED: usize = 12;
+    /// Those that no other input had delivered, nor a later one.
+    pub const FIRST: usize = 13;
+    /// Those that another input, or this one, had delivered before.
+    pub const DUPLICATE: usize = 14;
+    /// Those that no input had delivered, but one had delivered a later one.
+    pub const LATE: usize = 15;
+    /// Those without a number that continues the input.
+    pub const OUT_OF_SEQUENCE: usize = 16;
+    /// Numbers that this input has not delivered.
+    pub const MISSING: usize = 17;
+    /// Of the first input: numbers that no input has delivered.
+    pub const LOST: usize = 18;
+    /// Of the first input: how often the numbers began anew.
+    pub const RESTARTS: usize = 19;
+    /// Counts of how far duplicates were behind the first ones, three in a word.
+    pub const SKEW: usize = 20;
+    /// The end of these words.
+    pub const END: usize = SKEW + crate::stats::skew::WORDS;
+    const _: () = assert!(END <= crate::stats::TAG);
 }
 
 /// The words of an output's slot.

@@ -19,6 +19,14 @@ pub struct Buffer {
     pub(super) len: u32,
 }
 
+impl Buffer {
+    /// Another token for the same bytes, which is never given back.
+    #[must_use]
+    pub fn view(&self) -> Self {
+        Self { ..*self }
+    }
+}
+
 /// Buffers of equal size, and the ring through which the kernel takes them.
 pub struct Buffers {
     memory: Anonymous,

@@ -110,11 +110,14 @@ def _from_text(
 ) -> Rule:
     parts = grammar.parse_rule(text)
     outputs = [_with_output(each, defaults.output) for each in parts.outputs if type(each) is dict]
+    own = {
+        "name": parts.name if name is None else name,
+        "expect": expect or parts.expect or defaults.expect,
+    }
     return Rule(
-        Input(**{**defaults.input, **parts.input}),
+        [Input(**{**defaults.input, **each}) for each in parts.inputs],
         [Output(**each) for each in outputs],
-        name=parts.name if name is None else name,
-        expect=expect or parts.expect or defaults.expect,
+        **{**parts.options, **own},
     )
 
 

@@ -71,12 +71,15 @@ class ActiveRule:
             before: the rule that it replaces, some outputs of which it has too.
             layout: which ones.
         """
-        rule_input = resolved.input
-        sources = rule_input.sources or (None,)
+        pairs = [
+            (rule_input, own)
+            for rule_input in resolved.inputs
+            for own in rule_input.sources or (None,)
+        ]
 
         def keys(outputs: Iterable[ResolvedOutput]) -> tuple[Hashable, ...]:
             known = (each for each in outputs if each.is_resolved)
-            return tuple(copy_key(rule_input, own, each) for each in known for own in sources)
+            return tuple(copy_key(one, own, each) for each in known for one, own in pairs)
 
         if before is None or layout is None:
             copies, specs = keys(resolved.outputs), tuple(map(output_spec, resolved.outputs))
@@ -84,7 +87,7 @@ class ActiveRule:
             new = new_outputs(layout, resolved)
             new_keys = {place: keys(outputs) for place, outputs in new.items()}
             new_specs = {place: [*map(output_spec, outputs)] for place, outputs in new.items()}
-            copies = arranged(layout, before.copies, new_keys, len(sources))
+            copies = arranged(layout, before.copies, new_keys, len(pairs))
             specs = arranged(layout, before.specs, new_specs)
         return cls(
             resolved.id,
@@ -92,7 +95,7 @@ class ActiveRule:
             resolved,
             enabled,
             claims=copies if rule.name is None else (rule.name, *copies),
-            flows=tuple(listener_flows(rule_input)),
+            flows=tuple(flow for each in resolved.inputs for flow in listener_flows(each)),
             specs=specs,
             host=host,
         )
@@ -105,7 +108,7 @@ class ActiveRule:
     @property
     def members(self) -> bytes:
         """The members of the rule's specification beside its id and `enabled`."""
-        return spec_members(self.resolved.input, self.specs)
+        return spec_members(self.resolved, self.specs)
 
     @property
     def spec(self) -> bytes:
@@ -114,10 +117,14 @@ class ActiveRule:
 
     def with_devices(self, device: DeviceResolver) -> Self:
         """The same rule with the current kernel names of its interfaces."""
-        rule_input, outputs = self.resolved.input, self.resolved.outputs
+        outputs = self.resolved.outputs
+        first, *others = (
+            replace(each, device=device(each.interface)) for each in self.resolved.inputs
+        )
         resolved = replace(
             self.resolved,
-            input=replace(rule_input, device=device(rule_input.interface)),
+            input=first,
+            others=tuple(others),
             outputs=tuple(replace(output, device=device(output.interface)) for output in outputs),
         )
         return self.of(self.rule, resolved, enabled=self.enabled)
@@ -128,9 +135,8 @@ class ActiveRule:
 
     def interfaces(self) -> set[tuple[str, str]]:
         """The names of its interfaces in the rule, each with its kernel name."""
-        taken = self.resolved.input
         pairs = {(output.interface, output.device) for output in self.resolved.outputs}
-        return pairs | {(taken.interface, taken.device)}
+        return pairs | {(taken.interface, taken.device) for taken in self.resolved.inputs}
 
 
 class RuleStep(NamedTuple):

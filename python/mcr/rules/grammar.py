@@ -1,6 +1,6 @@
 """The rule text: its syntax, from text to constructor arguments and back.
 
-    rule     = input ("to" | "->") output *(SP output)
+    rule     = input *(SP "+" SP input) SP ("to" | "->") SP output *(SP output)
     endpoint = [source *("+" source) "@"] address ["/" length] ["%" interface] ":" port ["-" port]
                *("," key "=" value)
 
@@ -27,6 +27,9 @@ Arguments = dict[str, Any]
 """Keyword arguments of `Input` or `Output`."""
 
 SEPARATORS = ("to", "->")
+RULE_OPTIONS = ("name", "expect", "merge", "late")
+"""Options of a rule, which stand on one of its inputs."""
+
 _REDIRECT = "the shell read '>' as a redirection; write 'to' between input and outputs"
 
 
@@ -34,11 +37,18 @@ _REDIRECT = "the shell read '>' as a redirection; write 'to' between input and o
 class RuleParts:
     """The parts of a rule's text, as arguments of the constructors in `model`."""
 
-    input: Arguments
+    inputs: tuple[Arguments, ...]
     outputs: tuple[Arguments | str, ...]
     """The arguments of each, or its text if that is known."""
     name: str | None
     expect: Expectation | None
+    merge: str | None = None
+    late: fields.Late | None = None
+
+    @property
+    def options(self) -> Arguments:
+        """The arguments of a rule beside its inputs and outputs."""
+        return {name: getattr(self, name) for name in RULE_OPTIONS}
 
 
 def parse_rule(text: str, known: Container[str] = ()) -> RuleParts:
@@ -52,10 +62,13 @@ def parse_rule(text: str, known: Container[str] = ()) -> RuleParts:
         RuleError: with every problem, under paths such as ``output 1, ttl``.
         ArgumentError: `text` is not a string.
     """
-    head, tail = _halves(_text(text, "a rule", "Rule").split())
+    heads, tail = _halves(_text(text, "a rule", "Rule").split())
     check = ProblemCollector()
-    source = _read(head, _INPUT, check, ("input",))
-    name, expect = source.pop("name", None), source.pop("expect", None)
+    sources = [
+        _read(head, _INPUT, check, ("input", number) if len(heads) > 1 else ("input",))
+        for number, head in enumerate(heads, 1)
+    ]
+    options = _rule_options(sources, check)
     outputs = [
         each if isinstance(each, str) else _read(each, _OUTPUT, check, ("output", number))
         for number, each in enumerate(_split_outputs(tail, known), 1)
@@ -63,7 +76,7 @@ def parse_rule(text: str, known: Container[str] = ()) -> RuleParts:
     if not outputs and not check.problems:
         check.add("outputs", "missing after 'to'; write address%interface:port")
     check.raise_if_any()
-    return RuleParts(source, tuple(outputs), name, expect)
+    return RuleParts(tuple(sources), tuple(outputs), **options)
 
 
 def parse_input(text: str) -> Arguments:
@@ -74,7 +87,7 @@ def parse_input(text: str) -> Arguments:
     """
     check = ProblemCollector()
     arguments = _read(_text(text, "an input", "Input").strip().split(","), _INPUT, check, ())
-    for own in {"name", "expect"} & arguments.keys():
+    for own in (each for each in RULE_OPTIONS if each in arguments):
         check.add(own, "belongs to a rule, not to a single input")
     check.raise_if_any()
     return arguments
@@ -207,6 +220,13 @@ _INPUT = _Side(
             "rtp|ts|mold|mcr|none",
             "how datagrams are numbered; OFFSET:WIDTH, too",
         ),
+        "merge": _Option(
+            "merge",
+            fields.merge,
+            "rtp|mold|hash",
+            "merge several inputs; seq:OFFSET:WIDTH, too",
+        ),
+        "late": _Option("late", fields.late, "send|drop", "what a merge passed over already"),
     },
 )
 _OUTPUT = _Side(
@@ -249,8 +269,20 @@ def _text(value: object, what: str, kind: str) -> str:
     return value
 
 
-def _halves(tokens: list[str]) -> tuple[list[str], list[str]]:
-    """The input's comma-separated pieces, and the tokens of the outputs."""
+def _rule_options(sources: list[Arguments], check: ProblemCollector) -> Arguments:
+    """The options of the rule, taken out of its inputs."""
+    options: Arguments = dict.fromkeys(RULE_OPTIONS)
+    for number, source in enumerate(sources, 1):
+        for own in RULE_OPTIONS:
+            value = source.pop(own, None)
+            if value is not None and options[own] is not None:
+                check.add(("input", number, own), "is given twice; write it on one input")
+            options[own] = options[own] if value is None else value
+    return options
+
+
+def _halves(tokens: list[str]) -> tuple[list[list[str]], list[str]]:
+    """The comma-separated pieces of each input, and the tokens of the outputs."""
     at = next((at for at, token in enumerate(tokens) if token in SEPARATORS), None)
     if at is None:
         tokens = " ".join(tokens).replace("->", " -> ", 1).split()
@@ -262,20 +294,21 @@ def _halves(tokens: list[str]) -> tuple[list[str], list[str]]:
         raise RuleError([("outputs", "second 'to'; write each rule as one argument, in quotes")])
     if not head:
         raise RuleError([("input", "missing before 'to'; write address%interface:port")])
-    if "+" in head or any("+" in token.rpartition("@")[2].split(",")[0] for token in head):
-        raise RuleError(
-            [("input", "several inputs are not supported in this version; write one rule for each")]
-        )
-    if len(head) > 1:
-        raise RuleError(
-            [
-                (
-                    "input",
-                    f"{' '.join(head)!r} contains a space; a rule has one input, without spaces",
-                )
-            ]
-        )
-    return head[0].split(","), tail
+    inputs = " ".join(head).split(" + ")
+    for text in inputs:
+        if "+" in text.rpartition("@")[2].split(",")[0]:
+            raise RuleError([("input", "several inputs need spaces: write 'INPUT + INPUT to'")])
+        if not text or " " in text:
+            raise RuleError(
+                [
+                    (
+                        "input",
+                        f"{text!r} contains a space; write 'INPUT + INPUT to' for several inputs,"
+                        " each without spaces",
+                    )
+                ]
+            )
+    return [text.split(",") for text in inputs], tail
 
 
 def _no_separator(tokens: list[str]) -> tuple[str, str]:

@@ -6,18 +6,19 @@ Construction parses: a value that exists is valid in itself, and all problems ar
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from ..errors import ArgumentError, Problem, RuleError
 from . import fields, grammar
 from .expectation import Expectation
-from .fields import Address, Invalid, Join, Network, ProblemCollector
+from .fields import Address, Invalid, Join, Late, Network, ProblemCollector
 from .output import Output, fill
 
 _ID_HEX_DIGITS = 12
 _NOTHING: Mapping[str, Output] = MappingProxyType({})
+_PARTS = ("input", "others", "outputs", "name", "expect", "merge", "late")
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -91,20 +92,28 @@ class Input:
 
     def __str__(self) -> str:
         """The canonical text."""
-        return _input_text(self, None, None)
+        return _input_text(self, {})
 
 
 @dataclass(frozen=True, slots=True, init=False)
 class Rule:
-    """One input and the outputs that get a copy of each of its datagrams."""
+    """An input, or several that are merged, and the outputs that get a copy of each datagram."""
 
     input: Input
+    """The first input."""
+    others: tuple[Input, ...]
+    """The other inputs, which are merged with the first."""
     outputs: tuple[Output, ...]
     """At least one, in the order of the statistics."""
     name: str | None
     """1 to 64 printable characters without space and comma; not part of the identity."""
     expect: Expectation | None
     """What an alarm follows from; None uses the default of the relay. Not part of the identity."""
+    merge: str | None
+    """By what datagrams of several inputs are known to be the same: ``rtp``, ``mold``, ``hash``,
+    ``seq:OFFSET:WIDTH`` or ``seq:OFFSET:WIDTHle`` (bytes and bits); None for a single input."""
+    late: Late | None
+    """Whether to ``send`` or ``drop`` what no input delivered before later ones; None sends."""
     _id: str | None = field(init=False, repr=False, compare=False)
     """That of before it was edited."""
     _text_id: str | None = field(init=False, repr=False, compare=False)
@@ -112,13 +121,17 @@ class Rule:
 
     def __init__(
         self,
-        input: Input,
+        input: Input | Sequence[Input],
         outputs: Iterable[Output],
         *,
         name: str | None = None,
         expect: Expectation | str | None = None,
+        merge: str | None = None,
+        late: Late | None = None,
     ) -> None:
         """Combines the parts; `expect` may be text, such as ``2s+1000pps+1source``.
+
+        Several inputs are merged by `merge`, two to four of them.
 
         Raises:
             RuleError: there is no output, the name, the expectation or the type of a part is
@@ -126,16 +139,21 @@ class Rule:
         """
         check = ProblemCollector()
         values = {
-            "input": check.field("input", _input, input),
+            "input": check.field("input", _inputs, input),
             "outputs": check.field("outputs", _outputs, outputs),
             "name": check.optional("name", fields.rule_name, name),
             "expect": check.optional("expect", Expectation.parse, expect),
+            "merge": check.optional("merge", fields.merge, merge),
+            "late": check.optional("late", fields.late, late),
         }
         check.raise_if_any()
+        first, *others = values["input"] or ()
+        values |= {"input": first, "others": tuple(others)}
         fill(self, values | {"_id": None, "_text_id": None, "_canonical": None})
         numbered = tuple(enumerate(self.outputs, 1))
         _check_sizes(self.input, numbered, check)
-        _check_kept_sources(self.input, numbered, check)
+        _check_kept_sources(self.inputs, numbered, check)
+        _check_merge(self, check)
         check.raise_if_any()
 
     @classmethod
@@ -154,7 +172,17 @@ class Rule:
         outputs = [
             known[each] if isinstance(each, str) else Output(**each) for each in parts.outputs
         ]
-        return cls(Input(**parts.input), outputs, name=parts.name, expect=parts.expect)
+        return cls([Input(**each) for each in parts.inputs], outputs, **parts.options)
+
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        """All inputs, in order."""
+        return (self.input, *self.others)
+
+    @property
+    def feed(self) -> tuple[tuple[Input, ...], str | None, Late | None]:
+        """What its outputs get copies of."""
+        return self.inputs, self.merge, self.late
 
     @property
     def id(self) -> str:
@@ -207,13 +235,13 @@ class Rule:
             check.add("outputs", "none would be left; remove the rule instead")
         numbered = [(place + 1, outputs[place]) for place in new]
         _check_sizes(self.input, numbered, check)
-        _check_kept_sources(self.input, numbered, check)
+        _check_kept_sources(self.inputs, numbered, check)
         check.raise_if_any()
         return self._with({"outputs": outputs, "name": name, "expect": parsed}, self.id)
 
     def _with(self, changed: Mapping[str, object], rule_id: str) -> "Rule":
         rule = object.__new__(Rule)
-        parts = {each: getattr(self, each) for each in ("input", "outputs", "name", "expect")}
+        parts = {each: getattr(self, each) for each in _PARTS}
         fresh = {"_id": rule_id, "_text_id": None, "_canonical": None}
         fill(rule, {**parts, **changed, **fresh})
         return rule
@@ -229,7 +257,10 @@ class Rule:
 
     def _text(self, name: str | None, expect: Expectation | None) -> str:
         outputs = " ".join(str(output) for output in self.outputs)
-        return f"{_input_text(self.input, name, expect)} to {outputs}"
+        options = {"name": name, "expect": expect, "merge": self.merge, "late": self.late}
+        *before, last = self.inputs
+        inputs = [*map(str, before), _input_text(last, options)]
+        return f"{' + '.join(inputs)} to {outputs}"
 
 
 def parse_rules(rules: Iterable[Rule | str]) -> tuple[Rule, ...]:
@@ -258,10 +289,14 @@ def counted(rules: int) -> str:
     return f"{rules} rule" if rules == 1 else f"{rules} rules"
 
 
-def _input(value: object) -> Input:
-    if not isinstance(value, Input):
-        raise Invalid(f"must be an mcr.Input, not {value!r}")
-    return value
+def _inputs(value: object) -> tuple[Input, ...]:
+    inputs = tuple(value) if isinstance(value, list | tuple) else (value,)
+    for each in inputs:
+        if not isinstance(each, Input):
+            raise Invalid(f"must be an mcr.Input, not {each!r}")
+    if not 1 <= len(inputs) <= fields.INPUT_LIMIT:
+        raise Invalid(f"must be 1 to {fields.INPUT_LIMIT} inputs, not {len(inputs)}")
+    return inputs
 
 
 def _outputs(value: object) -> tuple[Output, ...]:
@@ -300,12 +335,30 @@ def _check_sizes(
             )
 
 
+def _check_merge(rule: Rule, check: ProblemCollector) -> None:
+    """Notes inputs that cannot be merged, and options that need a merge."""
+    if not rule.others:
+        for name in ("merge", "late"):
+            if getattr(rule, name) is not None:
+                check.add(name, "needs several inputs; write 'INPUT + INPUT,merge=rtp to OUTPUT'")
+        return
+    if rule.merge is None:
+        check.add("merge", "is missing; write merge=rtp, mold, hash or seq:OFFSET:WIDTH")
+    if rule.merge == "hash" and rule.late is not None:
+        check.add("late", "needs numbers, which merge=hash does not read; omit it")
+    for number, each in enumerate(rule.inputs, 1):
+        if each in rule.inputs[: number - 1]:
+            check.add(("input", number), "is given twice; omit one")
+        if fields.block_bits(each.group) or isinstance(each.port, range):
+            check.add(("input", number), "must be one group and port to be merged")
+
+
 def _check_kept_sources(
-    input: Input, outputs: Iterable[tuple[int, Output]], check: ProblemCollector
+    inputs: Iterable[Input], outputs: Iterable[tuple[int, Output]], check: ProblemCollector
 ) -> None:
     """Notes each output of another IP version than the sender's address that it keeps."""
-    group = input.group
-    for number, output in outputs:
+    pairs = [(each.group, own) for own in outputs for each in inputs]
+    for group, (number, output) in pairs:
         address = output.address
         if output.source != "keep" or isinstance(address, str):
             continue
@@ -317,17 +370,19 @@ def _check_kept_sources(
             )
 
 
-def _input_text(input: Input, name: str | None, expect: Expectation | None) -> str:
+def _input_text(input: Input, options: Mapping[str, object]) -> str:
     return grammar.format_endpoint(
         input.group,
         input.interface,
         input.port,
         sources=input.sources,
         options=[
-            ("name", name),
+            ("name", options.get("name")),
             ("vlan", input.vlan),
-            ("expect", expect),
+            ("expect", options.get("expect")),
             ("join", input.join),
             ("seq", input.seq),
+            ("merge", options.get("merge")),
+            ("late", options.get("late")),
         ],
     )

@@ -103,7 +103,8 @@ class Proposal:
             self.check.add("remove", f"there is no running rule with the id {rule_id!r}")
         elif rule_id not in self.removed:
             self.removed[rule_id] = None
-            self._memberships.remove(self._running[rule_id].resolved.input)
+            for each in self._running[rule_id].resolved.inputs:
+                self._memberships.remove(each)
 
     def add(self, rule: Rule | str) -> None:
         """Adds a rule if it fits the host and the other rules, or keeps the running one."""
@@ -147,7 +148,8 @@ class Proposal:
         if resolved is not None:
             resolved = self._as_known(resolved)
             self._claim_copies(resolved, rule_id, check, replacement)
-            self._check_interface(resolved.input, check)
+            for each in resolved.inputs:
+                self._check_interface(each, check)
             entry = self.entries[rule_id] = ActiveRule.of(
                 rule,
                 resolved,
@@ -157,11 +159,11 @@ class Proposal:
             )
             if replacement.before is not None and replacement.before.id == rule_id:
                 self.layouts[rule_id] = replacement.layout
-            if (much := self._memberships.add(resolved.input)) and not self._host.is_loopback(
-                resolved.input.device
-            ):
-                self.warnings.append(Problem(("rule", number, "input", "join"), much))
-            self._precedence.add(rule_id, resolved.input)
+            for each in resolved.inputs:
+                much = self._memberships.add(each)
+                if much and not self._host.is_loopback(each.device):
+                    self.warnings.append(Problem(("rule", number, "input", "join"), much))
+                self._precedence.add(rule_id, each)
             self._listeners.add(entry.flows, rule_id)
 
     def _is_other(self, rule: Rule) -> bool:
@@ -182,8 +184,8 @@ class Proposal:
         if self._inputs is None:
             self._inputs = {}
             for each in self.removed:
-                self._inputs.setdefault(self._running[each].rule.input, []).append(each)
-        same_input = self._inputs.get(rule.input, [])
+                self._inputs.setdefault(self._running[each].rule.feed, []).append(each)
+        same_input = self._inputs.get(rule.feed, [])
         before = rule.id if rule.id in same_input else next(iter(same_input), None)
         if before is None:
             return None
@@ -236,7 +238,7 @@ class Proposal:
         replacement: Replacement,
     ) -> None:
         """Claims every copy, so that none is sent twice; refuses copies to the rule's own input."""
-        rule_input, changed = rule.input, tuple(rule.numbered)
+        inputs, changed = rule.inputs, tuple(rule.numbered)
         if replacement.before is not None and not self._has_new_copies:
             # Nobody else can claim what the replaced rule had.
             new = new_outputs(replacement.layout, rule)
@@ -249,9 +251,11 @@ class Proposal:
                 continue
             self._has_new_copies = True
             path = ("output", number)
-            if rule_input.vlan == 0 and flows_overlap(output_flow(output), input_flow(rule_input)):
+            flow = output_flow(output)
+            if any(each.vlan == 0 and flows_overlap(flow, input_flow(each)) for each in inputs):
                 check.add(path, "is the rule's own input: its copies would loop for ever")
-            for source in rule_input.sources or (None,):
+            pairs = [(each, source) for each in inputs for source in each.sources or (None,)]
+            for rule_input, source in pairs:
                 claim = copy_key(rule_input, source, output)
                 holder = self._holder(claim) or self._overlapping(claim, rule_input.port)
                 if not self._claim(claim, holder, rule_id, check, path):

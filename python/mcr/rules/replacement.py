@@ -40,7 +40,7 @@ class Replacement:
         """The keys of the copies of outputs that only the replaced rule has."""
         assert self.before is not None
         copies = self.before.copies
-        each = max(len(self.before.resolved.input.sources), 1)
+        each = sum(max(len(own.sources), 1) for own in self.before.resolved.inputs)
         return [
             claim
             for run in missing_runs(self.layout, len(self.before.rule.outputs))

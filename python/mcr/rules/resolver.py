@@ -59,6 +59,7 @@ class RuleResolver:
         before = len(check.problems)
         self._awaited.clear()
         rule_input = self._input(rule.input, check)
+        others = [self._input(each, check) for each in rule.others]
         layout = all_new(rule) if replacement is None else replacement.layout
         new = {
             place: self._outputs(rule.outputs[place], rule.input, check, ("output", place + 1))
@@ -67,15 +68,24 @@ class RuleResolver:
         }
         if rule_input is None or len(check.problems) > before:
             return None, []
+        legs = tuple(each for each in others if each is not None)
         warnings = list(self._awaited)
         if self._host.ingress == "udp":
-            warnings += loopback.turn_loop_off(new, rule_input, rule.outputs, self._host.loopbacks)
+            for each in (rule_input, *legs):
+                warnings += loopback.turn_loop_off(new, each, rule.outputs, self._host.loopbacks)
         known = () if replacement is None else replacement.known
         rule_of_host = ResolvedRule(
-            rule_input, arranged(layout, known, new), rule.id, _numbers(layout, new)
+            rule_input,
+            arranged(layout, known, new),
+            rule.id,
+            _numbers(layout, new),
+            others=legs,
+            merge=rule.merge,
+            late=rule.late,
         )
         port_limit = SOCKET_LIMIT if self._host.ingress == "packet" else None
-        warnings += lint.input_warnings(rule_input, held_ports=port_limit)
+        for each in (rule_input, *legs):
+            warnings += lint.input_warnings(each, held_ports=port_limit)
         return rule_of_host, [*warnings, *lint.output_warnings(new)]
 
     def resolve_input(self, rule_input: Input) -> ResolvedInput:

@@ -75,16 +75,18 @@ class RuleIndex:
 
     def _add_input(self, entry: ActiveRule) -> None:
         self.listeners.add(entry.flows, entry.id)
-        self.memberships.add(entry.resolved.input)
-        self.precedence.add(entry.id, entry.resolved.input)
+        for rule_input in entry.resolved.inputs:
+            self.memberships.add(rule_input)
+            self.precedence.add(entry.id, rule_input)
         for name, device in entry.interfaces():
             self._devices[name] = device
             self._uses[name] += 1
 
     def _remove_input(self, entry: ActiveRule) -> None:
         self.listeners.remove(entry.flows, entry.id)
-        self.memberships.remove(entry.resolved.input)
-        self.precedence.remove(entry.id, entry.resolved.input)
+        for rule_input in entry.resolved.inputs:
+            self.memberships.remove(rule_input)
+            self.precedence.remove(entry.id, rule_input)
         for name, _ in entry.interfaces():
             self._uses[name] -= 1
             if not self._uses[name]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
-from .fields import Address, Join, Keep, Network, Ttl, block_of
+from .fields import Address, Join, Keep, Late, Network, Ttl, block_of
 from .grammar import format_ports
 from .rates import rate_members
 
@@ -128,6 +128,17 @@ class ResolvedRule:
     numbers: tuple[int, ...] | None = None
     """The number of the rule's output, from 1, that each is of, as a host name may resolve to
     several; None if each output has one, in order."""
+    others: tuple[ResolvedInput, ...] = ()
+    """The other inputs, which are merged with the first."""
+    merge: str | None = None
+    """By what datagrams of all inputs are known to be the same, in canonical text."""
+    late: Late | None = None
+    """What becomes of datagrams behind later ones; None sends them."""
+
+    @property
+    def inputs(self) -> tuple[ResolvedInput, ...]:
+        """All inputs, in order."""
+        return (self.input, *self.others)
 
     def number_of(self, place: int) -> int:
         """The number of the rule's output that the output at this place is of."""
@@ -142,7 +153,8 @@ class ResolvedRule:
     @property
     def is_final(self) -> bool:
         """Whether all its parts were known; otherwise it must be resolved again."""
-        return self.input.is_known and all(output.is_resolved for output in self.outputs)
+        is_known = all(each.is_known for each in self.inputs)
+        return is_known and all(output.is_resolved for output in self.outputs)
 
 
 def input_spec(rule_input: ResolvedInput) -> bytes:
@@ -164,14 +176,21 @@ def beside_specs(outputs: Iterable[ResolvedOutput]) -> dict[int, dict[str, Any]]
     }
 
 
-def spec_members(rule_input: ResolvedInput, outputs: Iterable[bytes]) -> bytes:
+def spec_members(rule: ResolvedRule, outputs: Iterable[bytes]) -> bytes:
     """The JSON members of a rule beside its id and `enabled`, with the closing brace.
 
     Args:
-        rule_input: its input.
+        rule: the rule, of which the outputs are not used.
         outputs: the `output_spec` of each output.
     """
-    return b'"input":%s,"outputs":[%s]}' % (input_spec(rule_input), b",".join(outputs))
+    merge = b"" if rule.merge is None else b',"merge":%s' % _encode(_merge(rule))
+    members = (input_spec(rule.input), b",".join(outputs), merge)
+    return b'"input":%s,"outputs":[%s]%s}' % members
+
+
+def leg_id(rule_id: str, leg: int) -> str:
+    """The id under which the native core counts the input with this number, from 0, of a rule."""
+    return f"{rule_id}/{leg + 1}" if leg else rule_id
 
 
 def rule_spec(rule_id: str, members: bytes, *, enabled: bool) -> bytes:
@@ -212,7 +231,7 @@ def rule_specs(rules: Iterable[tuple[ResolvedRule, bool]]) -> bytes:
     """The JSON array of rules, each with whether it is enabled."""
     specs = (
         rule_spec(
-            rule.id, spec_members(rule.input, map(output_spec, rule.outputs)), enabled=enabled
+            rule.id, spec_members(rule, map(output_spec, rule.outputs)), enabled=enabled
         )
         for rule, enabled in rules
     )
@@ -238,6 +257,17 @@ def _input(rule_input: ResolvedInput) -> dict[str, Any]:
         "everywhere": rule_input.everywhere,
         "sequence": _sequence(rule_input.seq),
     }
+
+
+def _merge(rule: ResolvedRule) -> dict[str, Any]:
+    """How the inputs are merged."""
+    mode: Any = rule.merge
+    if rule.merge is not None and rule.merge.startswith("seq:"):
+        place = _sequence(rule.merge.removeprefix("seq:"))
+        place.pop("format")
+        mode = {"seq": place}
+    by = {"mode": mode, "late": rule.late != "drop"}
+    return {"by": by, "others": [_input(each) for each in rule.others]}
 
 
 def _sequence(seq: str | None) -> dict[str, Any]:

@@ -79,7 +79,8 @@ pub(super) fn window(sent: &[Sent], kept: Option<Preserved>) -> Window {
         let buffer = received(&mut ring);
         let (datagram, (_, ttl, len)) = (datagram(sent), sent);
         let (len, segment) = (u32::from(len), u32::from(len));
-        let entry = WindowEntry { buffer, start: 0, len, segment, count: 1, ttl, dscp: 0 };
+        let entry =
+            WindowEntry { buffer, start: 0, len, segment, count: 1, ttl, dscp: 0, is_part: false };
         let entry = window.push(entry);
         assert!(window.link(0, kept.as_ref(), &datagram, entry));
     }
@@ -157,8 +158,16 @@ impl OneOutput {
             let len = u32::try_from(payload.len()).unwrap();
             far.send(payload.as_bytes()).unwrap();
             let buffer = received(&mut ring);
-            let entry =
-                WindowEntry { buffer, start: DATA, len, segment: len, count: 1, ttl: 9, dscp: 0 };
+            let entry = WindowEntry {
+                buffer,
+                start: DATA,
+                len,
+                segment: len,
+                count: 1,
+                ttl: 9,
+                dscp: 0,
+                is_part: false,
+            };
             let entry = window.push(entry);
             let datagram = Datagram { group, port, ..datagram((7, 9, 0)) };
             assert!(window.link(0, kept.as_ref(), &datagram, entry));

@@ -19,7 +19,7 @@ use crate::relay::offload::RuleWay;
 use crate::relay::state::State;
 use crate::stats::kernel::{KernelInterfaceCounts, KernelOutputCounts, KernelRuleCounts};
 use crate::stats::{
-    self, Loss, Slot, SlotOwner, SlotTotals, SlotWords, group, interface, output, rule,
+    self, Loss, Slot, SlotOwner, SlotTotals, SlotWords, group, interface, output, rule, skew,
 };
 use crate::sys::memory::SharedWords;
 
@@ -89,8 +89,52 @@ pub struct RuleReport {
     pub other_port: Option<u16>,
     /// The source address of the last of these whose source no rule for the same input lists.
     pub other_source: Option<IpAddr>,
+    /// Of an input that is merged with others.
+    pub merge: Option<LegReport>,
     /// In the order of the rule's outputs.
     pub outputs: Vec<OutputReport>,
+}
+
+/// What an input that is merged with others has delivered, in datagrams.
+pub struct LegReport {
+    /// All, by what became of them: new, behind a later one of another input, delivered before,
+    /// and without a number that continues the input.
+    pub received: u64,
+    /// The new ones.
+    pub first: u64,
+    /// Those that no input had delivered before, behind a later one.
+    pub late: u64,
+    /// Those that an input had delivered before.
+    pub duplicate: u64,
+    /// Those without a number that continues the input.
+    pub out_of_sequence: u64,
+    /// Numbers that it has not delivered.
+    pub missing: u64,
+    /// Of the first input: numbers that no input has delivered.
+    pub lost: u64,
+    /// Of the first input: how often the numbers began anew.
+    pub restarts: u64,
+    /// How far half of the duplicates were at most behind the first ones, in microseconds.
+    pub skew_p50_us: Option<u64>,
+    /// How far 99 % of them were.
+    pub skew_p99_us: Option<u64>,
+}
+
+impl LegReport {
+    fn new(words: &SlotWords) -> Option<Self> {
+        (words[rule::RECEIVED] > 0 || words[rule::LOST] > 0).then(|| Self {
+            received: words[rule::RECEIVED],
+            first: words[rule::FIRST],
+            late: words[rule::LATE],
+            duplicate: words[rule::DUPLICATE],
+            out_of_sequence: words[rule::OUT_OF_SEQUENCE],
+            missing: words[rule::MISSING],
+            lost: words[rule::LOST],
+            restarts: words[rule::RESTARTS],
+            skew_p50_us: skew::percentile_us(words, 500),
+            skew_p99_us: skew::percentile_us(words, 990),
+        })
+    }
 }
 
 /// The status and counters of an output, in copies: `wanted = sent + sum(dropped) + pending`.
@@ -238,6 +282,7 @@ impl RuleReport {
             flows_evicted: counted[rule::FLOWS_EVICTED],
             looped: counted[rule::LOOPED],
             looped_source: address(&newest_loop[rule::LOOPED_SOURCE..]),
+            merge: LegReport::new(&counted),
             last_source: address(&newest_rule[rule::LAST_SOURCE..]),
             last_seen_age_ms: age(newest_rule[rule::LAST_SEEN_MS], now_ms),
             group_seen: sum(groups)[group::UNMATCHED],

@@ -5,12 +5,14 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::engine::plan::{Plan, PlanOutput, PlanRule, SHARE_RULES};
+use crate::engine::plan::{Plan, PlanMerge, PlanOutput, PlanRule, SHARE_RULES};
 use crate::engine::rewrite::Preserved;
+use crate::merge::{MAX_LEGS, MergeSpec, Merger};
 use crate::relay::counters::slots::SlotChanges;
 use crate::relay::live::{LiveRule, RuleId};
 use crate::relay::state::State;
 use crate::rules::{Compiler, Table};
+use crate::spec::{leg_id, rule_of_leg};
 
 /// The number of unused rule numbers, beside as many as there are rules, above which all rules are
 /// renumbered.
@@ -55,9 +57,11 @@ impl Plans {
             touched = state.rules.keys().cloned().collect();
         }
         self.outputs.resize_with(usize::from(workers), Vec::new);
+        touched.extend(merged_with(&touched, state));
         self.refresh(state, &touched);
         debug_assert!(self.match_state(state), "a rule has changed and was not touched");
-        self.build_plans(state, owners)
+        let new = new_merges(&touched, state, owners);
+        self.build_plans(state, owners, &new)
     }
 
     /// Updates the parts for the rules that were touched.
@@ -111,7 +115,9 @@ impl Plans {
             let kept =
                 Preserved::by(rule.outputs.iter().filter_map(|output| output.rewrite.as_deref()));
             let (slot, order, sequence) = (rule.slot.index, rule.order, rule.input.sequence);
-            self.rules[number] = PlanRule { slot, outputs: first..end, kept, order, sequence };
+            let merge = self.merge(rule, state);
+            let outputs = first..end;
+            self.rules[number] = PlanRule { slot, outputs, kept, order, sequence, merge };
         }
         for (worker, shares) in (0..).zip(&mut self.outputs) {
             let outputs = rules.iter().flat_map(|(_, rule)| &rule.outputs);
@@ -127,6 +133,14 @@ impl Plans {
         } else {
             self.limited.remove(&share);
         }
+    }
+
+    /// How a rule's input is merged with others.
+    fn merge(&self, rule: &LiveRule, state: &State) -> Option<PlanMerge> {
+        let (_, leg) = rule.merge?;
+        let head = rule_of_leg(&rule.id);
+        let merger = state.rules.get(head)?.slot.index;
+        Some(PlanMerge { merger, head: *self.numbers.get(head)?, leg })
     }
 
     /// Whether the parts agree with the state.
@@ -156,7 +170,14 @@ impl Plans {
         now.map(|output| key(&output)).eq(share[start as usize..end as usize].iter().map(key))
     }
 
-    fn build_plans(&mut self, state: &State, owners: &SlotChanges) -> Vec<Plan> {
+    fn build_plans(
+        &mut self,
+        state: &State,
+        owners: &SlotChanges,
+        new: &[(u32, MergeSpec)],
+    ) -> Vec<Plan> {
+        let has_merges = self.rules.iter().any(|rule| rule.merge.is_some());
+        let merger = |(slot, by): &(u32, MergeSpec)| (*slot, Some(Box::new(Merger::new(*by))));
         let table = self.compiler.table();
         let rules: Arc<[PlanRule]> = self.rules.as_slice().into();
         let groups: Arc<[u32]> = self.groups.as_slice().into();
@@ -169,6 +190,8 @@ impl Plans {
             links: state.xdp_links.of_worker(worker),
             groups: groups.clone(),
             taps: state.taps.plan(worker, &self.ids, &state.rules),
+            mergers: new.iter().map(merger).collect(),
+            has_merges,
             grants: owners.granted.clone(),
             released: owners.released.clone(),
         };
@@ -197,4 +220,29 @@ impl DisabledRules {
     fn table(&mut self) -> Option<Arc<Table>> {
         (!self.numbers.is_empty()).then(|| self.compiler.table())
     }
+}
+
+/// The other inputs of merging rules of which one was touched.
+fn merged_with(touched: &BTreeSet<RuleId>, state: &State) -> Vec<RuleId> {
+    let is_merged = |id: &&RuleId| {
+        let head = rule_of_leg(id);
+        head != &***id || state.rules.get(head).is_some_and(|rule| rule.merge.is_some())
+    };
+    let merged = touched.iter().filter(is_merged);
+    let legs =
+        merged.flat_map(|id| (0_u8..).take(MAX_LEGS).map(|leg| leg_id(rule_of_leg(id), leg)));
+    legs.filter_map(|leg| Some(state.rules.get_key_value(leg.as_str())?.0.clone())).collect()
+}
+
+/// The merging rules that have got a slot: they begin without datagrams.
+fn new_merges(
+    touched: &BTreeSet<RuleId>,
+    state: &State,
+    owners: &SlotChanges,
+) -> Vec<(u32, MergeSpec)> {
+    let rules = touched.iter().filter_map(|id| state.rules.get(id));
+    let heads =
+        rules.filter_map(|rule| Some((rule.slot, rule.merge.filter(|(_, leg)| *leg == 0)?.0)));
+    let is_new = |(slot, _): &(_, _)| owners.granted.iter().any(|grant| grant.slot == *slot);
+    heads.filter(is_new).map(|(slot, by)| (slot.index, by)).collect()
 }

@@ -20,6 +20,7 @@ use super::network::routes::RouteTracker;
 use super::network::watch::Watch;
 use super::{EgressMode, Ingress};
 use crate::engine::ingress::OrderCheck;
+use crate::merge::MergeSpec;
 use crate::sockets::netlink::notices::Notices;
 use crate::sockets::provider::SocketProvider;
 use crate::spec::{InputSpec, OutputSpec, RuleSpec};
@@ -66,6 +67,8 @@ pub(super) struct LiveRule {
     /// The interface name under which these are kept: the primary name once it is known.
     pub(super) group_interface: String,
     pub(super) outputs: Vec<LiveOutput>,
+    /// How its input is merged with others, and its number among them, if it is.
+    pub(super) merge: Option<(MergeSpec, u8)>,
 }
 
 impl LiveRule {
@@ -73,6 +76,7 @@ impl LiveRule {
     pub(super) fn matches_spec(&self, spec: &RuleSpec) -> bool {
         let is_same = |(live, other): (&OutputSpec, &OutputSpec)| live.is_same(other);
         self.has_input(&spec.input)
+            && self.merge == spec.merge.as_ref().map(|merge| (merge.by, merge.leg))
             && self.outputs.len() == spec.outputs.len()
             && self.output_specs().zip(&spec.outputs).all(is_same)
     }
@@ -94,7 +98,9 @@ impl LiveRule {
 
     /// Whether the engines relay what they receive of it.
     pub(super) fn is_in_plans(&self) -> bool {
-        self.is_active() && !self.is_held
+        // Other inputs may deliver while the first one, which has the outputs, waits.
+        let is_head = self.merge.is_some_and(|(_, leg)| leg == 0);
+        self.enabled && (self.waiting.is_none() || is_head) && !self.is_held
     }
 
     /// Why the input cannot receive; `None` if it can.

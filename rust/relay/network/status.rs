@@ -9,6 +9,7 @@ use super::blocked::InputTrouble;
 use super::link_table::LinkTable;
 use crate::relay::Relay;
 use crate::sockets::netlink::link::Link;
+use crate::spec::rule_of_leg;
 
 /// The status of a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,13 +73,16 @@ impl Relay {
     #[must_use]
     pub fn disabled(&self) -> Vec<String> {
         let state = self.shared.state();
-        state.rules.iter().filter(|(_, rule)| !rule.enabled).map(|(id, _)| id.to_string()).collect()
+        let heads = state.rules.iter().filter(|(id, _)| rule_of_leg(id) == &***id);
+        heads.filter(|(_, rule)| !rule.enabled).map(|(id, _)| id.to_string()).collect()
     }
 
     /// The ids of all rules, sorted.
     #[must_use]
     pub fn rule_ids(&self) -> Vec<String> {
-        self.shared.state().rules.keys().map(|id| id.to_string()).collect()
+        let state = self.shared.state();
+        let rules = state.rules.keys().filter(|id| rule_of_leg(id) == &***id);
+        rules.map(|id| id.to_string()).collect()
     }
 
     /// Whether there is a rule with this id.

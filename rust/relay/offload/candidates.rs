@@ -79,6 +79,7 @@ fn kernel_rule(
         return Err(EngineReason::Disabled);
     }
     let spec = RuleSpec {
+        merge: None,
         id: String::new(),
         enabled,
         input: rule.input.clone(),

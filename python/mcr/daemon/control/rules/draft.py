@@ -71,7 +71,7 @@ class RuleRecord:
     @property
     def members(self) -> bytes:
         """The members of its specification for workers."""
-        return spec_members(self.resolved.input, self.specs)
+        return spec_members(self.resolved, self.specs)
 
     def _keys_after(self, step: RuleStep, layout: Layout) -> bytes | None:
         """The keys after an edit; None where an output without an address has one by its place."""
@@ -80,7 +80,7 @@ class RuleRecord:
             return None
         new = new_outputs(layout, after.resolved)
         specs = map(output_spec, chain(*new.values()))
-        members = spec_members(after.resolved.input, specs)
+        members = spec_members(after.resolved, specs)
         fresh = _chunks(output_keys(rule_spec(after.id, members, enabled=True)))
         keys = {place: list(islice(fresh, len(outputs))) for place, outputs in new.items()}
         before = tuple(_chunks(self.keys))

@@ -114,6 +114,12 @@ def line_of(entry: EnabledRule, specs: Sequence[bytes] = ()) -> bytes:
     members = {
         "id": entry.rule.id,
         "numbers": entry.resolved.numbers,
+        "others": [
+            _INPUT.dump_python(each, mode="json", exclude_defaults=True)
+            for each in entry.resolved.others
+        ],
+        "merge": entry.resolved.merge,
+        "late": entry.resolved.late,
         "beside": beside_specs(entry.resolved.outputs),
     }
     rest = encode(members)[1:]

@@ -171,8 +171,16 @@ impl Bed {
             // An empty datagram would end the reception; its buffer need not be empty.
             self.far.send(if payload.is_empty() { b"." } else { payload }).unwrap();
             let (buffer, len) = (self.received(), u32::try_from(payload.len()).unwrap());
-            let entry =
-                WindowEntry { buffer, start: DATA, len, segment: len, count: 1, ttl: 9, dscp: 0 };
+            let entry = WindowEntry {
+                buffer,
+                start: DATA,
+                len,
+                segment: len,
+                count: 1,
+                ttl: 9,
+                dscp: 0,
+                is_part: false,
+            };
             let entry = window.push(entry);
             let datagram = Datagram {
                 source: SENDER,
