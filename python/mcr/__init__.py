@@ -72,6 +72,8 @@ if TYPE_CHECKING:
     from .stats import FlowStats as FlowStats
     from .stats import InterfaceStats as InterfaceStats
     from .stats import LatencyStats as LatencyStats
+    from .stats import LegStats as LegStats
+    from .stats import MergeStats as MergeStats
     from .stats import OutputLoss as OutputLoss
     from .stats import OutputStats as OutputStats
     from .stats import Rate as Rate
@@ -146,6 +148,8 @@ _EXPORTS = {
         "FlowStats",
         "InterfaceStats",
         "LatencyStats",
+        "LegStats",
+        "MergeStats",
         "OutputLoss",
         "OutputStats",
         "Rate",

@@ -265,5 +265,5 @@ def _is_readable(end: socket.socket, seconds: float | None) -> bool:
 
 
 def _spec(rule: ResolvedRule) -> Json:
-    told: Json = json.loads(b"{" + spec_members(rule.input, map(output_spec, rule.outputs)))
+    told: Json = json.loads(b"{" + spec_members(rule, map(output_spec, rule.outputs)))
     return {"id": rule.id} | told

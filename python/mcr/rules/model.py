@@ -138,8 +138,8 @@ class Rule:
                 invalid, or an output has several addresses or ports, but not as many as the input.
         """
         check = ProblemCollector()
+        inputs = check.field("input", _inputs, input)
         values = {
-            "input": check.field("input", _inputs, input),
             "outputs": check.field("outputs", _outputs, outputs),
             "name": check.optional("name", fields.rule_name, name),
             "expect": check.optional("expect", Expectation.parse, expect),
@@ -147,9 +147,9 @@ class Rule:
             "late": check.optional("late", fields.late, late),
         }
         check.raise_if_any()
-        first, *others = values["input"] or ()
-        values |= {"input": first, "others": tuple(others)}
-        fill(self, values | {"_id": None, "_text_id": None, "_canonical": None})
+        first, *others = inputs or ()
+        fill(self, values | {"input": first, "others": tuple(others)})
+        fill(self, {"_id": None, "_text_id": None, "_canonical": None})
         numbered = tuple(enumerate(self.outputs, 1))
         _check_sizes(self.input, numbered, check)
         _check_kept_sources(self.inputs, numbered, check)
@@ -180,7 +180,7 @@ class Rule:
         return (self.input, *self.others)
 
     @property
-    def feed(self) -> tuple[tuple[Input, ...], str | None, Late | None]:
+    def feed(self) -> "Feed":
         """What its outputs get copies of."""
         return self.inputs, self.merge, self.late
 
@@ -261,6 +261,10 @@ class Rule:
         *before, last = self.inputs
         inputs = [*map(str, before), _input_text(last, options)]
         return f"{' + '.join(inputs)} to {outputs}"
+
+
+Feed = tuple[tuple[Input, ...], str | None, Late | None]
+"""The inputs of a rule, and how they are merged."""
 
 
 def parse_rules(rules: Iterable[Rule | str]) -> tuple[Rule, ...]:

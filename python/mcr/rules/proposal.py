@@ -18,7 +18,7 @@ from .lint import goes_before, goes_behind
 from .local_host import LocalHost
 from .loops import FlowKey, ListenerIndex, flows_overlap, input_flow, output_flow
 from .memberships import MembershipCounts
-from .model import Input, Rule
+from .model import Feed, Rule
 from .precedence import Precedence, Rank, rank
 from .replacement import Replacement
 from .resolver import RuleResolver
@@ -74,7 +74,7 @@ class Proposal:
         self._has_new_copies = False
         self._heirs: dict[str, str] = {}
         self._given_up: set[Hashable] = set()
-        self._inputs: dict[Input, list[str]] | None = None
+        self._inputs: dict[Feed, list[str]] | None = None
         self._changed_outputs: dict[str, Sequence[ResolvedOutput]] = {}
         self._listeners = ListenerIndex()
         self._memberships = MembershipCounts(indexes.memberships)

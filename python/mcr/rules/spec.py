@@ -193,6 +193,11 @@ def leg_id(rule_id: str, leg: int) -> str:
     return f"{rule_id}/{leg + 1}" if leg else rule_id
 
 
+def rule_of_leg(leg: str) -> str:
+    """The id of the rule that has the input with this id."""
+    return leg.partition("/")[0]
+
+
 def rule_spec(rule_id: str, members: bytes, *, enabled: bool) -> bytes:
     """The JSON object of a rule with these `spec_members`."""
     return b'{"id":%s,"enabled":%s,%s' % (_encode(rule_id), _encode(enabled), members)
@@ -230,9 +235,7 @@ def edit_spec(
 def rule_specs(rules: Iterable[tuple[ResolvedRule, bool]]) -> bytes:
     """The JSON array of rules, each with whether it is enabled."""
     specs = (
-        rule_spec(
-            rule.id, spec_members(rule, map(output_spec, rule.outputs)), enabled=enabled
-        )
+        rule_spec(rule.id, spec_members(rule, map(output_spec, rule.outputs)), enabled=enabled)
         for rule, enabled in rules
     )
     return b"[%s]" % b",".join(specs)

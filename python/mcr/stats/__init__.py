@@ -2,6 +2,7 @@
 
 from .alarm import Alarm, AlarmCode
 from .latency import LatencyStats
+from .merge import LegStats, MergeStats
 from .model import (
     FlowStats,
     InterfaceStats,
@@ -22,6 +23,8 @@ __all__ = [
     "FlowStats",
     "InterfaceStats",
     "LatencyStats",
+    "LegStats",
+    "MergeStats",
     "OutputLoss",
     "OutputStats",
     "Rate",

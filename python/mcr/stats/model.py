@@ -13,6 +13,7 @@ from ..choices import Relayer, Way
 from ..json_codec import Count, JsonObject, decode_object
 from .alarm import Alarm
 from .latency import LatencyStats
+from .merge import MergeStats
 from .rule_state import StateCode
 from .sequence import SequenceStats
 
@@ -142,7 +143,8 @@ class RuleStats(JsonObject):
     the expectations of it (`expect`) that are not met now, and loops. `offload` is who
     relays it now, the engine or the kernel, `offload_reason` a word for why that is not the
     kernel, or None, and `offload_detail` the same in a sentence, for people, if there is something
-    to say. `latency` is None if it is not measured.
+    to say. `latency` is None if it is not measured. `merge` is what each of several inputs has
+    delivered, or None.
     """
 
     id: str
@@ -163,6 +165,7 @@ class RuleStats(JsonObject):
     offload_reason: str | None = None
     offload_detail: str | None = None
     latency: LatencyStats | None = field(default=None, compare=False)
+    merge: MergeStats | None = None
 
     @property
     def lost(self) -> int:

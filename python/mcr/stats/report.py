@@ -14,6 +14,7 @@ from ..rules.precedence import covers
 from ..rules.spec import ResolvedInput, ResolvedOutput, ResolvedRule
 from .alarm import Alarm
 from .latency import LatencyStats
+from .merge import MergeStats, merge_stats, with_legs
 from .model import (
     FlowStats,
     InterfaceStats,
@@ -135,7 +136,7 @@ def stats_from_report(
             rule_stats(
                 each.rule,
                 each.resolved,
-                counts_by_id[each.rule.id],
+                with_legs(each.resolved, counts_by_id[each.rule.id], counts_by_id.__getitem__),
                 preceding,
                 alarms=alarms(each.rule.id),
             )
@@ -208,7 +209,9 @@ def rule_stats(
         more_specific = preceding.find(resolved.input, status.last_source)
         if more_specific is not None:
             status = replace(status, more_specific=more_specific)
-    return _stats_of(rule, counts, status, statuses, outputs)
+    stats = _stats_of(rule, counts, status, statuses, outputs)
+    merge = _merge_stats(rule, resolved, counts)
+    return stats if merge is None else replace(stats, merge=merge)
 
 
 def new_rule_stats(
@@ -225,6 +228,17 @@ def new_rule_stats(
     nothing = OutputStatus()
     statuses = [nothing if reason is None else OutputStatus(parked=reason) for reason in parked]
     return _stats_of(rule, counts, _rule_status(resolved, counts, ()), statuses, ())
+
+
+def _merge_stats(rule: Rule, resolved: ResolvedRule, counts: Counts) -> MergeStats | None:
+    legs = counts.get("legs")
+    if legs is None:
+        return None
+    states = (
+        rule_state(_rule_status(replace(resolved, input=each), leg, ()), ()).code
+        for each, leg in zip(resolved.inputs, legs, strict=True)
+    )
+    return merge_stats(rule.inputs, legs, states)
 
 
 def _stats_of(
@@ -254,6 +268,7 @@ def _stats_of(
         offload_reason=counts["offload_reason"],
         offload_detail=counts["offload_detail"],
         latency=None,
+        merge=None,
     )
 
 

@@ -77,6 +77,9 @@ class _KeptRule(BaseModel):
     id: str
     numbers: tuple[int, ...] | None = None
     beside: dict[int, dict[str, Any]] = {}
+    others: tuple[dict[str, Any], ...] = ()
+    merge: str | None = None
+    late: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from ....log_levels import logger_of
 from ....protocol.results import DaemonStats, Totals
 from ....rules.expectation import Expectation
 from ....stats import FlowStats, InterfaceStats, RuleStats, report
+from ....stats.merge import with_legs
 from ....stats.report import (
     PrecedingRules,
     RuleCounts,
@@ -171,19 +172,30 @@ class CounterReader:
             record = all_rules.get(rule_id)
             if record is None or not counters.has_rule(rule_id):
                 return None
-            counts = _counts(counters, record, self._troubles(rule_id))
+            counts = self._counts(counters, record, self._troubles(rule_id))
             return RuleCounts(record.rule, record.resolved, counts)
 
         preceding = PrecedingRules(self._book.before, rule_counts)
         for rule_id, record in rules.items():
             troubles = self._troubles(rule_id)
             if counters.has_rule(rule_id):
-                counts = _counts(counters, record, troubles)
+                counts = self._counts(counters, record, troubles)
                 alarms = self._monitor.alarms(rule_id)
                 yield rule_stats(record.rule, record.resolved, counts, preceding, alarms=alarms)
             else:
                 refusal = troubles.trouble or self._pool.refusal_of(rule_id)
                 yield new_rule_stats(record, troubles._replace(trouble=refusal))
+
+    def _counts(
+        self, counters: CounterReading, record: RuleRecord, troubles: Trouble
+    ) -> dict[str, Any]:
+        """The counters and troubles of a rule with all of its inputs."""
+
+        def leg_counts(leg: str) -> dict[str, Any]:
+            counts = counters.rule(leg, record.enabled, [], b"")
+            return counts | {"trouble": self._troubles(leg).trouble}
+
+        return with_legs(record.resolved, _counts(counters, record, troubles), leg_counts)
 
     def _encode(self, reading: Reading, rules: Mapping[str, RuleRecord], revision: int) -> Encoded:
         return Encoded(encode_in_pieces(self._daemon_stats(reading, rules, revision), "rules"))

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from ....alarms.troubles import Trouble, trouble_notices
 from ....log_levels import NUMBERS, logger_of
+from ....rules.spec import rule_of_leg
 from ....stats.rule_state import InputTrouble
 from .. import limits
 from ..events import EventBus
@@ -98,8 +99,8 @@ class RuleStatusTracker:
     def forget_rules(self, rule_ids: tuple[str, ...]) -> None:
         """Discard the troubles of removed rules."""
         for known in self._troubles.values():
-            for rule_id in rule_ids:
-                known.pop(rule_id, None)
+            for own in [each for each in known if rule_of_leg(each) in rule_ids]:
+                known.pop(own, None)
 
     def _update_rules(
         self, number: int, reports: Sequence[RuleTrouble], rules: Mapping[str, RuleRecord]
@@ -114,7 +115,7 @@ class RuleStatusTracker:
         self, number: int, report: RuleTrouble, rules: Mapping[str, RuleRecord]
     ) -> None:
         rule_id = report["id"]
-        record = rules.get(rule_id)
+        record = rules.get(rule_of_leg(rule_id))
         if record is None:
             return
         before = self.get(rule_id)
@@ -125,7 +126,8 @@ class RuleStatusTracker:
             known.pop(rule_id, None)
         else:
             known[rule_id] = Trouble(trouble and InputTrouble(**trouble), parked, engine)
-        self._publish_changes(record, before, self.get(rule_id))
+        if rule_id == record.rule.id:
+            self._publish_changes(record, before, self.get(rule_id))
 
     def _publish_changes(self, record: RuleRecord, before: Trouble, after: Trouble) -> None:
         for notice in trouble_notices(record, before, after):

@@ -1,0 +1,100 @@
+"""Merging rules: two feeds of the same datagrams become one, against the ledger of the sender."""
+
+import random
+import struct
+from collections.abc import Iterator, Sequence
+from itertools import chain
+
+import pytest
+
+import mcr
+
+from .checks import DEADLINE_S, dropped, settle
+from .lab import Lab
+from .relays import Ingress, relaying
+from .traffic import Receiver, Sender
+
+A = ("239.1.90.1", "s0", "in0")
+B = ("ff3e::90:2", "s1", "big")
+PORT = 5001
+OUT = "239.2.90.1%out0:6001"
+COUNT = 2000
+RULE = f"{A[0]}%{A[2]}:{PORT} + {B[0]}%{B[2]}:{PORT},name=pair,merge=rtp to {OUT}"
+
+
+def rtp(number: int, *, start: int = 65_000) -> bytes:
+    """An RTP packet; its numbers wrap on the way."""
+    return struct.pack(">BBHII", 0x80, 96, (start + number) % 65_536, number, 77) + bytes(60)
+
+
+def number_of(payload: bytes) -> int:
+    """The number of a packet, from its time stamp."""
+    number: int = struct.unpack_from(">I", payload, 4)[0]
+    return number
+
+
+class Feeds:
+    """A sender of each feed, and the receiver of the merged one."""
+
+    def __init__(self, lab: Lab) -> None:
+        """Open the sockets."""
+        self.senders = [lab.sender(g, PORT, interface=i) for g, i, _ in (A, B)]
+        self.receiver = lab.receive("239.2.90.1", 6001)
+
+    def send(self, leg: int, numbers: Sequence[int], *, start: int = 65_000) -> None:
+        """Send packets with these numbers on one feed."""
+        self.senders[leg].send([rtp(number, start=start) for number in numbers])
+
+    def __enter__(self) -> "Feeds":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for end in (*self.senders, self.receiver):
+            end.close()
+
+
+def merge_of(stats: mcr.Stats) -> mcr.MergeStats:
+    """The statistics of the inputs of the only rule."""
+    merge = stats.rules[0].merge
+    assert merge is not None
+    return merge
+
+
+def received(stats: mcr.Stats) -> list[int]:
+    """What each input has received."""
+    return [leg.received for leg in merge_of(stats).legs]
+
+
+@pytest.fixture
+def feeds(lab: Lab) -> Iterator[Feeds]:
+    """The feeds of a test."""
+    with Feeds(lab) as feeds:
+        yield feeds
+
+
+@pytest.mark.parametrize(
+    ("ingress", "offload"), [("packet", True), ("packet", False), ("udp", True)]
+)
+def test_only_what_no_feed_has_is_missing(
+    lab: Lab, feeds: Feeds, ingress: Ingress, offload: bool
+) -> None:
+    lab.set_offload(on=offload)
+    draw = random.Random(5)
+    ledgers = [[n for n in range(COUNT) if draw.random() >= 0.05] for _ in range(2)]
+    with relaying(lab.relay, RULE, ingress=ingress) as relay:
+        for first in range(0, COUNT, 50):  # one feed is behind the other by up to 50
+            for leg in (0, 1):
+                feeds.send(leg, [n for n in ledgers[leg] if first <= n < first + 50])
+        stats = settle(relay, lambda now: received(now) == [len(each) for each in ledgers])
+        union, common = set(ledgers[0]) | set(ledgers[1]), set(ledgers[0]) & set(ledgers[1])
+        got = [number_of(payload) for payload in feeds.receiver.receive(len(union))]
+    assert sorted(got) == sorted(union)
+    merge, (rule,) = merge_of(stats), stats.rules
+    assert (rule.matched, rule.outputs[0].sent) == (len(union), len(union))
+    assert sum(leg.first + leg.late for leg in merge.legs) == len(union)
+    assert sum(leg.duplicate for leg in merge.legs) == len(common)
+    assert sum(dropped(stats, name, "duplicate") for name in ("in0", "big")) == len(common)
+    expected = [each[-1] - each[0] + 1 - len(each) for each in ledgers]
+    assert [leg.missing for leg in merge.legs] == expected
+    assert merge.lost == max(union) - min(union) + 1 - len(union)
+    assert all(leg.state_code == "flowing" for leg in merge.legs)
