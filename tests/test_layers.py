@@ -50,6 +50,7 @@ RUST_LAYERS = [
     "error",
     "sys",
     "sandbox",
+    "merge",
     "packet",
     "rules",
     "stats",

@@ -183,8 +183,8 @@ def test_blocks_and_ranges_are_parsed() -> None:
         ("to h:1", "input", "missing before 'to'"),
         (PLAIN + " to h:1", "outputs", "second 'to'"),
         ("239.1.1.1%eth0:5001, vlan=7 to h:1", "input", "contains a space"),
-        ("239.1.1.1%e:1 + 239.1.1.2%e:1 to h:1", "input", "several inputs are not supported"),
-        ("239.1.1.1%e:1+239.1.1.2%e:1 to h:1", "input", "several inputs are not supported"),
+        ("239.1.1.1%e:1 + 239.1.1.2%e:1 to h:1", "input", "merge: is missing"),
+        ("239.1.1.1%e:1+239.1.1.2%e:1 to h:1", "input", "several inputs need spaces"),
         (
             "239.1.1.1%e:1,merge=rtp to h:1",
             "input, merge",

@@ -7,7 +7,7 @@ use crate::engine::counts;
 use crate::engine::ingress::{Arrival, OrderCheck};
 use crate::engine::lanes::Lanes;
 use crate::engine::plan::{Plan, PlanMerge, PlanRule};
-use crate::merge::{Merger, Place};
+use crate::merge::{FeedPlace, Merger};
 use crate::packet::Discard;
 use crate::stats::{SlotWords, interface, rule, skew};
 use crate::sys::buffers::Buffer;
@@ -152,10 +152,10 @@ impl Mergers {
             }
             count_place(words, place);
             match place {
-                Place::First => {}
-                Place::Late => placed.dropped[1] |= bit & !placed.sent,
-                Place::Duplicate { .. } => placed.dropped[0] |= bit,
-                Place::OutOfSequence => placed.dropped[2] |= bit,
+                FeedPlace::First => {}
+                FeedPlace::Late => placed.dropped[1] |= bit & !placed.sent,
+                FeedPlace::Duplicate { .. } => placed.dropped[0] |= bit,
+                FeedPlace::OutOfSequence => placed.dropped[2] |= bit,
             }
         }
         words[rule::RECEIVED] += u64::from(piece.count);
@@ -171,15 +171,15 @@ impl Mergers {
 
 /// Counts the place of a datagram for an input.
 #[inline]
-fn count_place(words: &mut SlotWords, place: Place) {
+fn count_place(words: &mut SlotWords, place: FeedPlace) {
     let word = match place {
-        Place::First => rule::FIRST,
-        Place::Late => rule::LATE,
-        Place::Duplicate { .. } => rule::DUPLICATE,
-        Place::OutOfSequence => rule::OUT_OF_SEQUENCE,
+        FeedPlace::First => rule::FIRST,
+        FeedPlace::Late => rule::LATE,
+        FeedPlace::Duplicate { .. } => rule::DUPLICATE,
+        FeedPlace::OutOfSequence => rule::OUT_OF_SEQUENCE,
     };
     words[word] += 1;
-    if let Place::Duplicate { skew_us: Some(skew_us) } = place {
+    if let FeedPlace::Duplicate { skew_us: Some(skew_us) } = place {
         skew::count(words, skew_us);
     }
 }

@@ -12,7 +12,7 @@ const RESTART_US: u64 = 1_000_000;
 
 /// A number, and the stream that it is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Number {
+pub(super) struct FeedNumber {
     pub(super) stream: u64,
     pub(super) first: u64,
 }
@@ -21,14 +21,14 @@ pub(super) struct Number {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StrangeRun {
     pub(super) len: u64,
-    pub(super) last: Number,
+    pub(super) last: FeedNumber,
     /// The datagrams that were new when it began.
     pub(super) new_before: u64,
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct Leg {
-    last: Option<Number>,
+    last: Option<FeedNumber>,
     credit: u8,
     strange: Option<StrangeRun>,
     restarts: u8,
@@ -63,7 +63,7 @@ impl Leg {
 
     /// Compares a number with the one before.
     #[inline]
-    pub(super) fn follow(&mut self, number: Number, mask: u64) {
+    pub(super) fn follow(&mut self, number: FeedNumber, mask: u64) {
         let Some(last) = self.last.replace(number) else { return };
         let ahead = number.first.wrapping_sub(last.first) & mask;
         let is_near = ahead <= NEAR || ahead.wrapping_neg() & mask <= NEAR;
@@ -87,7 +87,7 @@ impl Leg {
     }
 
     /// Adds a number that continues no stream to the run of such numbers, and returns that.
-    pub(super) fn extend_run(&mut self, number: Number, mask: u64, new: u64) -> StrangeRun {
+    pub(super) fn extend_run(&mut self, number: FeedNumber, mask: u64, new: u64) -> StrangeRun {
         let follows = |run: &StrangeRun| {
             let ahead = number.first.wrapping_sub(run.last.first) & mask;
             run.last.stream == number.stream && (1..=NEAR).contains(&ahead)

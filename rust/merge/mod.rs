@@ -64,7 +64,7 @@ impl MergeSpec {
 
 /// The place of a datagram among those of all feeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum FeedPlace {
     /// No feed had it before, and none a later one.
     First,
     /// No feed had it before, but one had a later one.
@@ -106,13 +106,13 @@ impl Merger {
 
     /// Finds the place of a datagram that a feed has delivered at this time.
     #[inline]
-    pub fn place(&mut self, leg: u8, datagram: &[u8], now_us: u64) -> Place {
+    pub fn place(&mut self, leg: u8, datagram: &[u8], now_us: u64) -> FeedPlace {
         let leg = usize::from(leg) % MAX_LEGS;
         match &mut self.rule {
             Known::Payloads(payloads) => payloads.place(leg, datagram, now_us),
             Known::Numbers(format, sequences) => match format.read(datagram) {
                 Some(units) => sequences.place(leg, bounded(units, datagram), now_us),
-                None => Place::OutOfSequence,
+                None => FeedPlace::OutOfSequence,
             },
         }
     }
@@ -120,11 +120,11 @@ impl Merger {
     /// Whether a datagram with this place is sent.
     #[inline]
     #[must_use]
-    pub const fn sends(&self, place: Place) -> bool {
+    pub const fn sends(&self, place: FeedPlace) -> bool {
         match place {
-            Place::First => true,
-            Place::Late => self.spec.late,
-            Place::Duplicate { .. } | Place::OutOfSequence => false,
+            FeedPlace::First => true,
+            FeedPlace::Late => self.spec.late,
+            FeedPlace::Duplicate { .. } | FeedPlace::OutOfSequence => false,
         }
     }
 

@@ -4,7 +4,7 @@ use std::hash::BuildHasher;
 
 use hashbrown::DefaultHashBuilder;
 
-use super::Place;
+use super::FeedPlace;
 
 /// How long a payload is remembered.
 const WINDOW_US: u64 = 1_000_000;
@@ -33,7 +33,7 @@ impl Payloads {
     }
 
     /// Finds out whether a feed had this payload before.
-    pub(super) fn place(&mut self, leg: usize, datagram: &[u8], now_us: u64) -> Place {
+    pub(super) fn place(&mut self, leg: usize, datagram: &[u8], now_us: u64) -> FeedPlace {
         let hash = self.hasher.hash_one(datagram);
         #[expect(clippy::cast_possible_truncation, reason = "only the low bits")]
         let set = &mut self.sets[hash as usize % SETS];
@@ -43,11 +43,11 @@ impl Payloads {
         if let Some(known) = set.iter().filter(is_recent).find(|known| known.hash == hash) {
             let is_other = known.leg != leg;
             let skew_us = is_other.then(|| now_us.saturating_sub(known.arrival_us));
-            return Place::Duplicate { skew_us };
+            return FeedPlace::Duplicate { skew_us };
         }
         if let Some(oldest) = set.iter_mut().min_by_key(|known| known.arrival_us) {
             *oldest = Payload { hash, arrival_us: now_us.max(1), leg };
         }
-        Place::First
+        FeedPlace::First
     }
 }

@@ -1,9 +1,9 @@
 //! The numbers of all feeds of a rule: two streams, so that one feed may begin anew while another is
 //! still behind, and so that a feed which replays old numbers cannot stop the others.
 
-use super::leg::{Leg, Number, StrangeRun};
-use super::stream::{Marked, Position, Stream};
-use super::{MAX_LEGS, Place};
+use super::leg::{FeedNumber, Leg, StrangeRun};
+use super::stream::{Marked, NumberWindow, Position};
+use super::{FeedPlace, MAX_LEGS};
 use crate::stats::sequences::Units;
 
 /// Numbers in the window of RTP: a quarter of all, so that old and new ones differ.
@@ -17,7 +17,7 @@ const DOUBTFUL_RUN: u64 = 64;
 
 pub(super) struct Sequences {
     legs: [Leg; MAX_LEGS],
-    streams: [Stream; 2],
+    streams: [NumberWindow; 2],
     mask: u64,
     lost: u64,
     restarts: u64,
@@ -32,7 +32,7 @@ impl Sequences {
         let window = if bits <= 16 { SHORT_WINDOW } else { LONG_WINDOW };
         Self {
             legs: [const { Leg::new() }; MAX_LEGS],
-            streams: [Stream::new(window), Stream::new(window)],
+            streams: [NumberWindow::new(window), NumberWindow::new(window)],
             mask: u64::MAX >> (64 - bits.clamp(1, 64)),
             lost: 0,
             restarts: 0,
@@ -55,13 +55,13 @@ impl Sequences {
 
     /// Finds the place of these units.
     #[inline]
-    pub(super) fn place(&mut self, leg: usize, units: Units, now_us: u64) -> Place {
+    pub(super) fn place(&mut self, leg: usize, units: Units, now_us: u64) -> FeedPlace {
         if units.count == 0 {
             return self.place_heartbeat(leg, units, now_us);
         }
-        let number = Number { stream: units.stream, first: units.first };
+        let number = FeedNumber { stream: units.stream, first: units.first };
         self.legs[leg].follow(number, self.mask);
-        if !self.streams.iter().any(Stream::is_started) {
+        if !self.streams.iter().any(NumberWindow::is_started) {
             self.streams[0].begin(units.stream, units.first);
         }
         let home = self.legs[leg].home;
@@ -84,7 +84,7 @@ impl Sequences {
         leg: usize,
         units: Units,
         now_us: u64,
-    ) -> Option<Place> {
+    ) -> Option<FeedPlace> {
         if !self.legs[leg].is_trusted() {
             return None;
         }
@@ -108,7 +108,7 @@ impl Sequences {
 
     /// Marks units near the next number, or behind it.
     #[inline]
-    fn place_marked(&mut self, at: usize, leg: usize, units: Units, now_us: u64) -> Place {
+    fn place_marked(&mut self, at: usize, leg: usize, units: Units, now_us: u64) -> FeedPlace {
         let Units { first, count, .. } = units;
         let stream = &mut self.streams[at];
         let end = first.wrapping_add(count);
@@ -123,23 +123,23 @@ impl Sequences {
         self.legs[leg].count(at, first, count, fresh);
         if new == 0 {
             let skew_us = before_us.map(|before_us| now_us.saturating_sub(before_us));
-            return Place::Duplicate { skew_us };
+            return FeedPlace::Duplicate { skew_us };
         }
         self.new += 1;
         self.streams[at].last_new = self.new;
-        if is_next { Place::First } else { Place::Late }
+        if is_next { FeedPlace::First } else { FeedPlace::Late }
     }
 
     /// The place of a number far ahead: all feeds may have missed those between.
     #[cold]
-    fn place_far(&mut self, at: usize, leg: usize, units: Units, now_us: u64) -> Option<Place> {
+    fn place_far(&mut self, at: usize, leg: usize, units: Units, now_us: u64) -> Option<FeedPlace> {
         let stream = &mut self.streams[at];
         if let Some((step, by)) = stream.confirm_step(units.first) {
             self.place_marked(at, by, Units { first: step, count: 1, ..units }, now_us);
             return Some(self.place_marked(at, leg, units, now_us));
         }
         if stream.has_step(units.first) {
-            return Some(Place::Duplicate { skew_us: None });
+            return Some(FeedPlace::Duplicate { skew_us: None });
         }
         if !self.legs[leg].may_step() {
             return None;
@@ -147,20 +147,20 @@ impl Sequences {
         stream.set_step(units.first, leg);
         self.new += 1;
         stream.last_new = self.new;
-        Some(Place::First)
+        Some(FeedPlace::First)
     }
 
     /// The place of a number of no stream: the sender may have begun anew.
     #[cold]
-    fn place_strange(&mut self, leg: usize, units: Units, now_us: u64) -> Place {
-        let number = Number { stream: units.stream, first: units.first };
+    fn place_strange(&mut self, leg: usize, units: Units, now_us: u64) -> FeedPlace {
+        let number = FeedNumber { stream: units.stream, first: units.first };
         let run = self.legs[leg].extend_run(number, self.mask, self.new);
         let StrangeRun { len, new_before, .. } = run;
         let others = self.new - new_before;
         let needed = if others == 0 { RESTART_RUN } else { DOUBTFUL_RUN };
         let is_restart = len >= needed && others < len.div_ceil(4);
         if !is_restart || !self.legs[leg].take_restart(now_us) {
-            return Place::OutOfSequence;
+            return FeedPlace::OutOfSequence;
         }
         // The stream that was idle for longer gives way.
         let at = usize::from(self.streams[1].last_new < self.streams[0].last_new);
@@ -174,16 +174,16 @@ impl Sequences {
     /// The place of a heartbeat, or of the end of a session: those of one feed are sent, and those
     /// of another once that feed is silent.
     #[cold]
-    fn place_heartbeat(&mut self, leg: usize, units: Units, now_us: u64) -> Place {
+    fn place_heartbeat(&mut self, leg: usize, units: Units, now_us: u64) -> FeedPlace {
         /// MoldUDP64 has one every second.
         const SILENCE_US: u64 = 3_000_000;
         let is_known = |(number, from, at_us): &(u64, usize, u64)| {
             *number == units.first && *from != leg && now_us.saturating_sub(*at_us) < SILENCE_US
         };
         if self.heartbeat.as_ref().is_some_and(is_known) {
-            return Place::Duplicate { skew_us: None };
+            return FeedPlace::Duplicate { skew_us: None };
         }
         self.heartbeat = Some((units.first, leg, now_us));
-        Place::First
+        FeedPlace::First
     }
 }

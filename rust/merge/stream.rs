@@ -28,7 +28,7 @@ pub(super) struct Marked {
     pub(super) before_us: Option<u64>,
 }
 
-pub(super) struct Stream {
+pub(super) struct NumberWindow {
     id: u64,
     next: u64,
     /// The first number: those before it are not missing.
@@ -45,7 +45,7 @@ pub(super) struct Stream {
 
 const _: () = assert!(MAX_LEGS <= 8);
 
-impl Stream {
+impl NumberWindow {
     pub(super) fn new(window: usize) -> Self {
         let (feeds, arrivals_us) = (vec![0; window].into(), vec![0; window].into());
         let (id, next, floor, is_started) = (0, 0, 0, false);

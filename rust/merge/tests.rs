@@ -1,4 +1,4 @@
-use super::{MergeMode, MergeSpec, Merger, Place};
+use super::{FeedPlace, MergeMode, MergeSpec, Merger};
 
 const RTP: MergeSpec = MergeSpec { mode: MergeMode::Rtp, late: true };
 
@@ -87,7 +87,7 @@ fn another_source_is_a_restart() {
     let mut merger = Merger::new(RTP);
     sent(&mut merger, (0..100).map(|number| (0, number)));
     let places = (100..200).map(|number| merger.place(1, &rtp(8, number), 0));
-    let dropped = places.filter(|place| *place == Place::OutOfSequence).count();
+    let dropped = places.filter(|place| *place == FeedPlace::OutOfSequence).count();
     assert_eq!((dropped, merger.restarts()), (3, 1));
 }
 
@@ -137,24 +137,24 @@ fn a_rogue_feed_neither_stops_nor_floods_the_output() {
 fn messages_of_other_packets_are_new_if_one_of_them_is() {
     let mut merger = Merger::new(MergeSpec { mode: MergeMode::Mold, late: true });
     let skew_us = Some(5);
-    assert_eq!(merger.place(0, &mold(1, 3), 10), Place::First);
-    assert_eq!(merger.place(1, &mold(1, 2), 15), Place::Duplicate { skew_us });
-    assert_eq!(merger.place(1, &mold(3, 2), 15), Place::First);
-    assert_eq!(merger.place(0, &mold(4, 1), 20), Place::Duplicate { skew_us });
+    assert_eq!(merger.place(0, &mold(1, 3), 10), FeedPlace::First);
+    assert_eq!(merger.place(1, &mold(1, 2), 15), FeedPlace::Duplicate { skew_us });
+    assert_eq!(merger.place(1, &mold(3, 2), 15), FeedPlace::First);
+    assert_eq!(merger.place(0, &mold(4, 1), 20), FeedPlace::Duplicate { skew_us });
     // Heartbeats of one feed, until it is silent.
-    assert_eq!(merger.place(0, &mold(5, 0), 30), Place::First);
-    assert_eq!(merger.place(1, &mold(5, 0), 40), Place::Duplicate { skew_us: None });
-    assert_eq!(merger.place(1, &mold(5, 0), 4_000_000), Place::First);
+    assert_eq!(merger.place(0, &mold(5, 0), 30), FeedPlace::First);
+    assert_eq!(merger.place(1, &mold(5, 0), 40), FeedPlace::Duplicate { skew_us: None });
+    assert_eq!(merger.place(1, &mold(5, 0), 4_000_000), FeedPlace::First);
 }
 
 #[test]
 fn payloads_are_the_same_for_a_second() {
     let mut merger = Merger::new(MergeSpec { mode: MergeMode::Hash, late: true });
-    assert_eq!(merger.place(0, b"one", 1), Place::First);
-    assert_eq!(merger.place(1, b"two", 2), Place::First);
-    assert_eq!(merger.place(1, b"one", 5), Place::Duplicate { skew_us: Some(4) });
-    assert_eq!(merger.place(0, b"one", 6), Place::Duplicate { skew_us: None });
-    assert_eq!(merger.place(1, b"one", 2_000_000), Place::First);
+    assert_eq!(merger.place(0, b"one", 1), FeedPlace::First);
+    assert_eq!(merger.place(1, b"two", 2), FeedPlace::First);
+    assert_eq!(merger.place(1, b"one", 5), FeedPlace::Duplicate { skew_us: Some(4) });
+    assert_eq!(merger.place(0, b"one", 6), FeedPlace::Duplicate { skew_us: None });
+    assert_eq!(merger.place(1, b"one", 2_000_000), FeedPlace::First);
 }
 
 mod properties {

@@ -3,16 +3,14 @@
 import random
 import struct
 from collections.abc import Iterator, Sequence
-from itertools import chain
 
 import pytest
 
 import mcr
 
-from .checks import DEADLINE_S, dropped, settle
+from .checks import dropped, settle
 from .lab import Lab
 from .relays import Ingress, relaying
-from .traffic import Receiver, Sender
 
 A = ("239.1.90.1", "s0", "in0")
 B = ("ff3e::90:2", "s1", "big")
@@ -78,6 +76,7 @@ def feeds(lab: Lab) -> Iterator[Feeds]:
 def test_only_what_no_feed_has_is_missing(
     lab: Lab, feeds: Feeds, ingress: Ingress, offload: bool
 ) -> None:
+    """Both feeds lose 5 % of their datagrams, each its own."""
     lab.set_offload(on=offload)
     draw = random.Random(5)
     ledgers = [[n for n in range(COUNT) if draw.random() >= 0.05] for _ in range(2)]
@@ -87,7 +86,7 @@ def test_only_what_no_feed_has_is_missing(
                 feeds.send(leg, [n for n in ledgers[leg] if first <= n < first + 50])
         stats = settle(relay, lambda now: received(now) == [len(each) for each in ledgers])
         union, common = set(ledgers[0]) | set(ledgers[1]), set(ledgers[0]) & set(ledgers[1])
-        got = [number_of(payload) for payload in feeds.receiver.receive(len(union))]
+        got = [number_of(payload) for payload in feeds.receiver.wait_for(len(union))]
     assert sorted(got) == sorted(union)
     merge, (rule,) = merge_of(stats), stats.rules
     assert (rule.matched, rule.outputs[0].sent) == (len(union), len(union))
@@ -98,3 +97,32 @@ def test_only_what_no_feed_has_is_missing(
     assert [leg.missing for leg in merge.legs] == expected
     assert merge.lost == max(union) - min(union) + 1 - len(union)
     assert all(leg.state_code == "flowing" for leg in merge.legs)
+
+
+def test_a_feed_may_be_cut_and_the_sender_restart(lab: Lab, feeds: Feeds) -> None:
+    """The rule is edited meanwhile, and super-frames are sent in part."""
+    with relaying(lab.relay, RULE, ingress="packet") as relay:
+        both = range(100)
+        for leg in (0, 1):
+            feeds.send(leg, both)
+        settle(relay, lambda now: received(now) == [100, 100])
+        lab.relay.set_up("in0", up=False)
+        feeds.send(1, range(100, 200))
+        settle(relay, lambda now: received(now) == [100, 200])
+        relay.edit_rule("pair", add_outputs=["192.0.2.7%out1:6001"])
+        lab.relay.set_up("in0", up=True)
+        settle(relay, lambda now: merge_of(now).legs[0].state_code != "waiting")
+        # Of the first feed's super-frames, each third datagram is new.
+        feeds.send(1, [n for n in range(200, 300) if n % 3])
+        settle(relay, lambda now: received(now)[1] == 267)
+        feeds.senders[0].send_super([rtp(n) for n in range(200, 300)])
+        settle(relay, lambda now: merge_of(now).lost == 0 and received(now)[0] == 200)
+        got = feeds.receiver.wait_for(300)
+        assert sorted(map(number_of, got)) == [*range(300)]
+        for leg in (0, 1):
+            feeds.send(leg, range(300, 400), start=10_000)
+        stats = settle(relay, lambda now: received(now) == [300, 367])
+        got = feeds.receiver.wait_for(97)
+    numbers = [number_of(payload) for payload in got]
+    assert merge_of(stats).restarts == 1
+    assert len(set(numbers)) == len(numbers) >= 97
