@@ -120,7 +120,7 @@ def test_a_feed_may_be_cut_and_the_sender_restart(lab: Lab, feeds: Feeds) -> Non
         got = feeds.receiver.wait_for(300)
         assert sorted(map(number_of, got)) == [*range(300)]
         for leg in (0, 1):
-            feeds.send(leg, range(300, 400), start=10_000)
+            feeds.send(leg, range(300, 400), start=30_000)
         stats = settle(relay, lambda now: received(now) == [300, 367])
         got = feeds.receiver.wait_for(97)
     numbers = [number_of(payload) for payload in got]
