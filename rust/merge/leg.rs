@@ -1,4 +1,7 @@
-//! What is known of one feed: how even its own numbers are, and how many of them are missing.
+//! What is known of one feed: how even its numbers of each stream are, how many of them are missing,
+//! and which of its numbers may be a beginning.
+
+use super::sequence::STREAMS;
 
 /// A number this near to the one before continues a feed.
 pub(super) const NEAR: u64 = 64;
@@ -6,9 +9,11 @@ pub(super) const NEAR: u64 = 64;
 const FULL_CREDIT: u8 = 32;
 /// The credit that a large step needs: numbers at random lose it within three datagrams.
 const STEP_CREDIT: u8 = 8;
-/// Restarts that a feed may begin in quick succession, and the time until it may begin another.
-const MOST_RESTARTS: u8 = 4;
+/// Beginnings that a feed may have in quick succession, and the time until it may have another.
+const MOST_RESTARTS: u8 = STREAMS as u8;
 const RESTART_US: u64 = 1_000_000;
+/// Runs of strange numbers that a feed may have at once: senders that begin together interleave.
+const RUNS: usize = 4;
 
 /// A number, and the stream that it is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,93 +22,148 @@ pub(super) struct FeedNumber {
     pub(super) first: u64,
 }
 
-/// Numbers in sequence that continue no stream.
+/// Ascending numbers of a feed, none of which were sent.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct StrangeRun {
+pub(super) struct Run {
     pub(super) len: u64,
-    pub(super) last: FeedNumber,
-    /// The datagrams that were new when it began.
-    pub(super) new_before: u64,
+    last: FeedNumber,
+    /// When it began, and how many datagrams of all feeds had been new.
+    pub(super) begin: Moment,
+}
+
+/// A time, and how many datagrams of all feeds have been new until then.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    pub(super) now_us: u64,
+    pub(super) new: u64,
+}
+
+impl Run {
+    const fn new(number: FeedNumber, begin: Moment) -> Self {
+        Self { len: 1, last: number, begin }
+    }
+
+    /// This run with another number; it begins anew if that does not follow.
+    const fn extend(self, number: FeedNumber, mask: u64, now: Moment) -> Self {
+        let ahead = number.first.wrapping_sub(self.last.first) & mask;
+        if self.last.stream == number.stream && 1 <= ahead && ahead <= NEAR {
+            Self { len: self.len + 1, last: number, ..self }
+        } else {
+            Self::new(number, now)
+        }
+    }
+}
+
+/// The numbers of one stream that a feed has delivered.
+#[derive(Clone, Copy, Debug)]
+struct Delivered {
+    last: u64,
+    credit: u8,
+    /// The first number, the one after the last, and how many arrived.
+    first: u64,
+    end: u64,
+    distinct: u64,
+}
+
+impl Delivered {
+    const fn missing(&self) -> u64 {
+        self.end.wrapping_sub(self.first).saturating_sub(self.distinct)
+    }
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct Leg {
-    last: Option<FeedNumber>,
-    credit: u8,
-    strange: Option<StrangeRun>,
-    restarts: u8,
-    restart_us: u64,
+    streams: [Option<Delivered>; STREAMS],
     /// The stream of the last datagram with a place.
     pub(super) home: usize,
-    /// The first number of the current stream, the one after the last, and how many arrived.
-    first: u64,
-    end: u64,
-    distinct: u64,
-    /// What was missing in the streams before.
+    strange: [Option<Run>; RUNS],
+    /// Numbers that it had delivered before.
+    repeats: Option<Run>,
+    restarts: u8,
+    restart_us: u64,
+    /// What was missing in streams that have ended.
     missing_before: u64,
-    is_started: bool,
 }
 
 impl Leg {
     pub(super) const fn new() -> Self {
         Self {
-            last: None,
-            credit: FULL_CREDIT,
-            strange: None,
+            streams: [None; STREAMS],
+            home: 0,
+            strange: [None; RUNS],
+            repeats: None,
             restarts: MOST_RESTARTS,
             restart_us: 0,
-            home: 0,
-            first: 0,
-            end: 0,
-            distinct: 0,
             missing_before: 0,
-            is_started: false,
         }
     }
 
-    /// Compares a number with the one before.
+    /// Compares a number with the one before of the same stream, and says whether its numbers there
+    /// are believed.
     #[inline]
-    pub(super) fn follow(&mut self, number: FeedNumber, mask: u64) {
-        let Some(last) = self.last.replace(number) else { return };
-        let ahead = number.first.wrapping_sub(last.first) & mask;
-        let is_near = ahead <= NEAR || ahead.wrapping_neg() & mask <= NEAR;
-        self.credit = match ahead {
-            _ if last.stream != number.stream || !is_near => self.credit / 2,
-            // A feed that repeats one number has nothing to say.
-            0 => self.credit.saturating_sub(1),
-            _ => (self.credit + 1).min(FULL_CREDIT),
+    pub(super) fn follow(&mut self, stream: usize, first: u64) -> bool {
+        let Some(known) = &mut self.streams[stream] else {
+            let (last, end, distinct) = (first, first, 0);
+            let known = Delivered { last, credit: FULL_CREDIT, first, end, distinct };
+            self.streams[stream] = Some(known);
+            return true;
         };
-    }
-
-    /// Whether its numbers are believed.
-    #[inline]
-    pub(super) const fn is_trusted(&self) -> bool {
-        self.credit > 0
+        let ahead = first.wrapping_sub(known.last);
+        known.last = first;
+        known.credit = match ahead {
+            // A feed that repeats one number has nothing to say.
+            0 => known.credit.saturating_sub(1),
+            _ if ahead <= NEAR || ahead.wrapping_neg() <= NEAR => known.credit + 1,
+            _ => known.credit / 2,
+        }
+        .min(FULL_CREDIT);
+        known.credit > 0
     }
 
     /// Whether a large step of its numbers is believed.
-    pub(super) const fn may_step(&self) -> bool {
-        self.credit >= STEP_CREDIT
+    pub(super) fn may_step(&self, stream: usize) -> bool {
+        self.streams[stream].is_some_and(|known| known.credit >= STEP_CREDIT)
     }
 
     /// Adds a number that continues no stream to the run of such numbers, and returns that.
-    pub(super) fn extend_run(&mut self, number: FeedNumber, mask: u64, new: u64) -> StrangeRun {
-        let follows = |run: &StrangeRun| {
-            let ahead = number.first.wrapping_sub(run.last.first) & mask;
-            run.last.stream == number.stream && (1..=NEAR).contains(&ahead)
+    pub(super) fn extend_strange(&mut self, number: FeedNumber, mask: u64, now: Moment) -> Run {
+        let is_same = |run: &Option<Run>| run.is_some_and(|run| run.last.stream == number.stream);
+        let len = |at: &usize| self.strange[*at].map_or(0, |run| run.len);
+        let known = self.strange.iter().position(is_same);
+        let at = known.or_else(|| (0..RUNS).min_by_key(len)).unwrap_or(0);
+        let run = match self.strange[at].filter(|_| known.is_some()) {
+            Some(run) => run.extend(number, mask, now),
+            None => Run::new(number, now),
         };
-        let run = match self.strange.filter(follows) {
-            Some(run) => StrangeRun { len: run.len + 1, last: number, ..run },
-            None => StrangeRun { len: 1, last: number, new_before: new },
-        };
-        self.strange = Some(run);
+        self.strange[at] = Some(run);
         run
     }
 
-    /// Ends the run of strange numbers.
+    /// Adds a number that it had delivered before to the run of such numbers, and returns that.
+    pub(super) fn extend_repeats(&mut self, number: FeedNumber, now: Moment) -> Run {
+        let run = match self.repeats {
+            Some(run) if run.begin.new == now.new => run.extend(number, u64::MAX, now),
+            _ => Run::new(number, now),
+        };
+        self.repeats = Some(run);
+        run
+    }
+
+    /// How many ascending numbers it has just repeated.
     #[inline]
-    pub(super) fn end_run(&mut self) {
-        self.strange = None;
+    pub(super) fn repeated(&self) -> u64 {
+        self.repeats.map_or(0, |run| run.len)
+    }
+
+    #[inline]
+    pub(super) fn end_repeats(&mut self) {
+        self.repeats = None;
+    }
+
+    /// Ends the run of strange numbers of a stream.
+    pub(super) fn end_strange(&mut self, stream: u64) {
+        let others = self.strange.map(|run| run.filter(|run| run.last.stream != stream));
+        self.strange = others;
     }
 
     /// Whether it may begin a stream now; it may do so only a few times within a second.
@@ -122,33 +182,28 @@ impl Leg {
     /// Counts these numbers of a stream, `fresh` of which it had not delivered before.
     #[inline]
     pub(super) fn count(&mut self, stream: usize, first: u64, count: u64, fresh: u64) {
+        self.home = stream;
+        let Some(known) = &mut self.streams[stream] else { return };
         let end = first.wrapping_add(count);
-        if !self.is_started || stream != self.home {
-            self.missing_before = self.missing();
-            (self.first, self.end, self.distinct) = (first, end, 0);
-            (self.is_started, self.home) = (true, stream);
+        if first.wrapping_sub(known.first).cast_signed() < 0 {
+            known.first = first;
         }
-        if first.wrapping_sub(self.first).cast_signed() < 0 {
-            self.first = first;
+        if end.wrapping_sub(known.end).cast_signed() > 0 {
+            known.end = end;
         }
-        if end.wrapping_sub(self.end).cast_signed() > 0 {
-            self.end = end;
-        }
-        self.distinct += fresh;
+        known.distinct += fresh;
     }
 
-    /// Begins to count anew when its stream is used for other numbers.
+    /// Forgets a stream, which is used for other numbers from now on.
     pub(super) fn leave(&mut self, stream: usize) {
-        if self.is_started && self.home == stream {
-            self.missing_before = self.missing();
-            self.is_started = false;
+        if let Some(known) = self.streams[stream].take() {
+            self.missing_before += known.missing();
         }
     }
 
     /// Numbers between its first and its last one that it has not delivered.
     pub(super) fn missing(&self) -> u64 {
-        let own = if self.is_started { self.end.wrapping_sub(self.first) } else { 0 };
-        let own = if self.is_started { own.saturating_sub(self.distinct) } else { 0 };
-        self.missing_before + own
+        let known = self.streams.iter().flatten().map(Delivered::missing);
+        self.missing_before + known.sum::<u64>()
     }
 }

@@ -24,9 +24,16 @@ pub(super) struct Marked {
     pub(super) new: u64,
     /// Numbers that this feed had not delivered.
     pub(super) fresh: u64,
-    /// When another feed was the first to deliver the first of them.
-    pub(super) before_us: Option<u64>,
+    /// When the first of them arrived, and whether only from other feeds.
+    pub(super) since_us: u64,
+    pub(super) is_others: bool,
 }
+
+/// The datagrams that a mean of intervals follows.
+const INTERVAL_UNITS: u64 = 64;
+/// The mean intervals of a pause, and its least duration.
+const PAUSE_INTERVALS: u64 = 16;
+const LEAST_PAUSE_US: u64 = 500;
 
 pub(super) struct NumberWindow {
     id: u64,
@@ -39,8 +46,10 @@ pub(super) struct NumberWindow {
     /// The feeds that have delivered each number, one bit for each.
     feeds: Box<[u8]>,
     arrivals_us: Box<[u64]>,
-    /// The place of the last new datagram among all new ones.
-    pub(super) last_new: u64,
+    /// When the last new datagram arrived.
+    pub(super) last_new_us: u64,
+    /// The mean time between new datagrams, in [`INTERVAL_UNITS`]ths of a microsecond.
+    interval: u64,
 }
 
 const _: () = assert!(MAX_LEGS <= 8);
@@ -49,12 +58,23 @@ impl NumberWindow {
     pub(super) fn new(window: usize) -> Self {
         let (feeds, arrivals_us) = (vec![0; window].into(), vec![0; window].into());
         let (id, next, floor, is_started) = (0, 0, 0, false);
-        Self { id, next, floor, is_started, step: None, feeds, arrivals_us, last_new: 0 }
+        Self {
+            id,
+            next,
+            floor,
+            is_started,
+            step: None,
+            feeds,
+            arrivals_us,
+            last_new_us: 0,
+            interval: 0,
+        }
     }
 
     /// Begins with this number.
-    pub(super) fn begin(&mut self, id: u64, first: u64) {
+    pub(super) fn begin(&mut self, id: u64, first: u64, now_us: u64) {
         self.feeds.fill(0);
+        (self.last_new_us, self.interval) = (now_us, 0);
         (self.id, self.next, self.floor, self.is_started) = (id, first, first, true);
         self.step = None;
     }
@@ -63,10 +83,38 @@ impl NumberWindow {
         self.is_started
     }
 
+    /// Notes that a new datagram arrived.
+    #[inline]
+    pub(super) fn note_new(&mut self, now_us: u64) {
+        let since_us = now_us.saturating_sub(self.last_new_us);
+        self.interval = self.interval - self.interval / INTERVAL_UNITS + since_us;
+        self.last_new_us = now_us;
+    }
+
+    /// A time without anything new that is long for this stream.
+    pub(super) fn pause_us(&self) -> u64 {
+        (self.interval * PAUSE_INTERVALS / INTERVAL_UNITS).max(LEAST_PAUSE_US)
+    }
+
+    /// Whether nothing new has arrived for that time.
+    pub(super) fn is_paused(&self, now_us: u64) -> bool {
+        now_us.saturating_sub(self.last_new_us) >= self.pause_us()
+    }
+
+    /// Whether it has numbers of this sender.
+    pub(super) const fn is_of(&self, id: u64) -> bool {
+        self.is_started && self.id == id
+    }
+
+    /// Whether a feed has delivered this number, which is in the window.
+    pub(super) fn has(&self, leg: usize, number: u64) -> bool {
+        self.feeds[self.slot(number)] & 1 << leg != 0
+    }
+
     /// Finds the place of a number of this many bits.
     #[inline]
     pub(super) fn find(&self, id: u64, first: u64, mask: u64) -> Position {
-        if !self.is_started || id != self.id {
+        if !self.is_of(id) {
             return Position::Elsewhere;
         }
         let window = self.feeds.len() as u64;
@@ -113,7 +161,7 @@ impl NumberWindow {
         let own = 1_u8 << leg;
         let at = self.slot(first);
         let is_others = self.feeds[at] & !own != 0 && self.feeds[at] & own == 0;
-        let before_us = is_others.then(|| self.arrivals_us[at]);
+        let since_us = self.arrivals_us[at];
         let (mut new, mut fresh) = (0, 0);
         for step in 0..count.min(self.feeds.len() as u64) {
             let at = self.slot(first.wrapping_add(step));
@@ -124,7 +172,7 @@ impl NumberWindow {
             fresh += u64::from(self.feeds[at] & own == 0);
             self.feeds[at] |= own;
         }
-        Marked { new, fresh, before_us }
+        Marked { new, fresh, since_us, is_others }
     }
 
     /// How many of the numbers from here to the next one were missing, as the stream began before.

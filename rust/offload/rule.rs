@@ -339,7 +339,13 @@ mod tests {
         let to_host = OutputSpec::to(Addr::v4([192, 0, 2, 9]), 7000);
         let to_group =
             OutputSpec { dscp: None, ..OutputSpec::to(Addr::v4([239, 129, 2, 3]), 6001) };
-        RuleSpec { id: "a".into(), enabled: true, input, outputs: vec![to_group, to_host] }
+        RuleSpec {
+            id: "a".into(),
+            enabled: true,
+            input,
+            merge: None,
+            outputs: vec![to_group, to_host],
+        }
     }
 
     fn path() -> OutputPath {

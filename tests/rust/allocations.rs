@@ -105,7 +105,13 @@ fn rule(port: u16, loopback: HostInterface, outputs: &[u16]) -> RuleSpec {
         ..OutputSpec::to(HOST, port)
     };
     let id = port.to_string();
-    RuleSpec { id, enabled: true, input, outputs: outputs.iter().map(output).collect() }
+    RuleSpec {
+        id,
+        enabled: true,
+        input,
+        merge: None,
+        outputs: outputs.iter().map(output).collect(),
+    }
 }
 
 /// Waits until every output is done with so many copies.
