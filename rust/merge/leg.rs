@@ -10,7 +10,7 @@ const FULL_CREDIT: u8 = 32;
 /// The credit that a large step needs: numbers at random lose it within three datagrams.
 const STEP_CREDIT: u8 = 8;
 /// Beginnings that a feed may have in quick succession, and the time until it may have another.
-const MOST_RESTARTS: u8 = STREAMS as u8;
+const MOST_RESTARTS: u8 = 8;
 const RESTART_US: u64 = 1_000_000;
 /// Runs of strange numbers that a feed may have at once: senders that begin together interleave.
 const RUNS: usize = 4;

@@ -85,7 +85,7 @@ pub struct Merger {
 }
 
 enum Known {
-    Numbers(Format, Sequences),
+    Numbers(Format, Box<Sequences>),
     Payloads(Payloads),
 }
 
@@ -101,7 +101,7 @@ impl Merger {
             }
             MergeMode::Hash => return Self { spec, rule: Known::Payloads(Payloads::new()) },
         };
-        Self { spec, rule: Known::Numbers(format, Sequences::new(format.bits())) }
+        Self { spec, rule: Known::Numbers(format, Box::new(Sequences::new(format.bits()))) }
     }
 
     /// Finds the place of a datagram that a feed has delivered at this time.
@@ -139,7 +139,7 @@ impl Merger {
 
     /// Numbers that no feed has delivered so far.
     #[must_use]
-    pub const fn lost(&self) -> u64 {
+    pub fn lost(&self) -> u64 {
         match &self.rule {
             Known::Numbers(_, sequences) => sequences.lost(),
             Known::Payloads(_) => 0,
@@ -148,7 +148,7 @@ impl Merger {
 
     /// How often the numbers began anew.
     #[must_use]
-    pub const fn restarts(&self) -> u64 {
+    pub fn restarts(&self) -> u64 {
         match &self.rule {
             Known::Numbers(_, sequences) => sequences.restarts(),
             Known::Payloads(_) => 0,

@@ -272,11 +272,11 @@ def _text(value: object, what: str, kind: str) -> str:
 def _rule_options(sources: list[Arguments], check: ProblemCollector) -> Arguments:
     """The options of the rule, taken out of its inputs."""
     options: Arguments = dict.fromkeys(RULE_OPTIONS)
-    for number, source in enumerate(sources, 1):
+    for at, source in enumerate(sources, 1):
         for own in RULE_OPTIONS:
             value = source.pop(own, None)
             if value is not None and options[own] is not None:
-                check.add(("input", number, own), "is given twice; write it on one input")
+                check.add(("input", at, own), "is given twice; write it on one input")
             options[own] = options[own] if value is None else value
     return options
 
