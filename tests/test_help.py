@@ -171,4 +171,7 @@ def parse(noun: Noun, option: str) -> Rule:
     ends = ["239.1.0.0/24%eth0:5001", "239.2.0.1%eth1:6001"]
     needed = "rate=1mbit," if option.startswith(("burst=", "queue=", "pace=")) else ""
     ends[noun == "output"] += f",{needed}{option}"
+    if option.startswith(("merge=", "late=")):
+        by = "merge=rtp," if option.startswith("late=") else ""
+        ends[0] = f"239.1.0.1%eth0:5001 + 239.1.0.1%eth2:5001,{by}{option}"
     return Rule.parse(" to ".join(ends))

@@ -183,12 +183,12 @@ def test_blocks_and_ranges_are_parsed() -> None:
         ("to h:1", "input", "missing before 'to'"),
         (PLAIN + " to h:1", "outputs", "second 'to'"),
         ("239.1.1.1%eth0:5001, vlan=7 to h:1", "input", "contains a space"),
-        ("239.1.1.1%e:1 + 239.1.1.2%e:1 to h:1", "input", "merge: is missing"),
+        ("239.1.1.1%e:1 + 239.1.1.2%e:1 to h:1", "merge", "is missing"),
         ("239.1.1.1%e:1+239.1.1.2%e:1 to h:1", "input", "several inputs need spaces"),
         (
             "239.1.1.1%e:1,merge=rtp to h:1",
-            "input, merge",
-            "not an option; the options of an input",
+            "merge",
+            "needs several inputs",
         ),
         ("239.1.1.1%e:1,join=all to h:1", "input, join", "must be 'each' or 'none'"),
         ("192.0.2.1:1,join=none to h:1", "input, join", "192.0.2.1 is the address of a host"),
@@ -231,7 +231,11 @@ def test_blocks_and_ranges_are_parsed() -> None:
             "input, port",
             "'5000-' is not a range of ports; write one such as 5000-5099",
         ),
-        ("239.1.1.1%e:1 239.1.1.2%e:1 to h:1", "input", "a rule has one input"),
+        (
+            "239.1.1.1%e:1 239.1.1.2%e:1 to h:1",
+            "input",
+            "write 'INPUT + INPUT to' for several inputs",
+        ),
         ("ff01::/32%e:1 to h:1", "input, group", "interface-local scope"),
         (
             "239.1.0.0/16%e:1 to 10.0.0.0/16:1",

@@ -170,6 +170,8 @@ fn plan(sources: Vec<Source>, groups: &[[u8; 4]], outputs: Vec<PlanOutput>) -> P
     let grant = |slot| Grant { slot, owner: SlotOwner::rule(""), is_continued: false };
     Plan {
         has_limits: false,
+        has_merges: false,
+        mergers: Vec::new(),
         sources: sources.into(),
         table: Table::compile(&rules),
         rules: (FIRST_RULE..)

@@ -1,8 +1,8 @@
 //! What is known of one feed: how even its numbers of each stream are, how many of them are missing,
 //! and which of its numbers may be a beginning.
 
-use super::sequence::STREAMS;
-
+/// Streams of a rule that are known at once.
+pub(super) const STREAMS: usize = 8;
 /// A number this near to the one before continues a feed.
 pub(super) const NEAR: u64 = 64;
 /// The credit of a feed whose numbers follow each other.
@@ -24,27 +24,27 @@ pub(super) struct FeedNumber {
 
 /// Ascending numbers of a feed, none of which were sent.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Run {
+pub(super) struct NumberRun {
     pub(super) len: u64,
     last: FeedNumber,
     /// When it began, and how many datagrams of all feeds had been new.
-    pub(super) begin: Moment,
+    pub(super) begin: FeedMoment,
 }
 
 /// A time, and how many datagrams of all feeds have been new until then.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Moment {
+pub(super) struct FeedMoment {
     pub(super) now_us: u64,
     pub(super) new: u64,
 }
 
-impl Run {
-    const fn new(number: FeedNumber, begin: Moment) -> Self {
+impl NumberRun {
+    const fn new(number: FeedNumber, begin: FeedMoment) -> Self {
         Self { len: 1, last: number, begin }
     }
 
     /// This run with another number; it begins anew if that does not follow.
-    const fn extend(self, number: FeedNumber, mask: u64, now: Moment) -> Self {
+    const fn extend(self, number: FeedNumber, mask: u64, now: FeedMoment) -> Self {
         let ahead = number.first.wrapping_sub(self.last.first) & mask;
         if self.last.stream == number.stream && 1 <= ahead && ahead <= NEAR {
             Self { len: self.len + 1, last: number, ..self }
@@ -76,9 +76,9 @@ pub(super) struct Leg {
     streams: [Option<Delivered>; STREAMS],
     /// The stream of the last datagram with a place.
     pub(super) home: usize,
-    strange: [Option<Run>; RUNS],
+    strange: [Option<NumberRun>; RUNS],
     /// Numbers that it had delivered before.
-    repeats: Option<Run>,
+    repeats: Option<NumberRun>,
     restarts: u8,
     restart_us: u64,
     /// What was missing in streams that have ended.
@@ -126,24 +126,30 @@ impl Leg {
     }
 
     /// Adds a number that continues no stream to the run of such numbers, and returns that.
-    pub(super) fn extend_strange(&mut self, number: FeedNumber, mask: u64, now: Moment) -> Run {
-        let is_same = |run: &Option<Run>| run.is_some_and(|run| run.last.stream == number.stream);
+    pub(super) fn extend_strange(
+        &mut self,
+        number: FeedNumber,
+        mask: u64,
+        now: FeedMoment,
+    ) -> NumberRun {
+        let is_same =
+            |run: &Option<NumberRun>| run.is_some_and(|run| run.last.stream == number.stream);
         let len = |at: &usize| self.strange[*at].map_or(0, |run| run.len);
         let known = self.strange.iter().position(is_same);
         let at = known.or_else(|| (0..RUNS).min_by_key(len)).unwrap_or(0);
         let run = match self.strange[at].filter(|_| known.is_some()) {
             Some(run) => run.extend(number, mask, now),
-            None => Run::new(number, now),
+            None => NumberRun::new(number, now),
         };
         self.strange[at] = Some(run);
         run
     }
 
     /// Adds a number that it had delivered before to the run of such numbers, and returns that.
-    pub(super) fn extend_repeats(&mut self, number: FeedNumber, now: Moment) -> Run {
+    pub(super) fn extend_repeats(&mut self, number: FeedNumber, now: FeedMoment) -> NumberRun {
         let run = match self.repeats {
             Some(run) if run.begin.new == now.new => run.extend(number, u64::MAX, now),
-            _ => Run::new(number, now),
+            _ => NumberRun::new(number, now),
         };
         self.repeats = Some(run);
         run

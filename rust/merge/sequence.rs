@@ -2,13 +2,11 @@
 //! begin anew while another is still behind, and a feed which replays old numbers must not stop the
 //! others.
 
-use super::leg::{FeedNumber, Leg, Moment, Run};
+use super::leg::{FeedMoment, FeedNumber, Leg, NumberRun, STREAMS};
 use super::stream::{Marked, NumberWindow, Position};
 use super::{FeedPlace, MAX_LEGS};
 use crate::stats::sequences::Units;
 
-/// Streams of a rule that are known at once.
-pub(super) const STREAMS: usize = 8;
 /// Numbers in the window of RTP: a quarter of all, so that old and new ones differ.
 const SHORT_WINDOW: usize = 1 << 14;
 /// Numbers in the window of longer numbers.
@@ -171,7 +169,7 @@ impl Sequences {
     #[cold]
     fn place_repeat(&mut self, leg: usize, units: Units, now_us: u64) -> FeedPlace {
         let number = FeedNumber { stream: units.stream, first: units.first };
-        let run = self.legs[leg].extend_repeats(number, Moment { now_us, new: self.new });
+        let run = self.legs[leg].extend_repeats(number, FeedMoment { now_us, new: self.new });
         if run.len < REPEATED_RUN
             || !self.is_beginning(&run, number.stream, now_us)
             || !self.legs[leg].take_restart(now_us)
@@ -208,7 +206,7 @@ impl Sequences {
             return self.begin(0, leg, units, now_us);
         }
         let number = FeedNumber { stream: units.stream, first: units.first };
-        let now = Moment { now_us, new: self.new };
+        let now = FeedMoment { now_us, new: self.new };
         let run = self.legs[leg].extend_strange(number, self.mask, now);
         let is_known = self.streams.iter().any(|stream| stream.is_of(units.stream));
         let is_beside = !is_known && self.free_stream(now_us).is_some();
@@ -221,7 +219,7 @@ impl Sequences {
 
     /// Whether a run of numbers is believed to be a beginning: what else is new in the same time is
     /// nothing after a pause, or little.
-    fn is_beginning(&self, run: &Run, stream: u64, now_us: u64) -> bool {
+    fn is_beginning(&self, run: &NumberRun, stream: u64, now_us: u64) -> bool {
         let others = self.new - run.begin.new;
         let is_of = |known: &&NumberWindow| known.is_of(stream);
         let known = self.streams.iter().filter(is_of).max_by_key(|known| known.last_new_us);

@@ -34,6 +34,8 @@ const INTERVAL_UNITS: u64 = 64;
 /// The mean intervals of a pause, and its least duration.
 const PAUSE_INTERVALS: u64 = 16;
 const LEAST_PAUSE_US: u64 = 500;
+/// Longer times between new datagrams are pauses, not intervals.
+const MOST_INTERVAL_US: u64 = 20_000;
 
 pub(super) struct NumberWindow {
     id: u64,
@@ -86,7 +88,7 @@ impl NumberWindow {
     /// Notes that a new datagram arrived.
     #[inline]
     pub(super) fn note_new(&mut self, now_us: u64) {
-        let since_us = now_us.saturating_sub(self.last_new_us);
+        let since_us = now_us.saturating_sub(self.last_new_us).min(MOST_INTERVAL_US);
         self.interval = self.interval - self.interval / INTERVAL_UNITS + since_us;
         self.last_new_us = now_us;
     }

@@ -114,9 +114,11 @@ def _from_text(
         "name": parts.name if name is None else name,
         "expect": expect or parts.expect or defaults.expect,
     }
+    first, *others = (Input(**{**defaults.input, **each}) for each in parts.inputs)
     return Rule(
-        [Input(**{**defaults.input, **each}) for each in parts.inputs],
+        first,
         [Output(**each) for each in outputs],
+        others=others,
         **{**parts.options, **own},
     )
 

@@ -6,7 +6,7 @@ Construction parses: a value that exists is valid in itself, and all problems ar
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -121,9 +121,10 @@ class Rule:
 
     def __init__(
         self,
-        input: Input | Sequence[Input],
+        input: Input,
         outputs: Iterable[Output],
         *,
+        others: Iterable[Input] = (),
         name: str | None = None,
         expect: Expectation | str | None = None,
         merge: str | None = None,
@@ -131,15 +132,16 @@ class Rule:
     ) -> None:
         """Combines the parts; `expect` may be text, such as ``2s+1000pps+1source``.
 
-        Several inputs are merged by `merge`, two to four of them.
+        `others` are up to three inputs that are merged with the first, by `merge`.
 
         Raises:
             RuleError: there is no output, the name, the expectation or the type of a part is
                 invalid, or an output has several addresses or ports, but not as many as the input.
         """
         check = ProblemCollector()
-        inputs = check.field("input", _inputs, input)
         values = {
+            "input": check.field("input", _input, input),
+            "others": check.field("others", _other_inputs, others),
             "outputs": check.field("outputs", _outputs, outputs),
             "name": check.optional("name", fields.rule_name, name),
             "expect": check.optional("expect", Expectation.parse, expect),
@@ -147,9 +149,7 @@ class Rule:
             "late": check.optional("late", fields.late, late),
         }
         check.raise_if_any()
-        first, *others = inputs or ()
-        fill(self, values | {"input": first, "others": tuple(others)})
-        fill(self, {"_id": None, "_text_id": None, "_canonical": None})
+        fill(self, values | {"_id": None, "_text_id": None, "_canonical": None})
         numbered = tuple(enumerate(self.outputs, 1))
         _check_sizes(self.input, numbered, check)
         _check_kept_sources(self.inputs, numbered, check)
@@ -172,7 +172,8 @@ class Rule:
         outputs = [
             known[each] if isinstance(each, str) else Output(**each) for each in parts.outputs
         ]
-        return cls([Input(**each) for each in parts.inputs], outputs, **parts.options)
+        first, *others = (Input(**each) for each in parts.inputs)
+        return cls(first, outputs, others=others, **parts.options)
 
     @property
     def inputs(self) -> tuple[Input, ...]:
@@ -293,14 +294,19 @@ def counted(rules: int) -> str:
     return f"{rules} rule" if rules == 1 else f"{rules} rules"
 
 
-def _inputs(value: object) -> tuple[Input, ...]:
-    inputs = tuple(value) if isinstance(value, list | tuple) else (value,)
-    for each in inputs:
-        if not isinstance(each, Input):
-            raise Invalid(f"must be an mcr.Input, not {each!r}")
-    if not 1 <= len(inputs) <= fields.INPUT_LIMIT:
-        raise Invalid(f"must be 1 to {fields.INPUT_LIMIT} inputs, not {len(inputs)}")
-    return inputs
+def _input(value: object) -> Input:
+    if not isinstance(value, Input):
+        raise Invalid(f"must be an mcr.Input, not {value!r}")
+    return value
+
+
+def _other_inputs(value: object) -> tuple[Input, ...]:
+    if isinstance(value, Input | str) or not isinstance(value, Iterable):
+        raise Invalid(f"must be a sequence of mcr.Input, not {value!r}")
+    others = tuple(map(_input, value))
+    if len(others) >= fields.INPUT_LIMIT:
+        raise Invalid(f"must be at most {fields.INPUT_LIMIT - 1} inputs, not {len(others)}")
+    return others
 
 
 def _outputs(value: object) -> tuple[Output, ...]:

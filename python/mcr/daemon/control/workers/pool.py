@@ -438,8 +438,7 @@ def _checked_hello(worker: Worker, answer: dict[str, Any]) -> WorkerHello:
 
 def error_from(failure: Failure) -> McrError | RpcError:
     """The error for clients that corresponds to a worker's refusal."""
-    message = failure["message"]
-    kind = failure["kind"]
+    message, kind = failure["message"], failure["kind"]
     if kind == "rule":
         return RuleError([(f"rule {failure['rule']}" if failure["rule"] else "", message)])
     if kind == "interface":
