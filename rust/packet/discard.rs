@@ -101,7 +101,8 @@ mod tests {
     fn names_are_the_published_ones() {
         let names: Vec<_> = Discard::ALL.into_iter().map(Discard::name).collect();
         let published = "truncated not_ip not_udp fragment bad_length bad_header bad_checksum \
-                         vlan no_rule source truncated_by_us disabled not_for_us";
+                         vlan no_rule source truncated_by_us disabled not_for_us \
+                         duplicate late out_of_sequence";
         assert_eq!(names.join(" "), published);
     }
 }
