@@ -19,9 +19,14 @@ pub(super) const MAX_PARTS: usize = 512;
 const PIECE: u32 = u128::BITS;
 
 /// Whether one of these rules merges its inputs.
-#[inline]
+#[inline(always)]
 pub(super) fn is_merged(plan: &Plan, rules: &[u32]) -> bool {
-    plan.has_merges && rules.iter().any(|&rule| plan.rules[rule as usize].merge.is_some())
+    plan.has_merges && is_any_merged(plan, rules)
+}
+
+#[cold]
+fn is_any_merged(plan: &Plan, rules: &[u32]) -> bool {
+    rules.iter().any(|&rule| plan.rules[rule as usize].merge.is_some())
 }
 
 /// The mergers, by the counter slot of their rule's first input.

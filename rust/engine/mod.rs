@@ -294,6 +294,8 @@ impl Engine {
     }
 
     /// Sends what is in the window if there may be no room for the parts of a super-frame.
+    #[cold]
+    #[inline(never)]
     fn make_room_for_parts(&mut self) -> io::Result<()> {
         let Self { ring, plan, window, egress, counters, .. } = self;
         if !window.has_room_for_parts(MAX_PARTS) {
