@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import stat
+import struct
 import time
 from collections.abc import Iterator
 from itertools import pairwise
@@ -228,7 +229,7 @@ def test_too_few_descriptors_end_no_supervisor(running: SupervisorProcess) -> No
     ("orders", "cause"),
     [
         (["raw", "5058"], "sent an unknown message"),
-        (["raw", b"R\x09\x00".hex()], "named a worker that does not exist"),
+        (["raw", b"R\x09\x00\x01\x00\x00\x00".hex()], "named a worker that does not exist"),
         (["raw", b"R".hex()], "sent an unknown message"),
         (["raw", "00" * 5000], "sent an unknown message"),
         (["keep-unsealed"], "sent an invalid rule set snapshot: the memfd is not sealed"),
@@ -266,9 +267,12 @@ def test_a_hostile_worker_is_replaced(running: SupervisorProcess, order: str, ca
 
 
 def test_control_may_have_a_worker_restarted(running: SupervisorProcess) -> None:
-    """One that sends heartbeats, but does not answer control."""
-    running.order("raw", b"R\x00\x00".hex())
+    """One that sends heartbeats, but does not answer control; not the successor of another."""
+    worker = running.pid(WORKER)
+    running.order("raw", struct.pack("<cHI", b"R", 0, worker + 1).hex())
+    running.order("raw", struct.pack("<cHI", b"R", 0, worker).hex())
     (ended,) = wait_until(lambda: running.messages("worker_ended"))
+    assert ended["pid"] == worker
     assert ended["cause"] == "did not answer control"
 
 

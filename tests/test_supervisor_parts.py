@@ -36,6 +36,7 @@ from mcr.daemon.supervisor.child import Child, cause_of
 from mcr.daemon.supervisor.child_channel import (
     HEARTBEAT,
     KEEP,
+    RESTART,
     ChannelError,
     ChildChannel,
     Message,
@@ -146,7 +147,7 @@ class TestChildChannel:
     def test_messages(self) -> None:
         """Numbers are little-endian."""
         assert parse(b"P", []) == Message(HEARTBEAT)
-        assert parse(b"R\x01\x02", []).number == 0x201
+        assert parse(b"R\x01\x02\x05\0\0\0", []) == Message(RESTART, number=0x201, pid=5)
         assert parse(b"Y\x01\x02\x00\x00", []).number == 0x201
         with pytest.raises(ChannelError):
             parse(b"Y", [])

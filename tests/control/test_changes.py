@@ -63,7 +63,7 @@ class TransactionHarness:
         self.bus, self.keeper, self.worker = EventBus(), FakeSnapshotStore(), FakeWorker(0)
         self.book = Rulebook("packet")
         self.news = RuleStatusTracker(self.bus)
-        self.pool = WorkerPool(1, self.book, self.bus, lambda _: None, lambda *_: None)
+        self.pool = WorkerPool(1, self.book, self.bus, lambda *_: None, lambda *_: None)
         self.log = ControlLog(lambda *_: None)
         self.executors = [ThreadPoolExecutor(1), ThreadPoolExecutor(2)]
         self.changes = Transactions(

@@ -250,7 +250,7 @@ class FakeSupervisor:
                 file.seek(0)
                 self.configure(self.config or b"", file.read().decode().splitlines())
         elif kind == b"R":
-            number = int.from_bytes(message[1:], "little")
+            number = int.from_bytes(message[1:3], "little")
             self.restarts.append(number)
             if not self._closing:
                 self.kill_worker(number, revive=self.revives)

@@ -99,7 +99,7 @@ class PoolHarness:
             for fake in self.fakes.values()
         )
 
-    def _restart(self, number: int) -> None:
+    def _restart(self, number: int, _pid: int) -> None:
         self.restarts.append(number)
         asyncio.get_running_loop().call_soon(self._revive, number)
 

@@ -250,7 +250,7 @@ def xdp_memory(lease: int) -> bytes:
 
 WORDS: dict[str, tuple[int, list[bytes]]] = {
     "nonsense to the supervisor": (LEASH, [b"nonsense"]),
-    "what only control may say": (LEASH, [b"R\0\0"]),
+    "what only control may say": (LEASH, [bytes([ord("R"), *bytes(6)])]),
     "nonsense to the broker": (BROKER, [b"nonsense"]),
     "too long to the broker": (BROKER, [LONG]),
     "a count without its items": (BROKER, [bytes([15, 0xFF, 0xFF])]),
@@ -300,7 +300,7 @@ def opened_datagrams(lab: Lab, pid: int) -> int:
     return sum(f"socket:[{inode}]" in links for inode in inodes)
 
 
-@pytest.mark.parametrize("message", [b"nonsense", b"R\xff\xff", b"K"])
+@pytest.mark.parametrize("message", [b"nonsense", b"R\xff\xff\1\0\0\0", b"K"])
 def test_any_messages_of_control_harm_no_flow(lab: Lab, message: bytes) -> None:
     """The supervisor kills it, its successor has the rules, and workers are not affected."""
     with serving(lab.relay, "--user", USER.pw_name) as daemon, daemon.client() as client:

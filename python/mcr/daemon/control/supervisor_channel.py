@@ -6,6 +6,7 @@ Sends a heartbeat as long as the event loop runs.
 import asyncio
 import os
 import socket
+import struct
 from collections import deque
 from collections.abc import Callable
 from typing import Annotated, Literal
@@ -184,9 +185,9 @@ class SupervisorChannel:
         """Request the configuration anew, with these include patterns; closes the descriptor."""
         self._send(b"L", memory)
 
-    def request_restart(self, number: int) -> None:
-        """Request that the worker with this number is killed and restarted."""
-        self._send(b"R" + number.to_bytes(2, "little"))
+    def request_restart(self, number: int, pid: int) -> None:
+        """Request that this process of the worker with this number is killed and restarted."""
+        self._send(b"R" + struct.pack("<HI", number, pid))
 
     async def send_drained(self) -> None:
         """Report that draining is complete; wait until all messages are sent."""

@@ -39,7 +39,7 @@ KEPT: Final = b"k\x00"
 KEPT_NOT_SAVED: Final = b"k\x01"
 """The supervisor has the snapshot, but could not write the state file."""
 _CHANNEL: Final = b"C"
-_NUMBERS: Final = {RESTART: struct.Struct("<H"), READY: struct.Struct("<I")}
+_NUMBERS: Final = {RESTART: struct.Struct("<HI"), READY: struct.Struct("<I")}
 _WITHOUT_NUMBER: Final = (HEARTBEAT, STOP, DRAINED, HELD, STOPPED, CHECKED)
 
 
@@ -54,6 +54,8 @@ class Message:
     kind: bytes
     number: int | None = None
     """RESTART: the worker's number. READY: the number of rules."""
+    pid: int | None = None
+    """RESTART: the process that is to be killed; it may have a successor by now."""
     descriptor: int | None = None
     """KEEP: the memory with the snapshot. LOAD: that with the patterns. The receiver of the message
     owns it."""
@@ -84,7 +86,8 @@ def parse(content: bytes, descriptors: list[int]) -> Message:
         return Message(kind)
     layout = _NUMBERS.get(kind)
     if layout is not None and len(rest) == layout.size:
-        return Message(kind, number=layout.unpack(rest)[0])
+        number, *pid = layout.unpack(rest)
+        return Message(kind, number=number, pid=pid[0] if pid else None)
     raise ChannelError("sent an unknown message")
 
 

@@ -322,7 +322,7 @@ class ProcessManager:
             self._lifecycle.control_told(message.kind)
         elif message.kind == RESTART and message.number is not None:
             if message.number < len(self.workers):
-                self._kill(self.workers[message.number], "did not answer control")
+                self._kill(self.workers[message.number], "did not answer control", message.pid)
             else:
                 self._kill(self.control, "named a worker that does not exist")
 
@@ -357,8 +357,9 @@ class ProcessManager:
         self._kill(worker, f"was rejected by the broker: {fault}")
 
     @staticmethod
-    def _kill(process: ManagedProcess, reason: str) -> None:
-        if process.child is not None:
+    def _kill(process: ManagedProcess, reason: str, pid: int | None = None) -> None:
+        """Kill a process; with `pid`, only this one and not its successor."""
+        if process.child is not None and pid in {None, process.child.pid}:
             process.child.kill(reason)
 
     # Exit.

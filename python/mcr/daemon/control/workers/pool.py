@@ -77,7 +77,7 @@ class WorkerPool:
         count: int,
         rules: Rules,
         bus: EventBus,
-        request_restart: Callable[[int], None],
+        request_restart: Callable[[int, int], None],
         on_event: Callable[[int, WorkerMessage], None],
     ) -> None:
         """Create the records of all workers; none is connected yet.
@@ -86,7 +86,7 @@ class WorkerPool:
             count: the number of workers.
             rules: the rules in force.
             bus: where starts and deaths are published.
-            request_restart: asks the supervisor to kill and restart the worker with this number.
+            request_restart: asks the supervisor to kill a worker, by its number and process id.
             on_event: called with a worker's number and each event from it.
         """
         self.workers = [Worker(number) for number in range(count)]
@@ -314,7 +314,8 @@ class WorkerPool:
         _log.warning("worker %d is restarted: %s", worker.number, reason)
         worker.is_current, worker.channel = False, None
         channel.close()
-        self._request_restart(worker.number)
+        if worker.pid is not None:
+            self._request_restart(worker.number, worker.pid)
 
     def _handle_close(self, worker: Worker, channel: WorkerChannel) -> None:
         if worker.channel is channel:
@@ -441,10 +442,6 @@ def error_from(failure: Failure) -> McrError | RpcError:
     message, kind = failure["message"], failure["kind"]
     if kind == "rule":
         return RuleError([(f"rule {failure['rule']}" if failure["rule"] else "", message)])
-    if kind == "interface":
-        return InterfaceError(message)
-    if kind == "rights":
-        return RightsError(message)
     if kind == "limit":
         return RpcError(ErrorCode.LIMIT, message)
-    return EngineError(message)
+    return {"interface": InterfaceError, "rights": RightsError}.get(kind, EngineError)(message)
