@@ -83,7 +83,7 @@ def test_ci_skips_nothing(tmp_path: Path) -> None:
 def test_root_installs_what_is_missing_once(tmp_path: Path) -> None:
     """Where apt-get exists; what it does not bring is reported as without it."""
     script = bare_machine(tmp_path)
-    for name in ("ip", "tc", "nft", "ethtool", "tshark", "nats-server"):
+    for name in ("ip", "tc", "nft", "ethtool", "tshark", "nats-server", "openssl"):
         write_program(tmp_path / name, "exit 0")
     (tmp_path / "tc").chmod(0o644)
     bring = f'[ "$1" = update ] || {{ echo "$*" >>{tmp_path}/asked; %s; }}'

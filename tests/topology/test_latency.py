@@ -119,7 +119,9 @@ def test_a_worker_that_stands_still_shows(lab: Lab, ingress: Ingress) -> None:
         receiver.wait_for(1)
         (worker,) = daemon.workers
         os.kill(worker, signal.SIGSTOP)
-        wait_until(lambda: Path(f"/proc/{worker}/stat").read_text().split()[2] == "T")
+        wait_until(
+            lambda: Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+        )
         began_s = time.monotonic()
         sender.send([b"held"])
         sent_s = time.monotonic()

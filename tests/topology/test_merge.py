@@ -1,8 +1,8 @@
 """Merging rules: two feeds of the same datagrams become one, against the ledger of the sender."""
 
 import random
-import time
 import struct
+import time
 from collections.abc import Iterator, Sequence
 
 import pytest
