@@ -92,6 +92,7 @@ impl LiveRule {
     }
 
     /// Whether it relays what it receives.
+    #[cfg(feature = "offload")]
     pub(super) fn is_active(&self) -> bool {
         self.waiting.is_none() && self.enabled
     }
