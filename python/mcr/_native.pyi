@@ -40,6 +40,7 @@ __all__ = [
     "parse_frame",
     "restore_features",
     "run_worker",
+    "set_process_title",
     "shrink_supervisor",
     "switch_gro_on",
     "try_io_uring",
