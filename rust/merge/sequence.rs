@@ -31,6 +31,8 @@ pub(super) struct Sequences {
     restarts: u64,
     /// Datagrams that were new.
     new: u64,
+    /// The stream of the first datagram, until it is used for other numbers.
+    opening: Option<usize>,
     /// The last heartbeat, the feed that it came from, and when.
     heartbeat: Option<(u64, usize, u64)>,
 }
@@ -45,6 +47,7 @@ impl Sequences {
             lost: 0,
             restarts: 0,
             new: 0,
+            opening: None,
             heartbeat: None,
         }
     }
@@ -150,6 +153,10 @@ impl Sequences {
         let was_missing = if is_next || stream.is_above_floor(first) { new } else { 0 };
         self.lost = self.lost.saturating_sub(was_missing);
         self.legs[leg].count(at, first, count, fresh);
+        if !is_next && self.opening == Some(at) && !self.streams[at].is_above_floor(first) {
+            // A process before this one may have sent it.
+            return FeedPlace::Duplicate { skew_us: None };
+        }
         if new > 0 {
             self.new += 1;
             self.streams[at].note_new(now_us);
@@ -203,7 +210,9 @@ impl Sequences {
     #[cold]
     fn place_strange(&mut self, leg: usize, units: Units, now_us: u64) -> FeedPlace {
         if !self.streams.iter().any(NumberWindow::is_started) {
-            return self.begin(0, leg, units, now_us);
+            let place = self.begin(0, leg, units, now_us);
+            self.opening = Some(0);
+            return place;
         }
         let number = FeedNumber { stream: units.stream, first: units.first };
         let now = FeedMoment { now_us, new: self.new };
@@ -242,6 +251,7 @@ impl Sequences {
     /// Begins a stream with these units.
     fn begin(&mut self, at: usize, leg: usize, units: Units, now_us: u64) -> FeedPlace {
         self.legs.iter_mut().for_each(|leg| leg.leave(at));
+        self.opening = self.opening.filter(|&opening| opening != at);
         self.streams[at].begin(units.stream, units.first, now_us);
         self.legs[leg].end_strange(units.stream);
         self.legs[leg].follow(at, units.first);

@@ -1,15 +1,18 @@
 """Merging rules: two feeds of the same datagrams become one, against the ledger of the sender."""
 
+import os
 import random
+import signal
 import struct
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
 import mcr
 
-from .checks import dropped, settle
+from .checks import assert_balanced, dropped, settle
+from .daemons import serving
 from .lab import Lab
 from .relays import Ingress, relaying
 
@@ -124,7 +127,96 @@ def test_a_feed_may_be_cut_and_the_sender_restart(lab: Lab, feeds: Feeds) -> Non
         for leg in (0, 1):
             feeds.send(leg, range(300, 400), start=30_000)
         stats = settle(relay, lambda now: received(now) == [300, 367])
-        got = feeds.receiver.wait_for(97)
+        got = feeds.receiver.wait_for(397)
     numbers = [number_of(payload) for payload in got]
     assert merge_of(stats).restarts == 1
-    assert len(set(numbers)) == len(numbers) >= 97
+    assert len(set(numbers)) == len(numbers) >= 397
+
+
+def mold(number: int) -> bytes:
+    """A MoldUDP64 packet with one message."""
+    return b"SESSION-90" + struct.pack(">QHHI", 1 + number, 1, 4, number)
+
+
+def counted(number: int) -> bytes:
+    """A counter behind four other bytes, least significant byte first."""
+    return b"HEAD" + struct.pack("<I", 0xFFFF_FF00 + number & 0xFFFF_FFFF) + bytes(20)
+
+
+def unnumbered(number: int) -> bytes:
+    """A payload that is unlike any other."""
+    return random.Random(number).randbytes(100)
+
+
+@pytest.mark.parametrize("ingress", ["packet", "udp"])
+@pytest.mark.parametrize(
+    ("mode", "build"), [("mold", mold), ("seq:4:32le", counted), ("hash", unnumbered)]
+)
+def test_each_kind_of_number(
+    lab: Lab, feeds: Feeds, mode: str, build: Callable[[int], bytes], ingress: Ingress
+) -> None:
+    """Each feed loses a tenth; what either has is sent once."""
+    draw = random.Random(7)
+    ledgers = [[n for n in range(COUNT) if n == 0 or draw.random() >= 0.1] for _ in range(2)]
+    rule = RULE.replace("merge=rtp", f"merge={mode}")
+    with relaying(lab.relay, rule, ingress=ingress) as relay:
+        for first in range(0, COUNT, 50):
+            for leg in (0, 1):
+                part = [n for n in ledgers[leg] if first <= n < first + 50]
+                feeds.senders[leg].send([build(n) for n in part])
+        union = {*ledgers[0], *ledgers[1]}
+        got = feeds.receiver.wait_for(len(union))
+        stats = settle(relay, lambda now: received(now) == [len(each) for each in ledgers])
+    assert sorted(got) == sorted(build(n) for n in union)
+    assert stats.rules[0].outputs[0].sent == len(union)
+    assert_balanced(stats)
+
+
+def test_late_datagrams_can_be_dropped(lab: Lab, feeds: Feeds) -> None:
+    """Then the output is in order."""
+    rule = RULE.replace("merge=rtp", "merge=rtp,late=drop")
+    with relaying(lab.relay, rule, ingress="packet") as relay:
+        feeds.send(0, [n for n in range(100) if n % 10 != 3])
+        settle(relay, lambda now: received(now)[0] == 90)
+        feeds.send(1, range(110))
+        stats = settle(relay, lambda now: received(now)[1] == 110)
+        got = feeds.receiver.wait_for(100)
+    assert [*map(number_of, got)] == [n for n in range(110) if n >= 100 or n % 10 != 3]
+    assert merge_of(stats).legs[1].late == 10
+    assert merge_of(stats).lost == 0  # the other feed had them
+    assert_balanced(stats)
+
+
+def test_a_worker_of_a_daemon_may_die(lab: Lab, feeds: Feeds) -> None:
+    """Its successor merges on, and sends nothing that was sent before."""
+    with serving(lab.relay) as daemon, daemon.client() as client:
+        client.add_rule(RULE)
+        feeds.send(0, range(100))
+        feeds.send(1, range(90))
+        assert len(feeds.receiver.wait_for(100)) == 100
+        os.kill(daemon.workers[0], signal.SIGKILL)
+        daemon.wait_for("relays again")
+        send_both(feeds, range(100, 200), behind=10)
+        got = feeds.receiver.wait_for(200)
+        assert [*map(number_of, got)] == [*range(200)]
+        stats = client.stats()
+        assert stats.rules[0].outputs[0].sent == 200
+        assert_balanced(stats)
+
+
+def send_both(feeds: Feeds, numbers: Sequence[int], *, behind: int) -> None:
+    """Send numbers on the first feed, and each so many numbers later on the other one."""
+    for number in numbers:
+        feeds.send(0, [number])
+        feeds.send(1, [number - behind])
+
+
+def test_a_third_input_may_be_silent(lab: Lab, feeds: Feeds) -> None:
+    """Two of the three are the same group on different interfaces."""
+    rule = f"{A[0]}%{A[2]}:{PORT} + {B[0]}%{B[2]}:{PORT} + {B[0]}%{A[2]}:{PORT},merge=rtp to {OUT}"
+    with relaying(lab.relay, rule, ingress="packet") as relay:
+        for leg in (1, 0):
+            feeds.senders[leg].send([rtp(n) for n in range(100)])
+        stats = settle(relay, lambda now: received(now) == [100, 100, 0])
+        assert len(feeds.receiver.wait_for(100)) == 100
+    assert [leg.first for leg in merge_of(stats).legs] == [0, 100, 0]
