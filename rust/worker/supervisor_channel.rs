@@ -22,11 +22,13 @@ const HEARTBEAT: Duration = Duration::from_millis(500);
 const ALIVE: &[u8] = b"P";
 /// The first byte of the message that carries a connection to control.
 const CHANNEL: u8 = b'C';
+/// The time in which an engine that has just started takes a turn, if the machine is not busy.
+const FIRST_TURN: Duration = Duration::from_millis(10);
 /// An upper bound of the length of messages.
 const MESSAGE_BYTES: usize = 64;
 
-/// Starts two threads, which send and receive. Heartbeats are sent while each of the engines turns. Nothing is received before `gate` opens, since the
-/// process has privileges until then.
+/// Starts two threads, which send and receive. Heartbeats are sent while each of the engines turns.
+/// Nothing is received before `gate` opens, since the process has privileges until then.
 ///
 /// # Errors
 /// A thread cannot be started.
@@ -61,15 +63,18 @@ pub(super) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(
 }
 
 fn send_heartbeats(supervisor: &OwnedFd, pulses: &[EnginePulse]) {
+    // The first one at once: until then the supervisor allows for a slow start.
+    let mut wait = FIRST_TURN;
     loop {
         let before: Vec<u64> = pulses.iter().map(EnginePulse::request).collect();
-        thread::sleep(HEARTBEAT);
+        thread::sleep(wait);
         if pulses.iter().zip(before).any(|(pulse, before)| pulse.count() == before) {
             continue;
         }
         // Errors are harmless: a full queue holds enough heartbeats, and the other thread notices
         // the end of the supervisor.
         scm_rights::send(supervisor.as_fd(), ALIVE, None, MsgFlags::MSG_DONTWAIT).ok();
+        wait = HEARTBEAT;
     }
 }
 

@@ -365,7 +365,7 @@ def test_statistics_of_many_rules_over_and_over(attacked: Attacked) -> None:
 
 
 def test_changes_in_a_loop_fill_no_log(attacked: Attacked) -> None:
-    """Of three thousand changes a bounded number is logged, with the count of omitted lines."""
+    """Of three thousand changes a bounded number is logged, with the count of the others."""
     turns = [
         {"jsonrpc": "2.0", "method": f"rules.{turn}", "id": 1, "params": {"rules": ["loop"]}}
         for turn in ("disable", "enable")
@@ -382,4 +382,4 @@ def test_changes_in_a_loop_fill_no_log(attacked: Attacked) -> None:
         attacked.during(work, changes=True)
         time.sleep(2 / LINES_A_SECOND)
         client.call("rules.remove", rules=["loop"])
-    wait_until(lambda: "lines before it omitted" in attacked.daemon.read_log())
+    wait_until(lambda: "suppressed)" in attacked.daemon.read_log())
