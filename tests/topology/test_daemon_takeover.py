@@ -30,8 +30,6 @@ from .new_version import STEPS
 from .relays import Ingress
 from .traffic import PacedFlow
 
-pytestmark = pytest.mark.alone
-
 RATE_PPS = 50_000
 STEADY_PPS = 2000
 V4 = "239.1.95.1%in0:5001,name=four to 239.2.95.1%out0:6001"
@@ -121,6 +119,7 @@ def rules_of(daemon: Daemon) -> tuple[int, list[tuple[str, bool]]]:
         return known(client)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_takeover_loses_nothing(lab: Lab, ingress: Ingress, gro: bool, workers: int) -> None:
     """Datagrams wait in the sockets, which stay the same; rules and counters continue."""
@@ -285,6 +284,7 @@ def answers(daemon: Daemon) -> bool:
         return False
 
 
+@pytest.mark.alone
 def test_a_version_with_other_pages_continues_the_counters(lab: Lab, ingress: Ingress) -> None:
     """They are carried over by name, so that a layout may differ."""
     lab.set_offload(on=True)
