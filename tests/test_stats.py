@@ -122,6 +122,7 @@ def test_json_keys_are_stable() -> None:
                 "offload_reason": None,
                 "offload_detail": None,
                 "latency": None,
+                "merge": None,
             }
         ],
     }

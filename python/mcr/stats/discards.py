@@ -12,5 +12,14 @@ PARSE_ERRORS = (
 )
 """A datagram that cannot be read, or not as a whole."""
 
-MISMATCHES = ("vlan", "no_rule", "source", "disabled", "not_for_us")
-"""A datagram that no enabled rule wants."""
+MISMATCHES = (
+    "vlan",
+    "no_rule",
+    "source",
+    "disabled",
+    "not_for_us",
+    "duplicate",
+    "late",
+    "out_of_sequence",
+)
+"""A datagram that no enabled rule wants, or not any more."""
