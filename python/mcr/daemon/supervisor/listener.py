@@ -73,7 +73,7 @@ class Listener:
         What another process owns, before it was taken over or since, stays.
         """
         with suppress(OSError):
-            if self._is_mine and _inode(self.path) == self._bound_inode:
+            if self._is_mine and inode_of(self.path) == self._bound_inode:
                 self.path.unlink()
         self._undo.close()
 
@@ -88,7 +88,7 @@ class Listener:
         with ExitStack() as undo:
             undo.enter_context(listening)
             self._lock = undo.enter_context(_Lock(path, inherited=lock))
-            self._bound_inode = _inode(path)
+            self._bound_inode = inode_of(path)
             self._undo = undo.pop_all()
 
     def own(self, group: int) -> None:
@@ -104,13 +104,8 @@ class Listener:
         self._lock.disown()
 
     def _bind(self, group: int) -> None:
-        # The umask sets the mode at creation: at no time can others connect.
-        previous_umask = os.umask(0o777 & ~_MODE)
-        try:
-            self.socket.bind(os.fspath(self.path))
-        finally:
-            os.umask(previous_umask)
-        self._bound_inode = _inode(self.path)
+        bind_socket(self.socket, self.path, _MODE)
+        self._bound_inode = inode_of(self.path)
         try:
             with _member_of(group):
                 os.chown(self.path, -1, group, follow_symlinks=False)
@@ -119,6 +114,21 @@ class Listener:
         except OSError:
             self.path.unlink()
             raise
+
+
+def bind_socket(unbound: socket.socket, path: Path, mode: int) -> None:
+    """Bind a Unix socket to a path, so that at no time others can connect than by this mode."""
+    previous_umask = os.umask(0o777 & ~mode)
+    try:
+        unbound.bind(os.fspath(path))
+    finally:
+        os.umask(previous_umask)
+
+
+def inode_of(path: Path) -> tuple[int, int]:
+    """The device and the number of a file; while it exists, no other one has both."""
+    status = path.lstat()
+    return status.st_dev, status.st_ino
 
 
 @contextmanager
@@ -250,8 +260,3 @@ def _listening_pid(path: Path, option: str) -> int | None:
 def _in_use(path: Path, pid: str, option: str) -> str:
     server = f"a daemon with pid {pid}" if pid else "another daemon"
     return f"{server} serves {path}; stop it, or choose another path with {option}"
-
-
-def _inode(path: Path) -> tuple[int, int]:
-    status = path.lstat()
-    return status.st_dev, status.st_ino

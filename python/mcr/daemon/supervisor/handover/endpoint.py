@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ....protocol.peercred import peer_credentials
+from ..listener import bind_socket, inode_of
 from ..reactor import Reactor
 from .link import SupervisorLink
 
@@ -44,12 +45,8 @@ class TakeoverSocket:
             self._path.unlink()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            previous_umask = os.umask(0o777 & ~_MODE)
-            try:
-                self._socket.bind(os.fspath(self._path))
-            finally:
-                os.umask(previous_umask)
-            self._inode = self._path.lstat().st_ino
+            bind_socket(self._socket, self._path, _MODE)
+            self._inode = inode_of(self._path)
             self._socket.listen(_BACKLOG)
             self._socket.setblocking(False)
         except OSError:
@@ -61,7 +58,7 @@ class TakeoverSocket:
         """Stop listening, and remove the socket unless another supervisor has replaced it."""
         self._reactor.forget(self._socket)
         with suppress(OSError):
-            if self._path.lstat().st_ino == self._inode:
+            if inode_of(self._path) == self._inode:
                 self._path.unlink()
         self._socket.close()
 
