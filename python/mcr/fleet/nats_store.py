@@ -93,8 +93,6 @@ class NatsStore:
             return await self._values.update(key, value, expected)
         except nats.js.errors.KeyWrongLastSequenceError:
             raise StoreConflict(f"{name} was changed by another client") from None
-        except nats.js.errors.APIError as error:
-            raise self._error(f"{name} cannot be written", error) from None
         except (nats.errors.Error, TimeoutError) as error:
             raise self._error(f"{name} cannot be written", error) from None
 
