@@ -39,6 +39,18 @@ pub(crate) struct WindowEntry {
     pub(crate) is_part: bool,
 }
 
+impl WindowEntry {
+    /// One datagram, whose payload has `len` bytes from `start` on.
+    pub(crate) const fn single(
+        buffer: Buffer,
+        (start, len): (u32, u32),
+        ttl: u8,
+        dscp: u8,
+    ) -> Self {
+        Self { buffer, start, len, segment: len, count: 1, ttl, dscp, is_part: false }
+    }
+}
+
 #[derive(Clone, Copy)]
 struct LaneNode {
     entry: u16,

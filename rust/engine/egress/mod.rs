@@ -5,8 +5,7 @@
 //! loose ([`chain`]). Outputs that preserve fields of the datagrams send with control messages or,
 //! where a UDP socket cannot express them, one by one behind headers of their own. Copies that form
 //! no batches may leave as complete frames instead ([`xdp`]), and those that exceed a rate later
-//! ([`waiting`]). This module must not depend on where
-//! datagrams come from.
+//! ([`waiting`]). This module must not depend on where datagrams come from.
 
 mod batch;
 mod chain;

@@ -158,16 +158,7 @@ impl OneOutput {
             let len = u32::try_from(payload.len()).unwrap();
             far.send(payload.as_bytes()).unwrap();
             let buffer = received(&mut ring);
-            let entry = WindowEntry {
-                buffer,
-                start: DATA,
-                len,
-                segment: len,
-                count: 1,
-                ttl: 9,
-                dscp: 0,
-                is_part: false,
-            };
+            let entry = WindowEntry::single(buffer, (DATA, len), 9, 0);
             let entry = window.push(entry);
             let datagram = Datagram { group, port, ..datagram((7, 9, 0)) };
             assert!(window.link(0, kept.as_ref(), &datagram, entry));

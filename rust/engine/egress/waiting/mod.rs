@@ -124,16 +124,7 @@ impl OutputQueues {
                 let Some(copy) = queue.take(now_ns) else { break };
                 let (ttl, dscp) = copy.origin.map_or((0, 0), |origin| (origin.ttl, origin.dscp));
                 let (buffer, start, len) = (ring.stored(queue.store), copy.start, copy.len);
-                let entry = WindowEntry {
-                    buffer,
-                    start,
-                    len,
-                    segment: len,
-                    count: 1,
-                    ttl,
-                    dscp,
-                    is_part: false,
-                };
+                let entry = WindowEntry::single(buffer, (start, len), ttl, dscp);
                 let entry = window.push(entry);
                 let is_linked = window.link_again(number.into(), copy.origin.as_ref(), entry);
                 debug_assert!(is_linked, "the window has room for as many flows");

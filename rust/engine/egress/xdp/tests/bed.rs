@@ -171,16 +171,7 @@ impl Bed {
             // An empty datagram would end the reception; its buffer need not be empty.
             self.far.send(if payload.is_empty() { b"." } else { payload }).unwrap();
             let (buffer, len) = (self.received(), u32::try_from(payload.len()).unwrap());
-            let entry = WindowEntry {
-                buffer,
-                start: DATA,
-                len,
-                segment: len,
-                count: 1,
-                ttl: 9,
-                dscp: 0,
-                is_part: false,
-            };
+            let entry = WindowEntry::single(buffer, (DATA, len), 9, 0);
             let entry = window.push(entry);
             let datagram = Datagram {
                 source: SENDER,
