@@ -14,7 +14,7 @@ use super::counters::{CopyRefusal, Pass};
 use super::fans::{Fan, Fans, Shape};
 use super::hook::{Hook, HookMode};
 use super::layout::{self, TallyBytes};
-use super::refusal::refusal;
+use super::refusal::{refusal, uninterrupted};
 use super::rule::Volume;
 use super::table::KernelTable;
 use crate::error::Result;
@@ -229,7 +229,7 @@ fn size<'a, 'b>(loader: &'b mut EbpfLoader<'a>, limits: Limits) -> &'b mut EbpfL
 fn load_xdp(object: &mut Ebpf, name: &str) -> Result<ProgramFd> {
     let program = object.program_mut(name).ok_or_else(|| missing(name))?;
     let program: &mut Xdp = program.try_into().map_err(refusal("opening a program"))?;
-    program.load().map_err(refusal("loading an XDP program"))?;
+    uninterrupted(|| program.load()).map_err(refusal("loading an XDP program"))?;
     let fd = program.fd().map_err(refusal("loading an XDP program"))?;
     fd.try_clone().map_err(refusal("duplicating a descriptor"))
 }
@@ -237,7 +237,8 @@ fn load_xdp(object: &mut Ebpf, name: &str) -> Result<ProgramFd> {
 fn trace(object: &mut Ebpf, name: &str, tracepoint: &str, btf: &Btf) -> Result<()> {
     let program = object.program_mut(name).ok_or_else(|| missing(name))?;
     let program: &mut BtfTracePoint = program.try_into().map_err(refusal("opening a program"))?;
-    program.load(tracepoint, btf).map_err(refusal("loading a program for a tracepoint"))?;
+    uninterrupted(|| program.load(tracepoint, btf))
+        .map_err(refusal("loading a program for a tracepoint"))?;
     program.attach().map_err(refusal("attaching to a tracepoint")).map(drop)
 }
 

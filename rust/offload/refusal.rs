@@ -16,6 +16,22 @@ pub(super) fn refusal<E: StdError + 'static>(call: &'static str) -> impl Fn(E) -
     }
 }
 
+/// Loads a program, again where a signal broke off the kernel's check of it: that ends with EAGAIN,
+/// and a completion of the thread's io_uring is enough (Linux, kernel/bpf/verifier.c, `do_check`).
+pub(super) fn uninterrupted<E: StdError + 'static>(
+    mut load: impl FnMut() -> Result<(), E>,
+) -> Result<(), E> {
+    for _ in 1..LOAD_ATTEMPTS {
+        match load() {
+            Err(error) if os_error(&error) == Some(libc::EAGAIN) => {}
+            outcome => return outcome,
+        }
+    }
+    load()
+}
+
+const LOAD_ATTEMPTS: u32 = 10;
+
 /// What the calls are about, in messages.
 const TARGET: &str = "the relay in the kernel";
 
@@ -29,4 +45,26 @@ fn os_error(error: &(dyn StdError + 'static)) -> Option<i32> {
         next = error.source();
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_that_a_signal_broke_off_is_repeated_but_not_for_ever() {
+        for (failures, error, attempts, loaded) in [
+            (0, libc::EAGAIN, 1, true),
+            (3, libc::EAGAIN, 4, true),
+            (1, libc::EPERM, 1, false),
+            (u32::MAX, libc::EAGAIN, LOAD_ATTEMPTS, false),
+        ] {
+            let mut made = 0;
+            let outcome = uninterrupted(|| {
+                made += 1;
+                if made > failures { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
+            });
+            assert_eq!((outcome.is_ok(), made), (loaded, attempts));
+        }
+    }
 }
