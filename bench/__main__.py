@@ -83,6 +83,9 @@ def _parser() -> argparse.ArgumentParser:
         help="one more relay; {rules} {in_if} {out_if} {group} {port} {outputs} are filled in",
     )
     parser.add_argument("--only", metavar="PEER,...", help="leave out all others")
+    parser.add_argument(
+        "--reference", metavar="PEER", help="divide by this peer, as mcr to compare another build"
+    )
     parser.add_argument("--pairs", type=_positive, help="pairs of runs for each ratio (5)")
     parser.add_argument(
         "--window",
@@ -141,10 +144,15 @@ def _run(options: argparse.Namespace, scenarios: list[Scenario]) -> int:
             window_s=options.window,
         )
         peers, custom = _peers(options, programs, Path(folder))
+        if options.reference is not None and options.reference not in peers:
+            raise BenchError(f"--reference: no peer {options.reference}; {', '.join(peers)}")
         pairs = options.pairs or (1 if options.quick else 5)
         for scenario in scenarios:
-            results.append(run_scenario(bench, scenario, peers, custom, pairs))
-            print(result_lines(results[-1]), flush=True)
+            result = run_scenario(
+                bench, scenario, peers, custom, pairs=pairs, reference=options.reference
+            )
+            results.append(result)
+            print(result_lines(result), flush=True)
     _report(options, machine, results)
     return 1 if any(result.failure for result in results) else 0
 

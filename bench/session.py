@@ -28,11 +28,18 @@ class Result:
 
 
 def run_scenario(
-    bench: Bench, scenario: Scenario, peers: Mapping[str, Peer], custom: Sequence[str], pairs: int
+    bench: Bench,
+    scenario: Scenario,
+    peers: Mapping[str, Peer],
+    custom: Sequence[str],
+    *,
+    pairs: int,
+    reference: str | None,
 ) -> Result:
     """Run one scenario in namespaces of its own.
 
     A peer that does not start is left out and named; one that fails later ends the scenario.
+    With a `reference` the others are divided by that peer instead of those of the scenario.
     """
     if scenario.numbered and bench.programs.bpf is None:
         return Result(scenario, Comparison({}, ()), {"(all)": bpf_obstacle()})
@@ -51,7 +58,8 @@ def run_scenario(
             candidates, lambda name: try_peer(bench, scenario, topology, peers[name])
         )
         usable = [name for name in candidates if name not in skipped]
-        references = [name for name in scenario.references if name in usable]
+        wanted = scenario.references if reference is None else [reference]
+        references = [name for name in wanted if name in usable]
         subjects = [name for name in usable if name not in references]
         try:
             return Result(scenario, compare(references, subjects, run, pairs), skipped)
