@@ -5,7 +5,6 @@ import json
 import os
 import resource
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -33,17 +32,7 @@ from mcr.daemon.supervisor.backoff import (
     Backoff,
 )
 from mcr.daemon.supervisor.child import Child, cause_of
-from mcr.daemon.supervisor.child_channel import (
-    HEARTBEAT,
-    KEEP,
-    RESTART,
-    ChannelError,
-    ChildChannel,
-    Message,
-    parse,
-)
 from mcr.daemon.supervisor.log import StderrLog
-from mcr.daemon.supervisor.reactor import Reactor
 from mcr.daemon.supervisor.watchdog import (
     DISCONNECT_S,
     LONGEST_TICK_S,
@@ -128,82 +117,6 @@ class TestWatchdog:
     def test_a_clock_that_goes_back_counts_nothing(self) -> None:
         """It should not, but it must not kill a process."""
         assert AwakeClock(10).tick(9) == 0
-
-
-class TestChildChannel:
-    """The fixed set of messages, and sending that never blocks."""
-
-    @given(st.binary(max_size=20), st.integers(0, 2))
-    def test_any_bytes(self, content: bytes, passed: int) -> None:
-        """Any bytes are a message, or raise a ChannelError."""
-        numbers = list(range(100, 100 + passed))
-        try:
-            message = parse(content, numbers)
-        except ChannelError:
-            return
-        assert content[:1] in b"PYKSRD"
-        assert (message.descriptor is not None) == (passed == 1) == (message.kind == KEEP)
-
-    def test_messages(self) -> None:
-        """Numbers are little-endian."""
-        assert parse(b"P", []) == Message(HEARTBEAT)
-        assert parse(b"R\x01\x02\x05\0\0\0", []) == Message(RESTART, number=0x201, pid=5)
-        assert parse(b"Y\x01\x02\x00\x00", []).number == 0x201
-        with pytest.raises(ChannelError):
-            parse(b"Y", [])
-        assert parse(b"K", [9]).descriptor == 9
-
-    def test_too_many_descriptors_are_closed(self) -> None:
-        """Those of a hostile child do not stay open."""
-        reactor = Reactor()
-        heard: list[object] = []
-        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ChildChannel(near, reactor, heard.append, heard.append)
-        before = len(os.listdir("/proc/self/fd"))
-        with far:
-            socket.send_fds(far, [b"K"], [0, 1, 2])
-            reactor.dispatch(reactor.wait(1))
-        assert heard == ["sent too many descriptors with a message"]
-        assert len(os.listdir("/proc/self/fd")) == before - 2  # both ends are closed
-        reactor.close()
-
-    def test_sending_never_waits_and_keeps_the_order(self) -> None:
-        """Messages are queued, with their descriptors, until there is room."""
-        reactor = Reactor()
-        ended: list[str | None] = []
-        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        channel = ChildChannel(near, reactor, lambda message: None, ended.append)
-        for number in range(300):
-            channel.send_json("worker", os.open(os.devnull, os.O_RDONLY), number=number)
-        found: list[tuple[int, int]] = []
-        with far:
-            far.setblocking(False)
-            while len(found) < 300:
-                try:
-                    content, passed, _, _ = socket.recv_fds(far, 1000, 2)
-                except BlockingIOError:
-                    reactor.dispatch(reactor.wait(1))
-                    continue
-                found.append((json.loads(content)["number"], len(passed)))
-                os.close(passed[0])
-        assert found == [(number, 1) for number in range(300)]
-        assert ended == []
-        channel.close()
-        reactor.close()
-
-    def test_a_child_that_never_reads_is_disconnected(self) -> None:
-        """At the limit of the queue; nothing stays open."""
-        reactor = Reactor()
-        ended: list[str | None] = []
-        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        channel = ChildChannel(near, reactor, lambda message: None, ended.append)
-        before = len(os.listdir("/proc/self/fd"))
-        with far:
-            for _ in range(5000):
-                channel.send_json("hosts", os.open(os.devnull, os.O_RDONLY) if not ended else None)
-        assert ended == ["did not read its messages"]
-        assert len(os.listdir("/proc/self/fd")) == before - 2
-        reactor.close()
 
 
 class TestLog:

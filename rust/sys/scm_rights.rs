@@ -3,10 +3,15 @@
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 
 /// The most descriptors in one message (include/net/scm.h).
 const SCM_MAX_FD: usize = 253;
+
+/// The kernel reports first that the peer has closed its end with messages unread, and only then
+/// gives the messages that the peer had sent (net/unix/af_unix.c).
+const CLOSED_WITHOUT_READING: Errno = Errno::ECONNRESET;
 
 /// A received message.
 #[derive(Debug)]
@@ -48,7 +53,12 @@ pub fn receive(socket: BorrowedFd<'_>, room: &mut [u8], flags: MsgFlags) -> io::
     let mut control = nix::cmsg_space!([RawFd; SCM_MAX_FD]);
     let mut pieces = [IoSliceMut::new(room)];
     let flags = flags | MsgFlags::MSG_CMSG_CLOEXEC;
-    let message = recvmsg::<()>(socket.as_raw_fd(), &mut pieces, Some(&mut control), flags)?;
+    let message = match recvmsg::<()>(socket.as_raw_fd(), &mut pieces, Some(&mut control), flags) {
+        Err(CLOSED_WITHOUT_READING) => {
+            recvmsg::<()>(socket.as_raw_fd(), &mut pieces, Some(&mut control), flags)?
+        }
+        received => received?,
+    };
     let lacks_fd = message.flags.contains(MsgFlags::MSG_CTRUNC);
     let mut fds = Vec::new();
     // A truncated control message cannot be read; a single descriptor is then lost completely.
@@ -74,7 +84,12 @@ pub fn receive_bytes(
     flags: MsgFlags,
 ) -> io::Result<usize> {
     let mut pieces = [IoSliceMut::new(room)];
-    let message = recvmsg::<()>(socket.as_raw_fd(), &mut pieces, None, flags)?;
+    let message = match recvmsg::<()>(socket.as_raw_fd(), &mut pieces, None, flags) {
+        Err(CLOSED_WITHOUT_READING) => {
+            recvmsg::<()>(socket.as_raw_fd(), &mut pieces, None, flags)?
+        }
+        received => received?,
+    };
     if message.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC) {
         return Err(ErrorKind::InvalidData.into());
     }
@@ -105,6 +120,25 @@ mod tests {
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
     use super::*;
+
+    #[test]
+    fn the_last_messages_of_a_peer_arrive_though_it_has_not_read_its_own() {
+        let (near, far) = pair();
+        send(near.as_fd(), b"unread", None, MsgFlags::empty()).unwrap();
+        for message in [&b"last"[..], b"words"] {
+            send(far.as_fd(), message, None, MsgFlags::empty()).unwrap();
+        }
+        drop(far);
+        let mut room = [0; 16];
+        assert_eq!(receive(near.as_fd(), &mut room, MsgFlags::empty()).unwrap().len, 4);
+        assert_eq!(receive_bytes(near.as_fd(), &mut room, MsgFlags::empty()).unwrap(), 5);
+        assert_eq!(receive_bytes(near.as_fd(), &mut room, MsgFlags::empty()).unwrap(), 0);
+
+        let (near, far) = pair();
+        send(near.as_fd(), b"unread", None, MsgFlags::empty()).unwrap();
+        drop(far);
+        assert_eq!(receive_bytes(near.as_fd(), &mut room, MsgFlags::empty()).unwrap(), 0);
+    }
 
     fn pair() -> (OwnedFd, OwnedFd) {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;

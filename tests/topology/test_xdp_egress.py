@@ -236,8 +236,8 @@ def test_a_worker_that_dies_while_copies_flow(lab: Lab, ingress: Ingress) -> Non
             wait_until(lambda: daemon.workers not in ([], [old]), WARM_S)
             sending.advance()
             wait_until(lambda: ways(client.stats()) == ["xdp"], WARM_S)
+        wait_until(lambda: link.payloads(OUT_PORT)[-1] == sending.sent[-1], WARM_S)
         settle(client, lambda stats: ways(stats) == ["xdp"])
-        arrived = link.payloads(OUT_PORT)
         wanted = iter(sending.sent)
+        arrived = link.payloads(OUT_PORT)
         assert all(payload in wanted for payload in arrived), "reordered or twice"
-        assert arrived[-1] == sending.sent[-1]

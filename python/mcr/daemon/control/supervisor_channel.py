@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from ...choices import Facility, Level
 from ...log_levels import logger_of
+from ..seqpacket import receive_message
 
 _HEARTBEAT_S = 0.5
 _MESSAGE_BYTES = 64 << 10
@@ -241,8 +242,8 @@ class SupervisorChannel:
 
     def _receive(self) -> None:
         try:
-            message, descriptors, flags, _ = socket.recv_fds(
-                self._socket, _MESSAGE_BYTES, _DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
+            message, descriptors, flags = receive_message(
+                self._socket, _MESSAGE_BYTES, _DESCRIPTORS
             )
         except BlockingIOError:
             return

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from ..seqpacket import receive_message
 from .reactor import Handler, Source
 
 _BUFFER_BYTES = 16
@@ -152,8 +153,8 @@ class ChildChannel:
         for _ in range(_MESSAGES_PER_READ):
             try:
                 # The buffer is longer than any message, so that one that is too long shows.
-                content, descriptors, flags, _ = socket.recv_fds(
-                    self._socket, _BUFFER_BYTES, _DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
+                content, descriptors, flags = receive_message(
+                    self._socket, _BUFFER_BYTES, _DESCRIPTORS
                 )
             except BlockingIOError:
                 return

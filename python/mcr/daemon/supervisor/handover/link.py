@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from ...seqpacket import receive_message
 from ..reactor import Reactor
 from .form import DESCRIPTORS, MESSAGE_BYTES, Form, FormError, Kind
 
@@ -156,8 +157,8 @@ class SupervisorLink:
     def _receive(self) -> Incoming | None:
         """The next message; None at the end."""
         try:
-            content, descriptors, flags, _ = socket.recv_fds(
-                self._socket, MESSAGE_BYTES + 1, DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
+            content, descriptors, flags = receive_message(
+                self._socket, MESSAGE_BYTES + 1, DESCRIPTORS
             )
         except ConnectionError:
             return None
@@ -166,7 +167,7 @@ class SupervisorLink:
         try:
             if flags & socket.MSG_CTRUNC:
                 raise FormError("descriptors for which there was no room")
-            return Incoming(Form.from_bytes(content), list(descriptors))
+            return Incoming(Form.from_bytes(content), descriptors)
         except FormError:
             close_all(descriptors)
             raise
