@@ -10,8 +10,8 @@ Relay a group to another one and to a host, until the end of the block:
 
 It sends the datagrams of a group to any number of outputs: other groups, ports, interfaces and
 unicast hosts. `Relay` runs rules, `Stats` accounts for every datagram, and `Client` controls a
-daemon; `AsyncClient` does so with asyncio. Every error is an `McrError`. What this package itself
-has is the interface, `help(mcr.Relay)` for one; its modules are not.
+daemon; `AsyncRelay` and `AsyncClient` do so with asyncio. Every error is an `McrError`. What this
+package itself has is the interface, `help(mcr.Relay)` for one; its modules are not.
 """
 
 import importlib
@@ -61,6 +61,8 @@ if TYPE_CHECKING:
     from .protocol.results import WorkerCount as WorkerCount
     from .protocol.results import WorkerDeath as WorkerDeath
     from .protocol.results import WorkerInfo as WorkerInfo
+    from .relay.aio import AsyncRelay as AsyncRelay
+    from .relay.aio import AsyncRelayEventStream as AsyncRelayEventStream
     from .relay.event_stream import RelayEventStream as RelayEventStream
     from .relay.relay import Relay as Relay
     from .rules import Input as Input
@@ -138,6 +140,7 @@ _EXPORTS = {
         "WorkerDeath",
         "WorkerInfo",
     ),
+    ".relay.aio": ("AsyncRelay", "AsyncRelayEventStream"),
     ".relay.event_stream": ("RelayEventStream",),
     ".relay.relay": ("Relay",),
     ".rules": ("Input", "Output", "Rule"),
@@ -178,10 +181,17 @@ __all__ = sorted(_MODULE_OF)  # noqa: PLE0605 -- a list, derived from the one ab
 def __getattr__(name: str) -> Any:  # noqa: ANN401 -- a module's attribute may be anything
     """Load a public name at its first use (PEP 562)."""
     if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{_similar(name)}")
     value = getattr(importlib.import_module(_MODULE_OF[name], __name__), name)
     globals()[name] = value
     return value
+
+
+def _similar(name: str) -> str:
+    import difflib  # noqa: PLC0415 -- after a mistake only
+
+    close = difflib.get_close_matches(name, __all__, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def __dir__() -> list[str]:

@@ -9,6 +9,8 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
+from .errors import McrError
+
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, TypeAdapter, ValidationError
 
@@ -16,7 +18,7 @@ T = TypeVar("T")
 _PATH_CHARS = 40
 
 
-class JsonError(ValueError):
+class JsonError(McrError, ValueError):
     """A text is not JSON of the expected form; the message names the member by its path."""
 
 

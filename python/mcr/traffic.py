@@ -13,7 +13,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 from ._native import ReceiverCore, SenderCore, interfaces
 from .errors import McrError, RuleError
-from .rules import Input, Output
+from .rules import Input, Output, fields
 from .rules.fields import TTL_WORDS, Invalid, ProblemCollector, integer, received_sequence
 from .rules.local_host import LocalHost
 from .rules.resolver import RuleResolver
@@ -263,6 +263,7 @@ class Receiver(_Endpoint[ReceiverCore]):
             RightsError: a capability is missing; the text names it.
         """
         check = ProblemCollector()
+        check.field("gro", fields.switch, gro)
         told = check.optional("seq", received_sequence, seq)
         check.raise_if_any()
         source = _source(endpoint)

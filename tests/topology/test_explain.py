@@ -201,5 +201,5 @@ def test_the_daemon_explains(lab: Lab) -> None:
         with pytest.raises(mcr.RuleError, match="port"):
             client.explain(["239.1.72.1%in0"])
         facts = mcr.DatagramFacts(ip_address("239.1.72.1"), 70000, "in0")
-        with pytest.raises(mcr.DaemonError, match="datagram 1, port"):
+        with pytest.raises(mcr.ArgumentError, match="datagram 1, port"):
             client.explain([facts])

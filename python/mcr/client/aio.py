@@ -18,6 +18,7 @@ from ..alarms.event import Event
 from ..errors import McrError
 from ..taps.filter import RING_BYTES, TRACE_FRAME_BYTES, Taken, TapFilter
 from ..taps.stream import TapStream
+from ..time_limit import time_limit
 from . import methods
 from .connect import open_connection
 from .event_cursor import EventCursor
@@ -132,7 +133,7 @@ class AsyncClient:
             timeout_s: the time limit for each request, in seconds, above 0.
 
         Raises:
-            ArgumentError: `timeout_s` is out of range.
+            ArgumentError: `path` cannot be that of a socket, or `timeout_s` is out of range.
         """
         self.path = socket_path(path)
         """The daemon's socket."""
@@ -227,7 +228,7 @@ class AsyncClient:
             rule=rule,
             output=output,
             reason=reason,
-            take=None if take is None else tuple(take),
+            take=take,
             sample=sample,
             ring_bytes=ring_bytes,
         )
@@ -294,7 +295,11 @@ class AsyncEventStream:
         """
         if self._closed:
             raise McrError("the stream of events is closed")
-        return await self._wire.run(self._cursor.next(timeout_s))
+        return await self._wire.run(self._cursor.next(time_limit(timeout_s)))
+
+    def __del__(self) -> None:
+        """End the subscription of a loop that was left."""
+        self._wire.end()
 
     async def close(self) -> None:
         """End the subscription, even while another task waits for an event. Idempotent."""

@@ -26,7 +26,7 @@ class EventCursor:
             kinds: the kinds of events; None means all.
             after: first replay the available events after this number; None replays none.
         """
-        if isinstance(kinds, str):
+        if isinstance(kinds, str) or not isinstance(kinds, Iterable | None):
             raise ArgumentError("kinds are a sequence; write [kind] for a single one")
         self._session = session
         self._kinds = None if kinds is None else tuple(kinds)

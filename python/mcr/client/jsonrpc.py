@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
 from ..errors import (
+    ArgumentError,
     ConflictError,
     DaemonError,
     EngineError,
@@ -88,10 +89,13 @@ def request_line(number: int, method: str, params: Mapping[str, Any]) -> bytes:
 
     Raises:
         McrError: the line is longer than the daemon accepts.
-        TypeError, ValueError: JSON cannot represent a parameter.
+        ArgumentError: JSON cannot represent a parameter.
     """
     message = {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
-    text = json.dumps(message, separators=(",", ":"), allow_nan=False)
+    try:
+        text = json.dumps(message, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ArgumentError(f"{method}: JSON cannot hold an argument: {error}") from None
     if len(text) >= LINE_BYTES:
         raise McrError(
             f"the request has {len(text)} bytes, and the daemon accepts {LINE_BYTES}: send fewer"
@@ -136,4 +140,5 @@ def _exception(error: _ErrorObject) -> McrError:
     if error.code in _SENTENCES:
         return _SENTENCES[error.code](message)
     more = (f"{field}: {text}" if field else text for field, text in problems[1:])
-    return DaemonError("; ".join([message, *more]))  # the first problem is in the message
+    kind = ArgumentError if error.code == ErrorCode.INVALID_PARAMS else DaemonError
+    return kind("; ".join([message, *more]))  # the first problem is in the message

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from ..errors import ArgumentError
 from ..explain.results import DatagramFacts, Explanation
-from ..explain.words import parse_datagram
+from ..explain.words import datagram_facts
 from ..json_codec import JsonObject
 from ..protocol.constants import PROTOCOL
 from ..protocol.results import (
@@ -317,10 +317,9 @@ def explain(datagrams: Iterable[DatagramFacts | str]) -> Call[tuple[Explanation,
     Raises:
         RuleError: a datagram in words is invalid.
     """
-    if isinstance(datagrams, str | DatagramFacts):
+    if isinstance(datagrams, str | DatagramFacts) or not isinstance(datagrams, Iterable):
         raise ArgumentError("datagrams are a sequence; write [datagram] for a single one")
-    each = (parse_datagram(one) if isinstance(one, str) else one for one in datagrams)
-    given = {"datagrams": [one.as_dict() for one in each]}
+    given = {"datagrams": [datagram_facts(each).as_dict() for each in datagrams]}
     return Call("explain", given, ExplanationList, lambda result: result.explanations)
 
 
@@ -419,7 +418,11 @@ def _ids(rules: Iterable[KnownRule] | None) -> list[str] | None:
 
 
 def _id(rule: KnownRule) -> str:
-    return rule if isinstance(rule, str) else rule.id
+    if isinstance(rule, str):
+        return rule
+    if not isinstance(rule, Rule | RuleInfo):
+        raise ArgumentError(f"a rule must be an mcr.Rule or a string, not {type(rule).__name__}")
+    return rule.id
 
 
 def _given(**params: Any) -> dict[str, Any]:  # noqa: ANN401 -- JSON

@@ -18,6 +18,7 @@ from ..errors import ArgumentError, McrError
 from ..protocol.constants import SOCKET_VARIABLE, default_socket
 from ..taps.filter import RING_BYTES, TRACE_FRAME_BYTES, Taken, TapFilter
 from ..taps.stream import TapStream
+from ..time_limit import time_limit
 from . import methods
 from .event_cursor import EventCursor
 from .methods import Call
@@ -29,6 +30,7 @@ from .wire import Wire
 P = ParamSpec("P")
 T = TypeVar("T")
 TIMEOUT_S = 10.0
+_PATH_BYTES = 107  # unix(7): sun_path, with a NUL behind it
 
 
 class Client:
@@ -59,7 +61,7 @@ class Client:
             timeout_s: the time limit for each request, in seconds, above 0.
 
         Raises:
-            ArgumentError: `timeout_s` is out of range.
+            ArgumentError: `path` cannot be that of a socket, or `timeout_s` is out of range.
         """
         self.path = socket_path(path)
         """The daemon's socket."""
@@ -125,7 +127,8 @@ class Client:
                 replays none.
 
         Raises:
-            DaemonError: no daemon answers, or it does not know one of the kinds.
+            ArgumentError: the daemon does not know one of the kinds.
+            DaemonError: no daemon answers.
         """
         return EventStream(self.path, self._timeout_s, kinds, after)
 
@@ -157,7 +160,7 @@ class Client:
             rule=rule,
             output=output,
             reason=reason,
-            take=None if take is None else tuple(take),
+            take=take,
             sample=sample,
             ring_bytes=ring_bytes,
         )
@@ -233,7 +236,11 @@ class EventStream(EventIterator):
         """
         if self._closed:
             raise McrError("the stream of events is closed")
-        return self._wire.run(self._cursor.next(timeout_s))
+        return self._wire.run(self._cursor.next(time_limit(timeout_s)))
+
+    def __del__(self) -> None:
+        """End the subscription of a loop that was left."""
+        self._wire.end()
 
     def close(self) -> None:
         """End the subscription, even while another thread waits for an event. Idempotent."""
@@ -249,9 +256,13 @@ def socket_path(path: str | PathLike[str] | None) -> Path:
     """The given path, or else that of MCR_SOCKET, or the default."""
     named = os.environ.get(SOCKET_VARIABLE) if path is None else path
     try:
-        return Path(named) if named else default_socket()
-    except TypeError:
+        found = Path(named) if named else default_socket()
+        size_bytes = len(os.fsencode(found))
+    except (TypeError, UnicodeError):
         raise ArgumentError(f"socket: must be a path, not {named!r}") from None
+    if size_bytes > _PATH_BYTES or "\0" in str(found):
+        raise ArgumentError(f"socket: must be a path of at most {_PATH_BYTES} bytes, not {named!r}")
+    return found
 
 
 def check_timeout(timeout_s: float) -> float:

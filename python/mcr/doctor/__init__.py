@@ -9,7 +9,7 @@ from ipaddress import ip_address
 
 from .. import _native
 from ..choices import Ingress
-from ..errors import RuleError
+from ..errors import ArgumentError, RuleError
 from ..rules import Rule, parse_rules
 from ..rules.ruleset import resolve
 from .altnames import by_own_names, check_names, own_name
@@ -43,10 +43,16 @@ def diagnose(*rules: Rule | str, interfaces: Iterable[str] = ()) -> tuple[Findin
 
     Raises:
         RuleError: the text of a rule is invalid.
+        ArgumentError: the interfaces are not a sequence of names.
     """
     parsed = parse_rules(rules)
+    if isinstance(interfaces, str) or not isinstance(interfaces, Iterable):
+        raise ArgumentError("interfaces are a sequence; write [interface] for a single one")
+    names = tuple(interfaces)
+    if not all(isinstance(name, str) for name in names):
+        raise ArgumentError(f"interfaces must be names, not {names!r}")
     # Many rules may lead to the same finding.
-    return tuple(dict.fromkeys(judge(read_facts(parsed), parsed, tuple(interfaces))))
+    return tuple(dict.fromkeys(judge(read_facts(parsed), parsed, names)))
 
 
 def judge(facts: Facts, rules: Sequence[Rule], interfaces: Sequence[str] = ()) -> Iterator[Finding]:

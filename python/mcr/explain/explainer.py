@@ -23,7 +23,7 @@ from .results import (
     RuleExplanation,
 )
 from .sentences import miss_text, rate_text, verdict_text
-from .words import checked, parse_datagram
+from .words import checked, datagram_facts
 
 Obstacles = tuple[str | None, Sequence[str | None]]
 """Why the input of a running rule receives nothing, and why each of its outputs is parked."""
@@ -64,7 +64,7 @@ class RuleExplainer:
             RuleError: the datagram is invalid; `problems` has all problems.
             InterfaceError: the kernel does not list links or routes.
         """
-        facts = parse_datagram(given) if isinstance(given, str) else checked(given)
+        facts = checked(datagram_facts(given))
         source = _UNSPECIFIED[facts.group.version] if facts.source is None else facts.source
         sender, destination = (source, facts.source_port), (facts.group, facts.port)
         datagram = (sender, destination, facts.ttl, facts.dscp, facts.vlan, facts.size_bytes)

@@ -28,10 +28,12 @@ def parse_datagram(text: str) -> DatagramFacts:
 
     Raises:
         RuleError: with every problem, under the field's name.
-        TypeError: `text` is not a string.
+        ArgumentError: `text` is not a string.
     """
     if not isinstance(text, str):
-        raise ArgumentError(f"a datagram must be a string, not {type(text).__name__}")
+        raise ArgumentError(
+            f"a datagram must be an mcr.DatagramFacts or a string, not {type(text).__name__}"
+        )
     endpoint, *options = text.replace(",", " ").split() or [""]
     check = ProblemCollector()
     sender, at, destination = endpoint.rpartition("@")
@@ -44,6 +46,16 @@ def parse_datagram(text: str) -> DatagramFacts:
         check.same_family("source", arguments.get("source"), arguments["group"])
     check.raise_if_any()
     return DatagramFacts(**arguments)
+
+
+def datagram_facts(given: DatagramFacts | str) -> DatagramFacts:
+    """Return a datagram that is a value or in words.
+
+    Raises:
+        RuleError: as `parse_datagram`.
+        ArgumentError: it is neither.
+    """
+    return given if isinstance(given, DatagramFacts) else parse_datagram(given)
 
 
 def checked(given: DatagramFacts) -> DatagramFacts:
@@ -59,7 +71,11 @@ def checked(given: DatagramFacts) -> DatagramFacts:
     for field, most in _LIMITS.values():
         _number(field, getattr(given, field), most, check)
     for field, address in (("source", given.source), ("group", given.group)):
-        if address is not None and "%" in str(address):
+        if address is None and field == "source":
+            continue
+        if not isinstance(address, Address):
+            check.add(field, f"must be an address of ipaddress, not {address!r}")
+        elif "%" in str(address):
             check.add(field, f"{address} has a zone; the interface is a field of its own")
     check.same_family("source", given.source, given.group)
     check.raise_if_any()
@@ -130,5 +146,4 @@ def _read_option(text: str, arguments: dict[str, Any], check: ProblemCollector) 
 
 
 def _number(field: str, value: int, most: int, check: ProblemCollector) -> None:
-    if not 0 <= value <= most:
-        check.add(field, f"must be from 0 to {most}, not {value}")
+    check.field(field, lambda own: fields.integer(own, 0, most), value)

@@ -12,6 +12,7 @@ from typing import Self
 from ..alarms.event import Event
 from ..alarms.event_iterator import EventIterator
 from ..errors import McrError
+from ..time_limit import time_limit
 
 QUEUE_EVENTS = 1024
 """The most unread events of a stream, as many as a daemon keeps."""
@@ -45,7 +46,7 @@ class RelayEventStream(EventIterator):
         Raises:
             McrError: the stream has ended, and all its events were read.
         """
-        limit_s = None if timeout_s is None else min(timeout_s, threading.TIMEOUT_MAX)
+        limit_s = time_limit(timeout_s)
         ends_s = None if limit_s is None else monotonic() + limit_s
         with self._changed:
             while (event := self._take()) is None:

@@ -6,6 +6,7 @@ none.
 
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Generic, TypeVar, get_args
 
@@ -36,14 +37,15 @@ class EventWatch(Generic[T]):
         self._samples = Retries(owner, sample, name="mcr-events", interval_s=INTERVAL_S)
         self._lock = threading.Lock()
         self._sampling = threading.Lock()
-        self._streams: tuple[RelayEventStream, ...] = ()
+        # Weak: who leaves a loop over a stream without closing it ends the stream all the same.
+        self._streams = weakref.WeakSet[RelayEventStream]()
         self._sequence = 0
         self._log = RelayLog()
 
     @property
     def is_read(self) -> bool:
         """Whether a stream is open."""
-        return bool(self._streams)
+        return len(self._streams) > 0
 
     def open(self, kinds: Iterable[str] | None) -> RelayEventStream:
         """Open a stream.
@@ -51,13 +53,15 @@ class EventWatch(Generic[T]):
         Raises:
             ArgumentError: a kind that no relay has.
         """
+        if isinstance(kinds, str) or not isinstance(kinds, Iterable | None):
+            raise ArgumentError("kinds are a sequence; write [kind] for a single one")
         chosen = KINDS if kinds is None else tuple(kinds)
         for kind in chosen:
             if kind not in KINDS:
                 raise ArgumentError(f"kinds: {kind!r} is not one of {', '.join(KINDS)}")
         stream = RelayEventStream(chosen, self._forget)
         with self._lock:
-            self._streams = (*self._streams, stream)
+            self._streams.add(stream)
         return stream
 
     def begin(self) -> None:
@@ -74,7 +78,7 @@ class EventWatch(Generic[T]):
         logs = is_logged()
         if logs:
             self._log.warnings(running.warnings)
-        if not (self._streams or running.expects or logs):
+        if not (self.is_read or running.expects or logs):
             running.monitor.forget()
             running.troubles.forget()
             return False
@@ -87,7 +91,7 @@ class EventWatch(Generic[T]):
     def end(self) -> None:
         """End the thread and all streams."""
         self._samples.end()
-        for stream in self._streams:
+        for stream in self._open_streams():
             stream.end()
 
     def _publish(self, notice: Notice) -> None:
@@ -97,9 +101,13 @@ class EventWatch(Generic[T]):
         self._sequence += 1
         at = round(time.time(), 6)
         event = Event(self._sequence, at, notice.kind, notice.event, notice.text, notice.fields)
-        for stream in self._streams:
+        for stream in self._open_streams():
             stream.offer(event)
+
+    def _open_streams(self) -> list[RelayEventStream]:
+        with self._lock:
+            return list(self._streams)
 
     def _forget(self, stream: RelayEventStream) -> None:
         with self._lock:
-            self._streams = tuple(each for each in self._streams if each is not stream)
+            self._streams.discard(stream)

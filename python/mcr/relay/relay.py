@@ -4,18 +4,18 @@ Serializes the calls of several threads. `lifecycle` decides which calls are per
 `active_rules` makes changes. Sockets, threads and datagrams belong to the native engine.
 """
 
-import threading
 import warnings
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Self
 
 from ..choices import Egress, Hosts, IngressChoice, Offload
-from ..errors import ArgumentError, McrError
+from ..errors import McrError
 from ..rules import Output, Rule, parse_rules
 from ..rules.edit import Options, OutputRef, RuleEdit
 from ..rules.expectation import Expectation
 from ..rules.hostnames import HostChange, HostResolver, resolve_again
+from ..time_limit import time_limit
 from .active_rules import ActiveRules
 from .candidate_rules import CandidateRules
 from .log import log_hosts
@@ -188,13 +188,12 @@ class Relay(RelayReports):
             McrError: the relay was not started.
             ArgumentError: `timeout_s` is negative or not a number.
         """
-        if not (timeout_s is None or (isinstance(timeout_s, int | float) and timeout_s >= 0)):
-            raise ArgumentError(f"timeout_s: must be at least 0, not {timeout_s!r}")
+        limit_s = time_limit(timeout_s)
         with self._life.locked():
             core = self._opened().core
             if not self._life.is_started:
                 raise McrError("the relay was not started; there is nothing to wait for")
-        return core.wait(None if timeout_s is None else min(timeout_s, threading.TIMEOUT_MAX))
+        return core.wait(limit_s)
 
     @property
     def rules(self) -> tuple[Rule, ...]:

@@ -37,11 +37,15 @@ class RelayTap:
 
         Raises:
             RuleError: there is no such output or reason, or too many taps run.
+            McrError: no descriptor is left.
         """
         self._core, self._is_over, self._number = core, is_over, next(_numbers)
         known = [NamedInterface(each.index, each.name) for each in interfaces()]
         self.names = Names.of(known, map(named_rule, rules))
-        self._rings = TapRings(workers, wanted.ring_bytes)
+        try:
+            self._rings = TapRings(workers, wanted.ring_bytes)
+        except OSError as error:  # no descriptor or no memory is left
+            raise McrError(f"no capture can begin: {error.strerror}") from None
         try:
             self.readers = self._rings.readers()
             filter_json = encode(wanted.for_engines(wanted.rule))

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..choices import IngressChoice
-from ..errors import McrError, RuleError
+from ..errors import ArgumentError, McrError, RuleError
 from ..explain.results import DatagramFacts, Explanation
 from ..rules import Rule
 from ..stats import FlowStats, Stats
@@ -125,17 +125,18 @@ class RelayReports:
 
         Raises:
             RuleError: there is no such rule, output or reason, or too many captures run.
-            McrError: the relay is not open, or an argument is out of its range.
+            ArgumentError: an argument is out of its range.
+            McrError: the relay is not open.
         """
         wanted = TapFilter(
             rule=None if rule is None else str(rule),
             output=output,
             reason=reason,
-            take=None if take is None else tuple(take),
+            take=take,
             sample=sample,
             ring_bytes=ring_bytes,
         )
-        return self._tap(rule, wanted)
+        return TapStream(lambda: self._begin_tap(rule, wanted)).begin()
 
     def trace(self, rule: Rule | str, *, sample: int = 1) -> TapStream:
         """Follow datagrams of a rule: each step with its time, and drops with their reason.
@@ -149,9 +150,9 @@ class RelayReports:
             McrError: the relay is not open.
         """
         wanted = TapFilter(rule=str(rule), sample=sample, frame_bytes=TRACE_FRAME_BYTES)
-        return self._tap(rule, wanted)
+        return TapStream(lambda: self._begin_tap(rule, wanted)).begin()
 
-    def _tap(self, rule: Rule | str | None, wanted: TapFilter) -> TapStream:
+    def _begin_tap(self, rule: Rule | str | None, wanted: TapFilter) -> RelayTap:
         with self._life.locked():
             opened = self._opened()
             rule_id = None if rule is None else self._find(rule)
@@ -160,11 +161,7 @@ class RelayReports:
             check_output(wanted, rules[0])
         wanted = replace(wanted, rule=rule_id)
         workers = self._settings.workers
-
-        def begin() -> RelayTap:
-            return RelayTap(opened.core, workers, rules, wanted, lambda: self._life.is_stopped)
-
-        return TapStream(begin).begin()
+        return RelayTap(opened.core, workers, rules, wanted, lambda: self._life.is_stopped)
 
     @property
     def error(self) -> str | None:
@@ -212,6 +209,10 @@ class RelayReports:
         return running is not None and self._events.sample(running, rules)
 
     def _find(self, rule: Rule | str) -> str:
+        if not isinstance(rule, Rule | str):
+            raise ArgumentError(
+                f"a rule must be an mcr.Rule or a string, not {type(rule).__name__}"
+            )
         found = self._rules.find(rule)
         if found is None:
             raise RuleError([("rule", f"there is none with the id or name {str(rule)!r}")])

@@ -71,14 +71,11 @@ class RelaySettings:
         _check_word("offload", offload, get_args(Offload))
         _check_word("hosts", hosts, get_args(Hosts))
         _check_switches(verify_checksums=verify_checksums, flows=flows, latency=latency)
-        if not isinstance(workers, int) or not 1 <= workers <= WORKERS_LIMIT:
+        if not _is_within(workers, 1, WORKERS_LIMIT):
             raise ArgumentError(
                 f"workers: must be an integer from 1 to {WORKERS_LIMIT}, not {workers!r}"
             )
-        if not (
-            isinstance(buffer_bytes, int)
-            and _BUFFER_LEAST_BYTES <= buffer_bytes <= _BUFFER_LIMIT_BYTES
-        ):
+        if not _is_within(buffer_bytes, _BUFFER_LEAST_BYTES, _BUFFER_LIMIT_BYTES):
             raise ArgumentError(f"buffer_bytes: must be 1 MiB to 1 TiB, not {buffer_bytes!r}")
         try:
             numbers = () if cpus is None else chosen_cpus(cpus, workers)
@@ -109,6 +106,10 @@ def _check_word(name: str, value: object, words: Sequence[str]) -> None:
     if value not in words:
         choice = f"{', '.join(words[:-1])} or {words[-1]}"
         raise ArgumentError(f"{name}: must be {choice}, not {value!r}")
+
+
+def _is_within(value: object, least: int, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
 def _check_switches(**switches: object) -> None:

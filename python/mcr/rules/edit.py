@@ -3,6 +3,7 @@
 Outputs are named by their numbers, as listed before the edit, or by their text.
 """
 
+import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
@@ -61,9 +62,18 @@ class RuleEdit:
 
         Raises:
             RuleError: with all problems.
+            ArgumentError: an argument has a wrong type.
         """
         if isinstance(add_outputs, str | Output) or isinstance(remove_outputs, str | int):
             raise ArgumentError("outputs are a sequence; write [output] for a single one")
+        if not isinstance(add_outputs, Iterable) or not isinstance(remove_outputs, Iterable):
+            raise ArgumentError("outputs must be a sequence")
+        if not isinstance(set_outputs, Mapping | None):
+            raise ArgumentError("set_outputs must be a mapping of outputs to their options")
+        refs = tuple(remove_outputs)
+        for ref in (*(set_outputs or ()), *refs):
+            if not isinstance(ref, int | str):
+                raise ArgumentError(f"an output must be a number or a string, not {ref!r}")
         check = ProblemCollector()
         edit = cls(
             _options(options, "input", _RULE_OPTIONS, check, ()),
@@ -72,7 +82,7 @@ class RuleEdit:
                 for ref, each in (set_outputs or {}).items()
             },
             tuple(_added(add_outputs, check)),
-            tuple(remove_outputs),
+            refs,
         )
         check.raise_if_any()
         if not (edit.options or edit.set_outputs or edit.add_outputs or edit.remove_outputs):
@@ -191,11 +201,13 @@ def _options(
         except RuleError as error:
             check.problems += [problem.under(*path) for problem in error.problems]
             return {}
-    else:
+    elif isinstance(given, Mapping):
         found = given
+    else:
+        raise ArgumentError(f"options must be a string or a mapping, not {given!r}")
     for name in found:
         if name not in known:
-            check.add((*path, name), _fixed(name, noun, known))
+            check.add((*path, str(name)), _fixed(name, noun, known))
     return found
 
 
@@ -205,7 +217,9 @@ def _fixed(name: str, noun: str, known: Sequence[str]) -> str:
         return "belongs to the input, which an edit keeps; remove the rule, and add another"
     if name in _DESTINATION:
         return "says where copies go; remove the output, and add another"
-    return f"is not an option; the options of an output are {', '.join(known)}"
+    close = difflib.get_close_matches(str(name), known, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"is not an option; {hint}the options of an output are {', '.join(known)}"
 
 
 def _added(given: Iterable[Output | str], check: ProblemCollector) -> Iterable[Output]:

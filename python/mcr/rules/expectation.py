@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final, NamedTuple
 
-from .fields import Invalid
+from ..errors import ArgumentError
+from .fields import Invalid, integer
 
 TOLERANCE_PERCENT = 10
 """How far a rate may stay below the expected one by default: streams of a constant rate vary less
 over a second, and a lost layer or channel is more."""
+_MOST_TOLERANCE_PERCENT = 99  # with all of it, no traffic would do as well
 
 _ITEM = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)([a-z]+)(?:~([0-9]{1,3})%?)?", re.ASCII)
 _EXAMPLES = "write such as 2s, 1000pps, 8mbps~20% or 1source, joined by '+', or none"
@@ -55,7 +57,7 @@ _TOLERANCES: Final = {"pps": "pps_tolerance", "bits_per_s": "bits_tolerance"}
 class Expectation:
     """What a rule expects of its traffic; None where it expects nothing.
 
-    Use `parse`, which checks the ranges.
+    Its text is easier to read: see `parse`.
     """
 
     silence_ms: int | None = None
@@ -71,12 +73,28 @@ class Expectation:
     bits_tolerance: int = field(default=TOLERANCE_PERCENT)
     """By how many percent `bits_per_s` may be missed."""
 
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            ArgumentError: a value is out of its range; the text names it.
+        """
+        limits = [(name, least, most) for name, (_, least, most, _) in _RANGES.items()]
+        limits += [(name, 0, _MOST_TOLERANCE_PERCENT) for name in _TOLERANCES.values()]
+        for name, least, most in limits:
+            value = getattr(self, name)
+            try:
+                if value is not None or name in _TOLERANCES.values():
+                    integer(value, least, most)
+            except Invalid as error:
+                raise ArgumentError(f"{name}: {error}") from None
+
     @classmethod
     def parse(cls, value: object) -> "Expectation":
         """Read the text of an expectation; a value is returned as it is.
 
         Raises:
-            Invalid: with one sentence.
+            ArgumentError: with one sentence.
         """
         if isinstance(value, Expectation):
             return value
@@ -133,7 +151,7 @@ def _read_item(item: str, found: dict[str, int]) -> None:
 def _tolerance(item: str, name: str, percent: int) -> dict[str, int]:
     if name not in _TOLERANCES:
         raise Invalid(f"{item!r} has a tolerance, which only a rate can have")
-    if percent >= 100:  # noqa: PLR2004 -- of a hundred
+    if percent > _MOST_TOLERANCE_PERCENT:
         raise Invalid(f"{item!r} would accept no traffic at all: the tolerance must be 0% to 99%")
     return {_TOLERANCES[name]: percent}
 

@@ -10,7 +10,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from itertools import pairwise
 from typing import Literal, TypeVar, get_args
 
-from ..errors import FieldPath, Problem, RuleError
+from ..errors import ArgumentError, FieldPath, Problem, RuleError
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -47,7 +47,7 @@ _LENGTH = re.compile(r"[0-9]{1,3}", re.ASCII)
 _IPV4_LIKE = re.compile(r"[0-9./]+")
 
 
-class Invalid(ValueError):
+class Invalid(ArgumentError):
     """A value that its field cannot hold; the text is the problem's message."""
 
 
@@ -265,9 +265,9 @@ def default_ttl(address: Address | Network | str) -> int:
 
 def merge(value: object) -> str:
     """By what datagrams of several inputs are known to be the same, in canonical text."""
-    if value in {"rtp", "mold", "hash"}:
-        return str(value)
     text = value if isinstance(value, str) else ""
+    if text in {"rtp", "mold", "hash"}:
+        return text
     place = _SEQUENCE_FIELD.fullmatch(text.removeprefix("seq:"))
     if place is None or not text.startswith("seq:"):
         raise Invalid(
@@ -295,6 +295,11 @@ def priority(value: object) -> int:
 
 def loop(value: object) -> bool:
     """Whether receivers on this host get the copies too (IP_MULTICAST_LOOP)."""
+    return switch(value)
+
+
+def switch(value: object) -> bool:
+    """True or False, and nothing that counts as one of them."""
     if not isinstance(value, bool):
         raise Invalid(f"must be True or False, not {value!r}")
     return value

@@ -275,7 +275,7 @@ def parse_rules(rules: Iterable[Rule | str]) -> tuple[Rule, ...]:
         RuleError: with the problems of all rules, under ``rule N``, counted from 1.
         ArgumentError: a single rule instead of a sequence.
     """
-    if isinstance(rules, Rule | str):
+    if isinstance(rules, Rule | str) or not isinstance(rules, Iterable):
         raise ArgumentError("rules must be a sequence; write [rule] for a single one")
     parsed: list[Rule] = []
     problems: list[Problem] = []

@@ -1,10 +1,12 @@
 """Which datagrams a tap takes."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from ..errors import McrError
+from ..errors import ArgumentError
+from ..rules.fields import Invalid, integer
 
 FRAME_BYTES = 262_144
 """The most bytes kept of a frame: all of it, as capture programs write at most."""
@@ -14,6 +16,9 @@ RING_BYTES = 16 << 20
 """The default size of a ring."""
 LEAST_RING_BYTES, MOST_RING_BYTES = 1 << 20, 64 << 20
 """The range of the size of a ring."""
+
+_MOST_SAMPLE = 2**32 - 1
+_MOST_OUTPUT = 65_534
 
 Taken = Literal["received", "sent", "dropped"]
 TAKEN: tuple[Taken, ...] = get_args(Taken)
@@ -32,7 +37,7 @@ class TapFilter:
     """The only output of the rule, from 1, of which copies alone are taken; None takes all."""
     reason: str | None = None
     """The only reason of drops, which alone are taken; None takes all."""
-    take: tuple[Taken, ...] | None = None
+    take: Iterable[Taken] | None = None
     """What is taken; None takes all that the other fields permit."""
     sample: int = 1
     """Every n-th datagram is taken, with its copies."""
@@ -42,21 +47,44 @@ class TapFilter:
     """The size of each worker's ring, 1 to 64 MiB."""
 
     def __post_init__(self) -> None:
-        """Check what engines do not check.
+        """Check what engines do not check; `take` becomes a tuple.
 
         Raises:
-            McrError: a value is out of its range; the text names it.
+            ArgumentError: a value is out of its range or of a wrong type; the text names it.
         """
-        if not LEAST_RING_BYTES <= self.ring_bytes <= MOST_RING_BYTES:
-            raise McrError(f"ring_bytes: must be 1 to 64 MiB, not {self.ring_bytes} bytes")
-        if self.sample < 1 or self.frame_bytes < 1:
-            raise McrError("sample, frame_bytes: must be at least 1")
-        if self.output is not None and (self.rule is None or self.output < 1):
-            raise McrError("output: is a number from 1, of an output of the rule, which is missing")
+        numbers = [
+            ("ring_bytes", self.ring_bytes, LEAST_RING_BYTES, MOST_RING_BYTES),
+            ("sample", self.sample, 1, _MOST_SAMPLE),
+            ("frame_bytes", self.frame_bytes, 1, FRAME_BYTES),
+        ]
+        if self.output is not None:
+            numbers.append(("output", self.output, 1, _MOST_OUTPUT))
+        for name, value, least, most in numbers:
+            try:
+                integer(value, least, most)
+            except Invalid as error:
+                raise ArgumentError(f"{name}: {error}") from None
+        if self.output is not None and self.rule is None:
+            raise ArgumentError("output: is a number of an output of the rule, which is missing")
+        for name, text in (("rule", self.rule), ("reason", self.reason)):
+            if not isinstance(text, str | None):
+                raise ArgumentError(f"{name}: must be a string, not {text!r}")
+        object.__setattr__(self, "take", self._taken())
+
+    def _taken(self) -> tuple[Taken, ...] | None:
+        if self.take is None:
+            return None
+        choice = f"a sequence of {', '.join(TAKEN)}"
+        if isinstance(self.take, str) or not isinstance(self.take, Iterable):
+            raise ArgumentError(f"take: must be {choice}, not {self.take!r}")
+        taken = tuple(self.take)
+        if wrong := [each for each in taken if each not in TAKEN]:
+            raise ArgumentError(f"take: must be {choice}, not {wrong[0]!r}")
+        return taken
 
     def for_engines(self, rule_id: str | None) -> dict[str, object]:
         """As engines get it, in JSON; `rule_id` is the id of the rule."""
-        take = self.take or (TAKEN if self.reason is None else ("dropped",))
+        take = tuple(self.take or (TAKEN if self.reason is None else ("dropped",)))
         return {
             "rule": rule_id,
             "output": None if self.output is None else self.output - 1,
@@ -65,7 +93,7 @@ class TapFilter:
             "dropped": "dropped" in take,
             "reason": self.reason,
             "sample": self.sample,
-            "frame_bytes": min(self.frame_bytes, FRAME_BYTES),
+            "frame_bytes": self.frame_bytes,
         }
 
 

@@ -1,5 +1,6 @@
 """The records of a tap as a stream: the rings of all workers in one."""
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -8,6 +9,7 @@ from typing import Protocol, Self
 
 from .._native import TapReader
 from ..errors import McrError
+from ..time_limit import time_limit
 from .names import Names
 from .record import DatagramRecord, named
 
@@ -46,6 +48,7 @@ class TapStream:
         self._source: TapSource | None = None
         self._records: deque[DatagramRecord] = deque()
         self._closed = False
+        self._closing = threading.Lock()
 
     @property
     def lost(self) -> int:
@@ -53,9 +56,13 @@ class TapStream:
         return 0 if self._source is None else sum(each.lost for each in self._source.readers)
 
     def begin(self) -> Self:
-        """Start the tap, unless it has started; `capture` and `trace` have called this."""
+        """Start the tap, unless it has started; the `capture` and `trace` that block call this."""
         if self._source is None and not self._closed:
-            self._source = self._begin()
+            source = self._begin()
+            with self._closing:
+                self._source = source
+            if self._is_closed():  # meanwhile, by a task that was cancelled
+                source.close()
         return self
 
     def read(self, timeout_s: float | None = None) -> DatagramRecord | None:
@@ -64,7 +71,8 @@ class TapStream:
         Raises:
             McrError: the stream is closed, or its relay or daemon has ended.
         """
-        ends_s = None if timeout_s is None else time.monotonic() + timeout_s
+        limit_s = time_limit(timeout_s)
+        ends_s = None if limit_s is None else time.monotonic() + limit_s
         while (record := self._take()) is None:
             left_s = _POLL_S if ends_s is None else ends_s - time.monotonic()
             if left_s <= 0:
@@ -74,9 +82,15 @@ class TapStream:
 
     def close(self) -> None:
         """End the tap. Idempotent."""
-        self._closed = True
-        if self._source is not None:
-            self._source.close()
+        with self._closing:
+            self._closed = True
+            source = self._source
+        if source is not None:
+            source.close()
+
+    def __del__(self) -> None:
+        """End the tap of a loop that was left."""
+        self.close()
 
     def __iter__(self) -> Iterator[DatagramRecord]:
         """Yield records until the stream is closed."""
@@ -106,6 +120,8 @@ class TapStream:
         """Wait for the next record in the running event loop of asyncio."""
         import asyncio  # noqa: PLC0415 -- only who awaits needs it
 
+        if self._source is None and not self._closed:
+            await self.__aenter__()
         while not self._closed:
             record = self._take()
             if record is not None:
@@ -117,7 +133,11 @@ class TapStream:
         """Start the tap, without blocking the event loop."""
         import asyncio  # noqa: PLC0415 -- as above
 
-        return await asyncio.to_thread(self.begin)
+        try:
+            return await asyncio.to_thread(self.begin)
+        except BaseException:
+            self.close()
+            raise
 
     async def __aexit__(
         self,
@@ -126,7 +146,14 @@ class TapStream:
         trace: TracebackType | None,
     ) -> None:
         """Close."""
-        self.close()
+        import asyncio  # noqa: PLC0415 -- as above
+
+        # In a thread, as a change of the rules holds the relay's lock for its whole duration.
+        await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, self.close))
+
+    def _is_closed(self) -> bool:
+        with self._closing:
+            return self._closed
 
     def _take(self) -> DatagramRecord | None:
         if not self._records:
