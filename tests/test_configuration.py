@@ -18,7 +18,7 @@ from mcr.config.document import FileContent
 from mcr.config.lines import lines_of
 from mcr.config.reader import Configuration, read_files
 from mcr.config.writer import WrittenRule, write_toml
-from mcr.errors import ConfigError, Problem
+from mcr.errors import ConfigError, Problem, RuleError
 
 ROOT = Path(__file__).parents[1]
 RULE = "239.1.1.1%eth0:5001 to 239.2.0.1%eth1:6001"
@@ -174,7 +174,8 @@ defaults.output.tll = 8
         "0.toml:8, rule 2, enabld: is not known; did you mean 'enabled'?",
         "0.toml:9, rule 3 (x), input, prot: is not known; did you mean 'port'?",
         "0.toml:9, rule 3 (x), input, port: is missing",
-        "0.toml:10, rule 4: '{m}' is no name of for, which has n",
+        "0.toml:10, rule 4 for n = 1, rule: '{m}' is no name of for, which has n (and 2 more of"
+        " these rules)",
         '0.toml:11, rule 5: must be a string or a table, not 7; write "INPUT to OUTPUT", or a'
         " table with input and outputs",
         "0.toml:3, daemon, worker: is not known; did you mean 'workers'?",
@@ -185,6 +186,58 @@ defaults.output.tll = 8
         ' directory of this file; write such as include = "conf.d/*.toml"',
         "2.toml:1, daemon: belongs to the main file; move it there",
         "0.toml:7, rule 1 (feed-a), output 1, ttl: 300 is out of range: 1 to 255",
+    ]
+
+
+def test_a_mistake_in_a_repeated_rule_names_the_element() -> None:
+    """The value, the output, the key and its line; what all of them share is told once."""
+    assert problems(
+        """
+[[rules]]
+for = { n = "254-257" }
+rule = "239.1.1.{n}%eth0:5001,name=channel-{n} to 192.0.2.7:7000 239.2.1.1%eth1:{n+65280}"
+
+[[rules]]
+for = { port = [7001, 70000], where = ["x", "y"] }
+name = "feed-{where}"
+input = "239.1.3.1%eth0:{port-2000}"
+outputs = [
+  "192.0.2.7:7001",
+  { address = "192.0.2.7", port = "{port}", ttl = 0 },
+]
+
+[[rules]]
+for = { n = ["a", 2] }
+input = "239.1.4.1%eth0:5001"
+outputs = ["192.0.2.7:1", "192.0.2.8:{n+1}"]
+"""
+    ) == [
+        "0.toml:12, rule 2 (feed-x) for port = 7001 and where = x, output 2, ttl: 0 is out of"
+        " range: 1 to 255 (and 1 more of these rules)",
+        "0.toml:9, rule 2 (feed-y) for port = 70000 and where = y, input, port: 68000 is out of"
+        " range: 1 to 65535",
+        "0.toml:12, rule 2 (feed-y) for port = 70000 and where = y, output 2, port: 70000 is out"
+        " of range: 1 to 65535",
+        "0.toml:18, rule 3 for n = a, output 2: '{n+1}' needs a number, and n is 'a'",
+        "0.toml:4, rule 1 (channel-256) for n = 256, input, group: '239.1.1.256' is not an IP"
+        " address",
+        "0.toml:4, rule 1 (channel-256) for n = 256, output 2, port: 65536 is out of range: 1 to"
+        " 65535",
+        "0.toml:4, rule 1 (channel-257) for n = 257, input, group: '239.1.1.257' is not an IP"
+        " address",
+        "0.toml:4, rule 1 (channel-257) for n = 257, output 2, port: 65537 is out of range: 1 to"
+        " 65535",
+    ]
+
+
+def test_a_conflict_with_a_repeated_rule_names_both_elements() -> None:
+    """By their places in the files, not by their numbers among all rules."""
+    repeated = '[[rules]]\nfor = { n = "1-3" }\nrule = "239.1.1.{n}%eth0:1 to 192.0.2.7:7"\n'
+    configuration = read(repeated, 'rules = ["239.1.9.9%eth0:1 to 192.0.2.7:7"]')
+    refusal = RuleError([(("rule", 4), "is the same as rule 2"), ("", "no place")])
+    assert [str(each) for each in configuration.error(refusal).problems] == [
+        "1.toml:1, rule 1: is the same as rule 1 for n = 2 of 0.toml",
+        "no place",
     ]
 
 

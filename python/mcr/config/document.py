@@ -2,14 +2,18 @@
 
 from collections.abc import Iterable
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ..errors import ConfigError, FieldPath, Problem
 from ..rules.file_format import FormatError, is_json, parse_file
+from .expansion import Values, row_words
 from .lines import KeyPath, lines_of
 
 _NOUNS = {"rules": "rule", "outputs": "output"}
 """Elements of these arrays are counted from 1 in problems, as everywhere in mcr."""
+
+_NO_VALUES: Values = MappingProxyType({})
 
 
 class FileContent(NamedTuple):
@@ -38,7 +42,13 @@ class Document:
         self.value: dict[str, Any] = value
 
     def problem(
-        self, path: KeyPath, message: str, *, within: FieldPath = (), label: str | None = None
+        self,
+        path: KeyPath,
+        message: str,
+        *,
+        within: FieldPath = (),
+        label: str | None = None,
+        values: Values = _NO_VALUES,
     ) -> Problem:
         """A problem at a key.
 
@@ -47,11 +57,13 @@ class Document:
             message: the problem's sentence.
             within: the field of the rule at that key.
             label: the name of the rule.
+            values: those of its names in `for`.
         """
-        line = self._line_of((*path, *_keys_of(within)))
+        line = self._line_of(path, within)
         words = _words_of(path)
-        if label is not None and len(words) > 1:
-            words[1] = f"{words[1]} ({label})"
+        if len(words) > 1 and (label is not None or values):
+            name = "" if label is None else f" ({label})"
+            words[1] = f"{words[1]}{name}{row_words(values)}"
             words = [f"{words[0]} {words[1]}", *words[2:]]
         return Problem((f"{self.name}:{line}", *words, *within), message)
 
@@ -60,10 +72,12 @@ class Document:
         text = self._content.decode()
         return dict(lines_of(text, is_json=is_json(text)))
 
-    def _line_of(self, path: KeyPath) -> int:
-        while path not in self._lines:
-            path = path[:-1]
-        return self._lines[path]
+    def _line_of(self, path: KeyPath, within: FieldPath) -> int:
+        found, text = (*path, *_keys_of(within)), (*path, "rule")
+        while found not in self._lines:
+            found = found[:-1]
+        in_text = found == path and within and text in self._lines
+        return self._lines[text if in_text else found]
 
 
 def _words_of(path: KeyPath) -> list[str | int]:

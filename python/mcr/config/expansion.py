@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..errors import FieldPath, RuleError
 from ..rules.fields import Invalid
 
 LIMIT = 50_000
@@ -42,19 +43,37 @@ def values_of(given: object) -> list[Values]:
     return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
-def expand(value: Any, values: Values) -> Any:  # noqa: ANN401 -- any TOML value
+def expand(value: Any, values: Values, path: FieldPath = ()) -> Any:  # noqa: ANN401 -- any TOML
     """The value with each `{name}` in its texts replaced; a text that is nothing else keeps a type.
 
+    Args:
+        value: the template.
+        values: the value of each name.
+        path: the field of the rule that the template is for.
+
     Raises:
-        Invalid: a text has a name without a value, or adds to a text.
+        RuleError: a text has a name without a value, or adds to a text.
     """
     if isinstance(value, str):
-        return _expand_text(value, values)
+        try:
+            return _expand_text(value, values)
+        except Invalid as error:
+            raise RuleError([(path, str(error))]) from None
     if isinstance(value, dict):
-        return {key: expand(each, values) for key, each in value.items()}
+        return {key: expand(each, values, (*path, key)) for key, each in value.items()}
     if isinstance(value, list):
-        return [expand(each, values) for each in value]
+        *before, last = path or ("items",)
+        noun = str(last).removesuffix("s")
+        return [
+            expand(each, values, (*before, noun, number)) for number, each in enumerate(value, 1)
+        ]
     return value
+
+
+def row_words(values: Values) -> str:
+    """The values of a rule as a message names them, such as `` for n = 3``; empty without any."""
+    told = " and ".join(f"{name} = {value}" for name, value in values.items())
+    return f" for {told}" if told else ""
 
 
 def _column(name: str, value: object) -> Sequence[int | str]:

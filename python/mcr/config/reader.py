@@ -3,7 +3,8 @@
 Each problem has its file and line, its key, and the name of the rule.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,10 +16,11 @@ from ..rules import Rule
 from ..rules.fields import Invalid
 from . import keys
 from .document import Document, FileContent, read_documents
+from .expansion import Values, row_words
 from .include import PATTERNS_LIMIT, is_permitted
 from .keys import Key, unknown
 from .lines import KeyPath
-from .rule_reader import ReadRule, RuleDefaults, name_of, read_rule
+from .rule_reader import RuleDefaults, name_of, read_rule, rows_of
 
 RULES_LIMIT = 50_000
 _PROBLEMS_LIMIT = 1000
@@ -27,6 +29,7 @@ _PERMITTED = (
     ' "conf.d/*.toml"'
 )
 Settings = Mapping[str, Any]
+_OTHER_RULE = re.compile(r"\brule ([1-9][0-9]{0,5})\b", re.ASCII)
 
 
 class RuleLocation(NamedTuple):
@@ -34,6 +37,23 @@ class RuleLocation(NamedTuple):
 
     document: Document
     path: KeyPath
+    values: Values
+    """Those of its names in `for`; empty without."""
+
+    def words(self, other: Document) -> str:
+        """How a problem in another document names the rule."""
+        file = "" if self.document is other else f" of {self.document.name}"
+        return f"rule {int(self.path[-1]) + 1}{row_words(self.values)}{file}"
+
+
+class _Mistake(NamedTuple):
+    """A problem of a rule."""
+
+    place: RuleLocation
+    label: str | None
+    """The name of the rule."""
+    within: FieldPath
+    message: str
 
 
 class WantedRule(NamedTuple):
@@ -74,7 +94,14 @@ class Configuration:
 
     def error(self, error: RuleError) -> ConfigError:
         """The error with places in files, of one whose problems are under `rule N`."""
-        return ConfigError([self._placed(problem) for problem in error.problems])
+        mistakes, others = list[_Mistake](), list[Problem]()
+        for problem in error.problems:
+            match _parts(problem.field):
+                case ("rule", int(number), *rest) if number <= len(self.rules):
+                    mistakes.append(self._mistake(number, tuple(rest), problem.message))
+                case _:
+                    others.append(problem)
+        return ConfigError([*_told_once(mistakes), *others])
 
     @contextmanager
     def placed(self) -> Iterator[None]:
@@ -84,15 +111,15 @@ class Configuration:
         except RuleError as error:
             raise self.error(error) from None
 
-    def _placed(self, problem: Problem) -> Problem:
-        match _parts(problem.field):
-            case ("rule", int(number), *rest) if number <= len(self.rules):
-                rule, _enabled, place = self.rules[number - 1]
-                label = rule.name if isinstance(rule, Rule) else name_of(rule)
-                return place.document.problem(
-                    place.path, problem.message, within=tuple(rest), label=label
-                )
-        return problem
+    def _mistake(self, number: int, within: FieldPath, message: str) -> _Mistake:
+        rule, _enabled, place = self.rules[number - 1]
+        label = rule.name if isinstance(rule, Rule) else name_of(rule)
+
+        def words(other: re.Match[str]) -> str:
+            known = int(other[1]) <= len(self.rules)
+            return self.rules[int(other[1]) - 1].place.words(place.document) if known else other[0]
+
+        return _Mistake(place, label, within, _OTHER_RULE.sub(words, message))
 
 
 def read_files(files: Sequence[FileContent]) -> Configuration:
@@ -118,6 +145,24 @@ def read_files(files: Sequence[FileContent]) -> Configuration:
     if problems:
         raise ConfigError((*problems, *_text_problems(configuration))[:_PROBLEMS_LIMIT])
     return configuration
+
+
+def _mistakes_of(place: RuleLocation, label: str | None, error: RuleError) -> Iterator[_Mistake]:
+    return (_Mistake(place, label, each.path, each.message) for each in error.problems)
+
+
+def _told_once(mistakes: Iterable[_Mistake]) -> Iterator[Problem]:
+    """The mistakes as problems; one that several rules of a `for` share is told for the first."""
+    alike: dict[object, list[_Mistake]] = {}
+    for each in mistakes:
+        key = (id(each.place.document), each.place.path, each.within, each.message)
+        alike.setdefault(key, []).append(each)
+    for same in islice(alike.values(), _PROBLEMS_LIMIT):
+        place, label, within, message = same[0]
+        more = f" (and {len(same) - 1} more of these rules)" if len(same) > 1 else ""
+        yield place.document.problem(
+            place.path, message + more, within=within, label=label, values=place.values
+        )
 
 
 def _parts(field: str) -> FieldPath:
@@ -174,21 +219,23 @@ class _DocumentReader:
             self._add(("rules",), 'must be an array; write rules = ["A to B", "C to D"]')
             return
         for position, value in enumerate(given):
-            path = ("rules", position)
-            place = RuleLocation(self._document, path)
-            for form in self._forms(path, value, defaults):
-                yield WantedRule(form.rule, form.enabled, place)
-
-    def _forms(self, path: KeyPath, value: object, defaults: RuleDefaults) -> list[ReadRule]:
-        try:
-            return list(read_rule(value, defaults))
-        except RuleError as error:
-            label = name_of(value)
-            self.problems += [
-                self._document.problem(path, each.message, within=each.path, label=label)
-                for each in error.problems
-            ]
-            return []
+            path: KeyPath = ("rules", position)
+            mistakes = list[_Mistake]()
+            try:
+                rows = rows_of(value)
+            except RuleError as error:
+                rows = []
+                place = RuleLocation(self._document, path, {})
+                mistakes += _mistakes_of(place, name_of(value), error)
+            for row in rows:
+                place = RuleLocation(self._document, path, row.values)
+                try:
+                    read = read_rule(row, defaults)
+                except RuleError as error:
+                    mistakes += _mistakes_of(place, row.label, error)
+                else:
+                    yield WantedRule(read.rule, read.enabled, place)
+            self.problems += _told_once(mistakes)
 
     def _defaults(self) -> RuleDefaults:
         values = self._table(("defaults",), keys.DEFAULTS)

@@ -1,6 +1,6 @@
 """One rule of a configuration file, as text or as a table, with what the file's defaults add."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ from ..rules.expectation import Expectation
 from ..rules.fields import Invalid
 from ..rules.objects import input_from_object, output_from_object
 from . import keys
-from .expansion import expand, values_of
+from .expansion import Values, expand, values_of
 from .keys import unknown
 
 Table = Mapping[str, Any]
@@ -38,35 +38,54 @@ class ReadRule(NamedTuple):
     rule: Rule | str
     """A text is not parsed yet, since the daemon may have this rule already."""
     enabled: bool
-    number: int
-    """Its number among those that one table became, from 0."""
 
 
-def read_rule(value: object, defaults: RuleDefaults) -> Iterator[ReadRule]:
+class RuleRow(NamedTuple):
+    """One of the rules that an element of `rules` becomes, not read yet."""
+
+    value: Any
+    """A text or a table, with the names of `for` in it."""
+    values: Values
+    """The values of these names; empty without `for`."""
+
+    @property
+    def label(self) -> str | None:
+        """The name of the rule, as far as it shows one."""
+        name = name_of(self.value)
+        try:
+            return name and str(expand(name, self.values))
+        except RuleError:  # which has its own problem
+            return name
+
+
+def rows_of(value: object) -> list[RuleRow]:
     """The rules that one element of `rules` becomes.
+
+    Raises:
+        RuleError: its `for` is wrong.
+    """
+    if not isinstance(value, dict) or "for" not in value:
+        return [RuleRow(value, {})]
+    template = {key: each for key, each in value.items() if key != "for"}
+    try:
+        return [RuleRow(template, values) for values in values_of(value["for"])]
+    except Invalid as error:
+        raise RuleError([("for", str(error))]) from None
+
+
+def read_rule(row: RuleRow, defaults: RuleDefaults) -> ReadRule:
+    """Read one rule.
 
     Raises:
         RuleError: with all problems, under the keys of the table.
     """
+    value = expand(row.value, row.values) if row.values else row.value
     if isinstance(value, str):
         rule = _from_text(value, defaults) if defaults.change_rules else value
-        yield ReadRule(rule, defaults.enabled, 0)
-    elif not isinstance(value, dict):
+        return ReadRule(rule, defaults.enabled)
+    if not isinstance(value, dict):
         raise RuleError([("", f"must be a string or a table, not {value!r}; {_FORM}")])
-    elif "for" not in value:
-        yield ReadRule(_from_table(value, defaults), _enabled(value, defaults), 0)
-    else:
-        template = {key: each for key, each in value.items() if key != "for"}
-        try:
-            rows = values_of(value["for"])
-        except Invalid as error:
-            raise RuleError([("for", str(error))]) from None
-        for number, row in enumerate(rows):
-            try:
-                table = expand(template, row)
-            except Invalid as error:
-                raise RuleError([("", str(error))]) from None
-            yield ReadRule(_from_table(table, defaults), _enabled(table, defaults), number)
+    return ReadRule(_from_table(value, defaults), _enabled(value, defaults))
 
 
 def name_of(value: object) -> str | None:
