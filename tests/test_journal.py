@@ -111,11 +111,12 @@ def test_control(journal: Journal, receiver: socket.socket) -> None:
     try:
         log = ControlLog(lambda *_: None, "info", "journal", journal)
         log.install()
-        extra = {"rule": "28ba963d3ed5", "worker": 3}
+        extra = {"rule": "28ba963d3ed5", "rule_name": "feed-a", "worker": 3}
         logger_of("egress").log(NUMBERS["critical"], "lost %d", 7, extra=extra)
         entry = read_entry(receiver)
         assert (entry["MESSAGE"], entry["PRIORITY"]) == ("egress: lost 7", "2")
         assert (entry["MCR_RULE"], entry["MCR_WORKER"]) == ("28ba963d3ed5", "3")
+        assert entry["MCR_RULE_NAME"] == "feed-a"
         assert (entry["CODE_FILE"], entry["CODE_FUNC"]) == (__file__, "test_control")
         assert entry["CODE_LINE"].isdecimal()
         try:

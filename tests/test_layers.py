@@ -25,6 +25,7 @@ PYTHON_LAYERS = [
     "affinity",
     "capabilities",
     "text_file",
+    "repeats",
     "time_limit",
     "rules",
     "stats",

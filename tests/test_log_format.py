@@ -9,9 +9,11 @@ from datetime import datetime
 import pytest
 
 from mcr.choices import LEVELS, LogFormat
+from mcr.daemon.log_format import choose_format
 from mcr.daemon.supervisor.log import StderrLog
 from mcr.log_levels import NUMBERS, level_of
 from mcr.protocol.log_spec import LogSpec
+from mcr.repeats import RepeatCounter
 
 
 @pytest.fixture
@@ -40,6 +42,43 @@ def test_json(pipe: tuple[int, int], text: str) -> None:
     assert datetime.fromisoformat(record.pop("time")).tzinfo is not None
     assert record == {"level": "warning", "facility": "supervisor", "pid": os.getpid()}
     assert "facility" not in other
+
+
+def test_json_has_what_a_record_is_about() -> None:
+    """The rule and the worker, where they are known; a line still fits into a pipe."""
+    with open(os.devnull) as target:
+        write = choose_format("json", target.fileno(), {})
+    fields = {"rule": "28ba963d3ed5", "rule_name": "\U0001f600" * 64, "worker": 255, "key": "x"}
+    line = write(1.5, "warning", "interfaces", "\U0001f600" * 9000, fields)
+    assert len(line.encode()) < 4096
+    record = json.loads(line)
+    assert {name: record[name] for name in ("rule", "rule_name", "worker")} == {
+        name: fields[name] for name in ("rule", "rule_name", "worker")
+    }
+    assert "key" not in record
+    without = json.loads(write(1.5, "info", "rules", "x", {"rule": None}))
+    assert without.keys() == {"time", "level", "pid", "facility", "message"}
+
+
+def test_the_supervisor_writes_repeats_once_a_second(pipe: tuple[int, int]) -> None:
+    """The others are counted, at the latest when it ends; other levels are other records."""
+    now_s = 0.0
+    log = StderrLog(LogSpec.parse("info"), pipe[1], {}, "auto")
+    log._repeats = RepeatCounter(lambda: now_s)
+    for _ in range(100):
+        log.log("warning", "bad")
+    log.log("error", "bad")
+    log.report_suppressed()
+    assert os.read(pipe[0], 9000).decode() == ("warning: supervisor: bad\nerror: supervisor: bad\n")
+    now_s = 1.0
+    log.report_suppressed()
+    log.log("warning", "bad")
+    assert os.read(pipe[0], 9000).decode() == "warning: supervisor: bad (99 suppressed)\n"
+    log.report_suppressed(at_once=True)
+    assert os.read(pipe[0], 9000).decode() == "warning: supervisor: bad (1 suppressed)\n"
+    log.report_suppressed(at_once=True)
+    log.write("end")
+    assert os.read(pipe[0], 9000).decode() == "end\n"
 
 
 def test_text_has_the_time(pipe: tuple[int, int]) -> None:

@@ -56,6 +56,20 @@ def test_changes_of_rules(records: list[logging.LogRecord]) -> None:
     ]
 
 
+def test_repeats_are_counted(records: list[logging.LogRecord]) -> None:
+    """The same record is logged once a second; a line with a count may be the next one itself."""
+    with mcr.Relay(ONE, ingress="udp") as relay:
+        for _ in range(30):
+            relay.disable_rule("one")
+            relay.enable_rule("one")
+        wait_until(lambda: any("suppressed" in text for *_, text in said(records)))
+    texts = [text for *_, text in said(records) if text.startswith("rule one was disabled")]
+    suppressed = sum(int(text.partition("(")[2].split()[0]) for text in texts if "(" in text)
+    assert suppressed
+    assert suppressed + texts.count("rule one was disabled") <= 30 <= suppressed + len(texts)
+    assert {getattr(each, "rule_name", None) for each in records} == {"one"}
+
+
 def test_warnings(records: list[logging.LogRecord]) -> None:
     """Each once."""
     with mcr.Relay(MISSING, ingress="udp") as relay:

@@ -21,13 +21,13 @@ from mcr.daemon.control.log import ControlLog
 from mcr.daemon.control.log_limits import (
     LINES_A_SECOND,
     LINES_AT_ONCE,
-    REMEMBERED_MESSAGES,
     RateLimit,
     RepeatLimit,
 )
 from mcr.protocol.log_spec import LogSpec
 from mcr.protocol.results import LogLevels
 from mcr.protocol.text import printable
+from mcr.repeats import REMEMBERED_MESSAGES
 
 
 def filtered(limit: logging.Filter, text: str) -> str | None:
@@ -49,7 +49,7 @@ def test_repeats_are_counted(turns: list[tuple[str, float, bool]], remembered: i
     """Each is written or counted: with the next one, when its second is over, or at the end."""
     now_s, written_s, written, suppressed = 0.0, dict[str, float](), 0, 0
     repeats = RepeatLimit(lambda: now_s)
-    with patch("mcr.daemon.control.log_limits.REMEMBERED_MESSAGES", remembered):
+    with patch("mcr.repeats.REMEMBERED_MESSAGES", remembered):
         for text, later_s, looks in turns:
             now_s += later_s
             if looks:

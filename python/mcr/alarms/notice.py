@@ -44,9 +44,14 @@ class Notice(NamedTuple):
         return "egress" if self.event in {"parked", "unparked"} else "rules"
 
     def log(self) -> None:
-        """Log it, with the id of its rule."""
-        extra = {"is_event": True, "rule": self.fields.get("id")}
-        logger_of(self.facility).log(self.log_level, "%s", self.text, extra=extra)
+        """Log it, with the id and the name of its rule."""
+        logger_of(self.facility).log(self.log_level, "%s", self.text, extra=self.record_fields)
+
+    @property
+    def record_fields(self) -> dict[str, object]:
+        """What its record has beside its text."""
+        rule = {"rule": self.fields.get("id"), "rule_name": self.fields.get("name")}
+        return {"is_event": True, **rule}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +79,11 @@ class WatchedRule(HostedRule, Protocol):
 def label(rule: Rule) -> str:
     """The name of a rule in sentences."""
     return rule.name or rule.id
+
+
+def rule_fields(rule: Rule) -> dict[str, object]:
+    """What a record about a rule has beside its text: its id and its name."""
+    return {"rule": rule.id, "rule_name": rule.name}
 
 
 def duration(seconds: float) -> float:

@@ -23,11 +23,22 @@ PRIORITIES: Mapping[Level, int] = {
     "trace": 7,
 }
 """The priorities of syslog(3), which has nothing below debug."""
-_JSON_CHARS = 900
+_JSON_CHARS = 850
 """The longest message in JSON: with 4 bytes a character, a line stays below PIPE_BUF (4096)."""
 
-LineFormat = Callable[[float, Level, Facility | None, str], str]
-"""Makes a line without its line feed of a Unix time in seconds, a level, a facility and a text.
+RecordFields = Mapping[str, object]
+"""What a record is about: the members of `RECORD_FIELDS` that are known, with their values."""
+RECORD_FIELDS: Mapping[str, str] = {
+    "rule": "MCR_RULE",
+    "rule_name": "MCR_RULE_NAME",
+    "worker": "MCR_WORKER",
+}
+"""The members of records beside their text, in JSON, and the names of these fields in the journal:
+the id of a rule, its name, and the number of a worker."""
+
+LineFormat = Callable[[float, Level, Facility | None, str, RecordFields], str]
+"""Makes a line without its line feed of a Unix time in seconds, a level, a facility, a text and
+fields, which only JSON has room for.
 
 A line without a facility is not a log record, such as the final report.
 """
@@ -56,24 +67,34 @@ def leads_to_journal(descriptor: int, environment: Mapping[str, str] = os.enviro
     return environment.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
-def _plain(_: float, level: Level, facility: Facility | None, text: str) -> str:
+def _plain(
+    _: float, level: Level, facility: Facility | None, text: str, _fields: RecordFields
+) -> str:
     return printable(text if facility is None else f"{level}: {facility}: {text}")
 
 
-def _timed(unix_s: float, level: Level, facility: Facility | None, text: str) -> str:
-    return f"{_rfc3339(unix_s)} {_plain(unix_s, level, facility, text)}"
+def _timed(
+    unix_s: float, level: Level, facility: Facility | None, text: str, fields: RecordFields
+) -> str:
+    return f"{_rfc3339(unix_s)} {_plain(unix_s, level, facility, text, fields)}"
 
 
-def _journal(_: float, level: Level, facility: Facility | None, text: str) -> str:
+def _journal(
+    _: float, level: Level, facility: Facility | None, text: str, _fields: RecordFields
+) -> str:
     """A line with its priority (sd-daemon(3)), which the journal turns into PRIORITY=."""
     return f"<{PRIORITIES[level]}>{printable(text if facility is None else f'{facility}: {text}')}"
 
 
-def _json(unix_s: float, level: Level, facility: Facility | None, text: str) -> str:
-    fields = {"time": _rfc3339(unix_s), "level": level, "pid": os.getpid()}
+def _json(
+    unix_s: float, level: Level, facility: Facility | None, text: str, fields: RecordFields
+) -> str:
+    members: dict[str, object] = {"time": _rfc3339(unix_s), "level": level, "pid": os.getpid()}
     if facility is not None:
-        fields["facility"] = facility
-    return json.dumps({**fields, "message": printable(text)[:_JSON_CHARS]}, ensure_ascii=False)
+        members["facility"] = facility
+    members |= {name: fields[name] for name in RECORD_FIELDS if fields.get(name) is not None}
+    members["message"] = printable(text)[:_JSON_CHARS]
+    return json.dumps(members, ensure_ascii=False)
 
 
 def _rfc3339(unix_s: float) -> str:

@@ -14,6 +14,7 @@ from ..alarms.event import Event
 from ..alarms.monitor import INTERVAL_S
 from ..alarms.notice import Notice, NoticeKind
 from ..errors import ArgumentError
+from ..rules.hostnames import HostChange
 from .active_rules import ActiveRules, CountedRule
 from .event_stream import RelayEventStream
 from .log import RelayLog, is_logged
@@ -73,11 +74,16 @@ class EventWatch(Generic[T]):
         self._log.rules(running.watched.values())
         self._log.warnings(running.warnings)
 
+    def log_hosts(self, changes: Iterable[HostChange]) -> None:
+        """Log what resolving host names again has found."""
+        self._log.hosts(changes)
+
     def sample(self, running: ActiveRules, rules: Mapping[str, CountedRule]) -> bool:
         """Sample the counters once, and publish what follows; return whether to continue."""
         logs = is_logged()
         if logs:
             self._log.warnings(running.warnings)
+            self._log.report_suppressed()
         if not (self.is_read or running.expects or logs):
             running.monitor.forget()
             running.troubles.forget()
@@ -93,9 +99,10 @@ class EventWatch(Generic[T]):
         self._samples.end()
         for stream in self._open_streams():
             stream.end()
+        self._log.report_suppressed(at_once=True)
 
     def _publish(self, notice: Notice) -> None:
-        notice.log()
+        self._log.notice(notice)
         if notice.kind == "log":
             return
         self._sequence += 1

@@ -18,7 +18,6 @@ from ..rules.hostnames import HostChange, HostResolver, resolve_again
 from ..time_limit import time_limit
 from .active_rules import ActiveRules
 from .candidate_rules import CandidateRules
-from .log import log_hosts
 from .reports import RelayReports
 from .retries import Retries
 from .settings import BUFFER_BYTES, RelaySettings
@@ -343,7 +342,7 @@ class Relay(RelayReports):
                     changed, HostResolver(self._settings.hosts, {**running.answers, **answers})
                 )
                 self._retry()
-        log_hosts(changes)
+        self._events.log_hosts(changes)
         return changes
 
     def __enter__(self) -> Self:

@@ -19,7 +19,7 @@ from ...log_levels import NUMBERS, level_of, logger_of
 from ...protocol.log_spec import LogSpec
 from ...protocol.results import LogLevels
 from ..journal import Journal
-from ..log_format import LineFormat, choose_format
+from ..log_format import RECORD_FIELDS, LineFormat, RecordFields, choose_format
 from .log_limits import PlainText, RateLimit, RepeatLimit, is_periodic
 
 _QUEUED_RECORDS = 1000
@@ -112,7 +112,8 @@ class ControlLog(logging.handlers.QueueHandler):
         """Queue a record, or drop it if the queue is full; the next one says how many were."""
         if self._dropped:
             text = f"dropped {self._dropped} records, as nothing read standard error"
-            record.msg = self._lines.line(record.created, "warning", "control", text) + record.msg
+            line = self._lines.line(record.created, "warning", "control", text, {})
+            record.msg = line + record.msg
             record.__dict__["text"] = f"{text}\n{record.__dict__['text']}"
         try:
             self._records.put_nowait(record)
@@ -124,7 +125,7 @@ class ControlLog(logging.handlers.QueueHandler):
     def say(self, text: str) -> None:
         """Write lines to standard error only, whatever the level is."""
         now_s = time.time()
-        lines = (self._lines.line(now_s, "info", None, each) for each in text.splitlines())
+        lines = (self._lines.line(now_s, "info", None, each, {}) for each in text.splitlines())
         self.enqueue(logging.makeLogRecord({"msg": "".join(lines), "text": text}))
 
     def flush_to_stderr(self, within_s: float) -> None:
@@ -147,10 +148,18 @@ class _LineFormatter(logging.Formatter):
             texts += self.formatException(record.exc_info).splitlines()
         level, facility = level_of(record), _facility(record)
         record.__dict__["text"] = "\n".join(texts)
-        return "".join(self.line(record.created, level, facility, text) for text in texts)
+        fields = record.__dict__
+        return "".join(self.line(record.created, level, facility, each, fields) for each in texts)
 
-    def line(self, unix_s: float, level: Level, facility: Facility | None, text: str) -> str:
-        return f"{self._line_format(unix_s, level, facility, text)}\n"
+    def line(
+        self,
+        unix_s: float,
+        level: Level,
+        facility: Facility | None,
+        text: str,
+        fields: RecordFields,
+    ) -> str:
+        return f"{self._line_format(unix_s, level, facility, text, fields)}\n"
 
 
 class _Writer(logging.handlers.QueueListener):
@@ -178,8 +187,7 @@ def _send(journal: Journal, record: logging.LogRecord) -> bool:
         "CODE_FILE": record.pathname,
         "CODE_LINE": record.lineno,
         "CODE_FUNC": record.funcName,
-        "MCR_RULE": members.get("rule"),
-        "MCR_WORKER": members.get("worker"),
+        **{field: members.get(name) for name, field in RECORD_FIELDS.items()},
     }
     return journal.send(level_of(record), _facility(record), members["text"], fields)
 

@@ -5,16 +5,12 @@ Each is a filter that refuses records, and reports how many.
 
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from ...protocol.text import printable
+from ...repeats import RepeatCounter, with_repeats
 from .api.errors import cut
 
-_WINDOW_S = 1.0
-REMEMBERED_MESSAGES = 512
-"""The most messages of which repeats are recognized."""
 LINES_A_SECOND = 20
 """The rate of lines in the long run: some 2 KiB per second."""
 LINES_AT_ONCE = 1000
@@ -32,16 +28,6 @@ class PlainText(logging.Filter):
         return True
 
 
-@dataclass(slots=True)
-class _Window:
-    """The time after a message in which its repeats are refused."""
-
-    began_s: float
-    record: logging.LogRecord
-    """The one that was accepted, with its message alone."""
-    refused: int = 0
-
-
 class RepeatLimit(logging.Filter):
     """Accepts a message once a second, and reports how many repeats it has refused.
 
@@ -52,28 +38,22 @@ class RepeatLimit(logging.Filter):
     def __init__(self, clock: Clock = time.monotonic) -> None:
         """Measure time by this clock, in seconds."""
         super().__init__()
-        self._clock = clock
-        self._windows: OrderedDict[tuple[str, int, str], _Window] = OrderedDict()
-        self._forgotten = 0
+        self._repeats = RepeatCounter[logging.LogRecord](clock)
 
     def __len__(self) -> int:
         """The number of messages of which repeats are recognized now."""
-        return len(self._windows)
+        return len(self._repeats)
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the message was not accepted within the last second."""
         if is_periodic(record):
             return True
-        text, now_s = record.getMessage(), self._clock()
+        text = record.getMessage()
         key = record.name, record.levelno, getattr(record, "key", text)
-        window = self._windows.get(key)
-        if window is not None and now_s - window.began_s < _WINDOW_S:
-            window.refused += 1
-            return False
-        self._open(key, _Window(now_s, _copy(record, text)))
-        if window is not None and window.refused:
-            _set_text(record, f"{text} ({window.refused} suppressed)")
-        return True
+        suppressed = self._repeats.accept(key, lambda: _copy(record, text))
+        if suppressed:
+            _set_text(record, with_repeats(text, suppressed))
+        return suppressed is not None
 
     def due(self, *, at_once: bool = False) -> Iterator[logging.LogRecord]:
         """Yield a record for each message whose second is over and had repeats.
@@ -81,27 +61,10 @@ class RepeatLimit(logging.Filter):
         Args:
             at_once: also for those whose second is not over.
         """
-        now_s = self._clock()
-        while self._windows:  # in the order of their beginning
-            key, window = next(iter(self._windows.items()))
-            if now_s - window.began_s < _WINDOW_S and not at_once:
-                break
-            del self._windows[key]
-            if window.refused:
-                text = window.record.getMessage()
-                if not at_once:
-                    self._open(key, _Window(now_s, window.record))
-                yield _copy(window.record, f"{text} ({window.refused} suppressed)")
-        if self._forgotten:
-            forgotten, self._forgotten = self._forgotten, 0
-            yield _record(f"other messages ({forgotten} suppressed)")
-
-    def _open(self, key: tuple[str, int, str], window: _Window) -> None:
-        self._windows[key] = window
-        self._windows.move_to_end(key)
-        if len(self._windows) > REMEMBERED_MESSAGES:
-            _, oldest = self._windows.popitem(last=False)
-            self._forgotten += oldest.refused
+        for record, suppressed in self._repeats.due(at_once=at_once):
+            yield _copy(record, with_repeats(record.getMessage(), suppressed))
+        if forgotten := self._repeats.take_forgotten():
+            yield _record(with_repeats("other messages", forgotten))
 
 
 class RateLimit(logging.Filter):
@@ -131,7 +94,7 @@ class RateLimit(logging.Filter):
         """Yield a record about those refused, if the rate permits it."""
         if self._refused and self._take():
             refused, self._refused = self._refused, 0
-            yield _record(f"other messages ({refused} suppressed)")
+            yield _record(with_repeats("other messages", refused))
 
     def _take(self) -> bool:
         now_s = self._clock()

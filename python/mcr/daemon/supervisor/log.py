@@ -1,6 +1,7 @@
 """The supervisor's log on standard error.
 
-Writing never blocks: if standard error is a full pipe, the line is dropped and counted.
+Writing never blocks: if standard error is a full pipe, the line is dropped and counted. The same
+record is written once a second, and its repeats are counted.
 """
 
 import os
@@ -11,6 +12,7 @@ from collections.abc import Mapping
 from ...choices import LEVELS, Facility, Level, LogFormat
 from ...protocol.log_spec import LogSpec
 from ...protocol.text import printable
+from ...repeats import RepeatCounter, with_repeats
 from ..journal import Journal
 from ..log_format import choose_format
 
@@ -42,11 +44,27 @@ class StderrLog:
         self._format = choose_format(log_format, target, environment)
         self._journal = journal
         self._dropped = 0
+        self._repeats = RepeatCounter[tuple[Level, Facility, str]]()
 
     def log(self, level: Level, text: str, facility: Facility = "supervisor") -> None:
         """Write a log record, if its level is high enough, in the format of control's log."""
-        if LEVELS.index(level) >= LEVELS.index(self._levels.level_of(facility)):
-            self._write(level, facility, text)
+        if LEVELS.index(level) < LEVELS.index(self._levels.level_of(facility)):
+            return
+        record = level, facility, text
+        suppressed = self._repeats.accept(record, lambda: record)
+        if suppressed is not None:
+            self._write(level, facility, with_repeats(text, suppressed))
+
+    def report_suppressed(self, *, at_once: bool = False) -> None:
+        """Write how many records were suppressed in the seconds that are over.
+
+        Args:
+            at_once: also in those that are not over, before the process ends.
+        """
+        for (level, facility, text), suppressed in self._repeats.due(at_once=at_once):
+            self._write(level, facility, with_repeats(text, suppressed))
+        if forgotten := self._repeats.take_forgotten():
+            self._write("warning", "supervisor", with_repeats("other messages", forgotten))
 
     def write(self, text: str) -> None:
         """Write a line that is no record, regardless of the log level."""
@@ -62,7 +80,7 @@ class StderrLog:
         if self._dropped:
             text = f"{text} ({self._dropped} earlier lines dropped)"
             self._dropped = 0
-        line = self._format(time.time(), level, facility, text)
+        line = self._format(time.time(), level, facility, text, {})
         content = line.encode("utf-8", "replace")[: _LINE_BYTES - 1]
         try:
             os.write(self._target, content + b"\n")

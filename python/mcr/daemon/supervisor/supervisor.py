@@ -109,6 +109,7 @@ class Supervisor:
             StartError: a child died repeatedly before control was ready.
         """
         with ExitStack() as stack:
+            stack.callback(lambda: self._log.report_suppressed(at_once=True))
             stack.callback(self._disk.close)
             stack.callback(self._reactor.close)
             stack.callback(self._processes.close)
@@ -217,6 +218,7 @@ class Supervisor:
         self._predecessor.check_time(now_s)
         if self._successor is not None:
             self._successor.check_time(now_s)
+        self._log.report_suppressed()
         if self._processes.shutting_down:
             self._continue_shutdown(now_s)
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
+from ....alarms.notice import rule_fields
 from ....choices import Hosts
 from ....config.document import FileContent
 from ....config.reader import Configuration, read_files
@@ -239,7 +240,8 @@ class Transactions:
         async with self._pool.lock:
             await self._in(self._checks, lambda: self._restore(found))
         for rule_id, aside in self._book.aside.items():
-            _log.warning("rule %s does not fit this host and is retried: %s", rule_id, aside.why)
+            text = "rule %s does not fit this host and is retried: %s"
+            _log.warning(text, rule_id, aside.why, extra=rule_fields(aside.rule))
         self._events.resume_after(found.sequence)
         self._log.set_levels(found.log_levels)
         self._pool.log_levels = self._log.levels_of(*WORKER_FACILITIES)

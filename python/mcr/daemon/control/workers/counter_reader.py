@@ -222,7 +222,7 @@ class CounterReader:
         for number in numbers:
             if number not in self._stale:
                 text = "the counters of worker %d cannot be read; its last ones count"
-                _log.warning(text, number)
+                _log.warning(text, number, extra={"worker": number})
         self._stale = frozenset(numbers)
 
     def _update_workers(

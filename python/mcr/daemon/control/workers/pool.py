@@ -175,7 +175,7 @@ class WorkerPool:
         number, pid = exited.number, exited.pid
         text = f"worker {number}, process {pid}: {exited.cause}"
         self._events.publish("worker", "died", text, number=number, pid=pid, cause=exited.cause)
-        _log.warning("%s", text)
+        _log.warning("%s", text, extra={"worker": number})
         if exited.restart_in_ms:
             text = f"worker {number} starts again in {exited.restart_in_ms} ms"
             self._events.publish("worker", "restarting", text, number=number, pid=pid)
@@ -311,7 +311,8 @@ class WorkerPool:
         """Have an incarnation killed, unless its successor has connected already."""
         if worker.channel is not channel:
             return
-        _log.warning("worker %d is restarted: %s", worker.number, reason)
+        about = {"worker": worker.number}
+        _log.warning("worker %d is restarted: %s", worker.number, reason, extra=about)
         worker.is_current, worker.channel = False, None
         channel.close()
         if worker.pid is not None:
@@ -371,7 +372,7 @@ class WorkerPool:
         death.outage_ms = max(0, round((time.time() - death.at) * 1000))
         text = f"worker {worker.number} relays again after {death.outage_ms} ms"
         self._events.publish("worker", "restored", text, number=worker.number, pid=worker.pid)
-        _log.info("%s", text)
+        _log.info("%s", text, extra={"worker": worker.number})
 
     async def _send_all(self, worker: Worker, channel: WorkerChannel) -> None:
         """Send a worker all rules, and what else it has to do."""
@@ -408,7 +409,9 @@ class WorkerPool:
                     raise
                 refused_rules[rule_id] = refusal.failure["message"]
                 if worker.refused_rules.get(rule_id) != refused_rules[rule_id]:
-                    _log.error("worker %d lacks rule %s: %s", worker.number, rule_id, refusal)
+                    about = {"worker": worker.number, "rule": rule_id}
+                    text = "worker %d lacks rule %s: %s"
+                    _log.error(text, worker.number, rule_id, refusal, extra=about)
         await channel.request({"do": "commit"}, ANSWER_S)
         # Only now, so that clients see the reasons of the last attempt until this one succeeds.
         worker.refused_rules = refused_rules

@@ -76,7 +76,8 @@ class RuleStatusTracker:
             logger.log(level, "worker %d: %s", number, text, extra={"worker": number})
         elif event == "engine":
             reason = message.get("error")
-            logger_of("worker").critical("worker %d: engine ended: %s", number, reason)
+            text = "worker %d: engine ended: %s"
+            logger_of("worker").critical(text, number, reason, extra={"worker": number})
 
     @contextmanager
     def deferred(self, rules: Callable[[], Mapping[str, RuleRecord]]) -> Iterator[None]:
