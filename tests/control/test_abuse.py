@@ -284,10 +284,8 @@ def test_ten_thousand_rules_delay_no_client(directory: Path) -> None:
         undelayed(supervisor.path, change)
         assert len(added) == 10_000
         undelayed(supervisor.path, read)
-        times_s: list[float] = []
-        for turn in range(10):
-            began_s = time.perf_counter()
+        began_s, turns = cpu_s(supervisor.process.pid), 10
+        for turn in range(turns):
             client.call("rules.enable" if turn % 2 else "rules.disable", rules=[added[0]["id"]])
-            times_s.append(time.perf_counter() - began_s)
-        # Half of this time the supervisor of this test reads ten thousand rules.
-        assert min(times_s) < PING_S / 2
+        # Of its own processor time: meanwhile the supervisor of this test reads all rules.
+        assert (cpu_s(supervisor.process.pid) - began_s) / turns < PING_S / 2

@@ -5,6 +5,7 @@ It is a separate process, since tests that attack the daemon keep their own busy
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +13,7 @@ from typing import Self
 
 PING_S = 0.1
 """Within this a ping must be answered, whatever others do."""
+_SHARE = 20
 _TRIES = 3
 
 _PINGER = """
@@ -44,6 +46,8 @@ class Pinger:
     """The longest that an answer took, once the block is over, but for waits for a processor."""
     slowest_s = 0.0
     """The same with these, which a busy machine makes."""
+    worked_s = 0.0
+    """How long the block took."""
 
     def __init__(self, path: Path) -> None:
         self._process = subprocess.Popen(
@@ -56,6 +60,7 @@ class Pinger:
     def __enter__(self) -> Self:
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == "begun\n"
+        self._began_s = time.monotonic()
         return self
 
     def __exit__(
@@ -64,8 +69,19 @@ class Pinger:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.worked_s = time.monotonic() - self._began_s
         said, _errors = self._process.communicate("end", timeout=30)
         self.longest_s, self.slowest_s = map(float, said.split() or ("inf", "inf"))
+
+    @property
+    def is_prompt(self) -> bool:
+        """Whether each answer was in time: within `PING_S`, or a small share of the block.
+
+        Where a neighbour has half of the processor, or of its caches, the work of the block takes
+        longer, and so does each of the pieces between which the daemon serves other clients. A
+        daemon that is blocked by the work answers at its end.
+        """
+        return self.longest_s < max(PING_S, self.worked_s / _SHARE)
 
 
 def undelayed(path: Path, work: Callable[[], object]) -> float:
@@ -75,9 +91,10 @@ def undelayed(path: Path, work: Callable[[], object]) -> float:
     by the work is late each time. Returns the slowest answer of the last attempt, in seconds.
     """
     longest: list[float] = []
-    while not longest or (longest[-1] >= PING_S and len(longest) < _TRIES):
+    for _ in range(_TRIES):
         with Pinger(path) as pinger:
             work()
         longest.append(pinger.longest_s)
-    assert longest[-1] < PING_S, longest
-    return longest[-1]
+        if pinger.is_prompt:
+            return pinger.longest_s
+    raise AssertionError(f"a ping waited for {longest} s beside {pinger.worked_s:.2f} s of work")

@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Self
 
 from tests.support.deadline import wait_until
+from tests.support.processes import waited_s
 
+from .daemons import Daemon
 from .namespaces import Namespace
 from .traffic import Receiver
 
+OUTAGE_MS = 500.0
 _ETH_P_IP = 0x0800
 _IGMP = 2
 _V2_LEAVE = 0x17
@@ -67,6 +70,27 @@ def lost(sent: Sequence[bytes], receiver: Receiver) -> int:
     assert all(datagram in wanted for datagram in receiver.collected), "reordered or twice"
     assert receiver.lost() == 0, "the test's own receiver lost datagrams"
     return len(sent) - len(receiver.collected)
+
+
+class OutageLimit:
+    """How long worker 0 may be away from now on: half a second, beside what this machine adds.
+
+    That is the time for which the processes of the daemon wait for a processor. A value in
+    milliseconds is fixed by `end`.
+    """
+
+    def __init__(self, daemon: Daemon) -> None:
+        """Begin, before the worker dies."""
+        self._daemon = daemon
+        self._others = (daemon.supervisor, daemon.control)
+        self._before_s = waited_s(*self._others)
+        self.ms = OUTAGE_MS
+
+    def end(self) -> float:
+        """The worker is back: return the limit in milliseconds."""
+        waited = waited_s(*self._others, self._daemon.workers[0]) - self._before_s
+        self.ms = OUTAGE_MS + 1000 * waited
+        return self.ms
 
 
 class Leaves:

@@ -8,6 +8,7 @@ import time
 
 import pytest
 from tests.support.deadline import wait_until
+from tests.support.stall_meter import StallMeter
 
 import mcr
 
@@ -71,31 +72,34 @@ def test_replacing_all_rules_touches_no_rule_that_stays(
     """A hundred times, under full load: nothing lost, order kept, counters continuous.
 
     Up to five times, since a busy machine may let any process wait, also the sender; losses are
-    exact each time.
+    exact each time. How long it lets other processes wait at the same time is not mcr's doing.
     """
     results: list[Bulk] = []
+    stalled_ms = 0.0
     with serving(lab.relay, "--ingress", ingress) as daemon, daemon.client() as client:
         client.replace_rules([FLOW, *FIRST])
         put_first(daemon)
-        while not results or (not is_steady(results[-1]) and len(results) < 5):
+        while not results or (not is_steady(results[-1], stalled_ms) and len(results) < 5):
             before = sum(result.sent for result in results)
-            with flowing(lab) as flow:
+            with StallMeter() as meter, flowing(lab) as flow:
                 seconds = replace_again_and_again(client)
                 results.append(flow.end())
+            stalled_ms = meter.longest_s * 1000
             print(f"{REPLACEMENTS} replacements in {seconds:.2f} s: {results[-1]}")
+            print(f"meanwhile other processes were late by up to {stalled_ms:.1f} ms")
             results[-1].assert_whole()
             assert_counted(client, results[-1], before)
     if results[-1].rate_pps < LEAST_PPS:
         # What counts was exact at each rate; how fast a machine sends is not what is tested.
         print(f"this machine is too busy to send {LEAST_PPS} a second: {results[-1]}")
         return
-    assert is_steady(results[-1]), results
+    assert is_steady(results[-1], stalled_ms), results
     assert results[-1].p99_ms < SILENCE_MS
 
 
-def is_steady(flow: Bulk) -> bool:
-    """Whether it was as fast as it should be, and never silent for long."""
-    return flow.rate_pps >= LEAST_PPS and flow.longest_gap_ms < SILENCE_MS
+def is_steady(flow: Bulk, stalled_ms: float) -> bool:
+    """Whether it was as fast as it should be, and never silent for long but for the machine."""
+    return flow.rate_pps >= LEAST_PPS and flow.longest_gap_ms < SILENCE_MS + stalled_ms
 
 
 def replace_again_and_again(client: mcr.Client) -> float:

@@ -17,7 +17,7 @@ import mcr
 
 from .checks import assert_balanced, settle, settle_sent
 from .daemons import MCR, Daemon, serving
-from .deaths import Leaves, kill, lost, stopped
+from .deaths import Leaves, OutageLimit, kill, lost, stopped
 from .lab import Lab
 from .relays import Ingress
 from .test_memberships import igmp
@@ -126,21 +126,23 @@ def test_a_killed_worker_costs_a_moment_of_its_flows(lab: Lab, ingress: Ingress,
         settle(client, lambda stats: matched(stats) == [ends.probes] * FLOWS)
         with contextlib.ExitStack() as sending:
             flows = [sending.enter_context(PacedFlow(sender, RATE_PPS)) for sender in ends.senders]
+            limit = OutageLimit(daemon)
             watch_a_death(daemon, client, flows)
+            limit.end()
             assert {("in0", group) for group in ends.groups} <= igmp(lab.relay)
         missing = []
         for flow, receiver in zip(flows, ends.receivers, strict=True):
             receiver.wait_for_payload(flow.sent[-1])
             assert len(set(receiver.sources)) == 1, "the source port has changed"
             missing.append(lost(flow.sent, receiver))
-        assert max(missing) <= RATE_PPS // 2, missing
+        assert max(missing) <= RATE_PPS * limit.ms / 1000, missing
         assert not any(count for at, count in enumerate(missing) if at not in its), missing
         agree_with_counters(client, ends, its)
         death = client.workers()[0].last_death
         assert death is not None
         assert death.cause == "killed by SIGKILL"
         assert death.outage_ms is not None
-        assert death.outage_ms <= 500
+        assert death.outage_ms <= limit.ms
         groups = set(ends.groups)
         assert not leaves.heard() & groups
         client.remove_rules([rule.id for rule in client.rules()])

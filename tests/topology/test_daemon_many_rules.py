@@ -6,13 +6,12 @@ Meanwhile another client's pings are answered in time. How long everything took 
 
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import pytest
 from tests.support.deadline import wait_until
-from tests.support.pinger import PING_S, Pinger
+from tests.support.pinger import Pinger
 
 import mcr
 
@@ -47,15 +46,13 @@ class Undelayed:
         """Do it; up to three times, since a busy machine may let any process wait."""
         for again in (True, True, False):
             with Pinger(self._daemon.socket) as pinger:
-                began_s = time.monotonic()
                 done = work()
-                took_s = time.monotonic() - began_s
             pids = self._daemon.processes
             memory = [memory_kib(pid) // 1024 for pid in pids]
             assert max(memory) < MOST_MIB
             pings = f"{pinger.longest_s:.3f} s ({pinger.slowest_s:.3f} s with waits for a CPU)"
-            print(f"{what}: {took_s:.2f} s, longest ping {pings}, {memory} MiB")
-            if pinger.longest_s <= PING_S:
+            print(f"{what}: {pinger.worked_s:.2f} s, longest ping {pings}, {memory} MiB")
+            if pinger.is_prompt:
                 break
             assert again, f"{what}: a ping waited for {pinger.longest_s} s"
             if undo is not None:
