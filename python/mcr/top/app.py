@@ -1,18 +1,11 @@
 """The application of `mcr top`: it reads the daemon each second, and shows it."""
 
-import asyncio
-import signal
-import time
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import ClassVar
-
-from textual.app import App
-from textual.binding import Binding, BindingType
 
 from ..client.aio import AsyncClient
 from ..protocol.selection import StatsOrder
+from .full_screen_app import FullScreenApp, keys_of
 from .help_screen import HelpScreen
 from .overview_screen import OverviewScreen, RuleChoice
 from .reader import DaemonReader
@@ -20,29 +13,14 @@ from .row_table import RowTable
 from .rule_screen import RuleScreen
 from .top_screen import TopScreen
 
-INTERVAL_S = 1.0
-"""The time between two readings, if the daemon answers within half of it."""
 _TIMEOUT_S = 15.0
-_END = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_WORDS = """\
+Yellow: something is wrong, as the state says. Red: an alarm, or copies are lost.
+Trend: the last seconds; the highest rate is a full bar, a space was not read."""
 
 
-class TopApp(App[None]):
+class TopApp(FullScreenApp):
     """A daemon on the whole screen, until a key or a signal."""
-
-    ENABLE_COMMAND_PALETTE = False
-    CSS = """
-    #head { height: 2; }
-    #view { height: 1; text-style: bold; }
-    #filter { height: 1; border: none; padding: 0; display: none; }
-    #rule { height: auto; max-height: 50%; margin-top: 1; }
-    RowTable { height: 1fr; }
-    RuleScreen RowTable { margin-top: 1; }
-    """
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("q", "quit", "quit"),
-        Binding("ctrl+c", "quit", "quit at once", show=False, priority=True),
-        Binding("question_mark", "help", "help", key_display="?"),
-    ]
 
     def __init__(self, reader: DaemonReader, choice: RuleChoice) -> None:
         """Show what a reader reads.
@@ -51,59 +29,29 @@ class TopApp(App[None]):
             reader: the daemon.
             choice: which rules are shown at first.
         """
-        super().__init__(ansi_color=True)  # NO_COLOR depends on it before there is a theme
-        self.theme = "ansi-dark"  # the terminal's own colours, dark or light
         self._reader = reader
         self._overview = OverviewScreen(reader, choice)
-        self._wake = asyncio.Event()
+        super().__init__(self._overview)
 
-    async def on_mount(self) -> None:
-        """Read until the end."""
-        loop = asyncio.get_running_loop()
-        for number in _END:
-            loop.add_signal_handler(number, self.exit)
-        await self.push_screen(self._overview)
-        self.run_worker(self._follow())
-        self.set_interval(INTERVAL_S, self._show_head)
+    async def read(self) -> None:
+        """Read the daemon: what is on the screen, and other rules as time permits."""
+        shown = self.shown
+        assert isinstance(shown, TopScreen)
+        await self._reader.read(shown.on_screen(), shown.flows_of())
 
-    def on_top_screen_changed(self) -> None:
-        """Read without waiting for the next second."""
-        self._wake.set()
+    async def close_reader(self) -> None:
+        """Close the connection to the daemon."""
+        await self._reader.close()
 
-    def action_help(self) -> None:
-        """Show the keys."""
-        if not isinstance(self.screen, HelpScreen):
-            own = [*OverviewScreen.BINDINGS, *RuleScreen.BINDINGS, *RowTable.BINDINGS]
-            self.push_screen(HelpScreen([*self.BINDINGS, *own]))
+    def help_screen(self) -> HelpScreen:
+        """The keys of all screens."""
+        keys = keys_of(FullScreenApp, OverviewScreen, RuleScreen, RowTable)
+        return HelpScreen("mcr top", keys, _WORDS)
 
     def on_row_table_opened(self, event: RowTable.Opened) -> None:
         """Show the rule of the row."""
         if not isinstance(self.screen, RuleScreen):
-            self.push_screen(RuleScreen(self._reader, event.rule_id))
-
-    @property
-    def _shown(self) -> TopScreen:
-        """The screen that shows readings, perhaps below the help."""
-        found = (each for each in reversed(self.screen_stack) if isinstance(each, TopScreen))
-        return next((each for each in found if each.is_mounted), self._overview)
-
-    def _show_head(self) -> None:
-        """Show also how long an answer takes."""
-        self._shown.show_head()
-
-    async def _follow(self) -> None:
-        try:
-            while True:
-                began_s = time.monotonic()
-                self._wake.clear()
-                await self._reader.read(self._shown.on_screen(), self._shown.flows_of())
-                self._shown.show_reading()
-                elapsed_s = time.monotonic() - began_s
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(max(INTERVAL_S - elapsed_s, elapsed_s)):
-                        await self._wake.wait()
-        finally:
-            await self._reader.close()
+            self.push_screen(RuleScreen(self._reader, event.target))
 
 
 def run(

@@ -20,7 +20,7 @@ def head(reader: DaemonReader, problems: int, width: int) -> Text:
     """Two lines: the daemon, or why it does not answer; and its rules."""
     server = reader.hello.server if reader.hello else "mcr"
     read_at = time.strftime("%H:%M:%S", time.localtime(reader.time)) if reader.time else ""
-    first = Text(_fit(f"{server} at {reader.path}", read_at, width))
+    first = Text(fitted(f"{server} at {reader.path}", read_at, width))
     trouble = _trouble(reader)
     second = Text(trouble, style="bold red") if trouble else Text(_sums(reader, problems))
     second.truncate(width, overflow="ellipsis")
@@ -59,7 +59,8 @@ def _rates(rules: Iterable[AnyRule]) -> tuple[float, float, float, float]:
     )
 
 
-def _fit(left: str, right: str, width: int) -> str:
+def fitted(left: str, right: str, width: int) -> str:
+    """A line with a text at either end; the left one is cut."""
     room = width - len(right) - 1
     shown = left if len(left) <= room else f"{left[: room - 1]}…"
     return f"{shown:{room}} {right}"

@@ -18,9 +18,6 @@ _NAMES = {
     "ctrl+c": "Ctrl-C",
 }
 _HALF_COLUMNS = 40
-_WORDS = """\
-Yellow: something is wrong, as the state says. Red: an alarm, or copies are lost.
-Trend: the last seconds; the highest rate is a full bar, a space was not read."""
 
 
 class HelpScreen(ModalScreen[None]):
@@ -30,9 +27,16 @@ class HelpScreen(ModalScreen[None]):
         Binding("escape,q,question_mark", "app.pop_screen", "back")
     ]
 
-    def __init__(self, bindings: Iterable[BindingType]) -> None:
-        """List these."""
+    def __init__(self, command: str, bindings: Iterable[BindingType], words: str) -> None:
+        """List these.
+
+        Args:
+            command: whose keys they are.
+            bindings: the keys.
+            words: what colours and columns mean.
+        """
         super().__init__()
+        self._title, self._words = f"{command}: keys", words
         self._keys = [each for each in bindings if isinstance(each, Binding)]
 
     def compose(self) -> ComposeResult:
@@ -41,7 +45,7 @@ class HelpScreen(ModalScreen[None]):
         half = (len(lines) + 1) // 2
         pairs = zip_longest(lines[:half], lines[half:], fillvalue="")
         rows = [f"{left:{_HALF_COLUMNS}}{right}" for left, right in pairs]
-        yield Static(Text("\n".join(["mcr top: keys", "", *rows, "", _WORDS])))
+        yield Static(Text("\n".join([self._title, "", *rows, "", self._words])))
 
 
 def _keys(keys: str) -> str:

@@ -94,7 +94,7 @@ class OverviewScreen(TopScreen):
 
     def on_screen(self) -> Sequence[str]:
         """The rules of the visible rows."""
-        return self._table.visible_rules()
+        return self._table.visible_targets()
 
     def flows_of(self) -> Sequence[str] | None:
         """Those of all rules, if flows are shown, and of the visible rules for their gaps."""

@@ -34,12 +34,12 @@ class RowTable(Widget, can_focus=True):
     ]
 
     class Opened(Message):
-        """A row was chosen that belongs to a rule."""
+        """A row was chosen that opens something."""
 
-        def __init__(self, rule_id: str) -> None:
-            """Of this rule."""
+        def __init__(self, target: str) -> None:
+            """The id of what it opens."""
             super().__init__()
-            self.rule_id = rule_id
+            self.target = target
 
     class Scrolled(Message):
         """Other rows are visible."""
@@ -64,9 +64,9 @@ class RowTable(Widget, can_focus=True):
         last = min(total, self._first + self.page_rows)
         return f"{self._first + 1}-{last} of {total}" if total else "none"
 
-    def visible_rules(self) -> list[str]:
-        """The ids of the rules that the visible rows belong to."""
-        found = (self._content.rule_id(row) for row in self._visible())
+    def visible_targets(self) -> list[str]:
+        """The ids of what the visible rows open."""
+        found = (self._content.opens(row) for row in self._visible())
         return list(dict.fromkeys(each for each in found if each))
 
     def show(self, content: TableContent[Any]) -> None:
@@ -101,11 +101,11 @@ class RowTable(Widget, can_focus=True):
         self.action_move(rows)
 
     def action_open(self) -> None:
-        """Open the rule of the row under the cursor."""
+        """Open what the row under the cursor is about."""
         if self._content.rows:
-            rule_id = self._content.rule_id(self._content.rows[self._cursor])
-            if rule_id:
-                self.post_message(self.Opened(rule_id))
+            target = self._content.opens(self._content.rows[self._cursor])
+            if target:
+                self.post_message(self.Opened(target))
 
     def on_resize(self) -> None:
         """Keep the cursor visible."""

@@ -32,7 +32,7 @@ class RuleScreen(TopScreen):
         """Show a rule of a reader."""
         super().__init__(reader)
         self._rule_id = rule_id
-        self._rule = Static(id="rule")
+        self._rule = Static(classes="details")
         self._outputs = RowTable(outputs_table([], with_rule=False))
         self._flows = RowTable(flows_table([], {}, ""))
 

@@ -38,8 +38,8 @@ class TableContent(Generic[T]):
     rows: Sequence[T]
     key: Callable[[T], str]
     """What a row is about, the same in the next reading."""
-    rule_id: Callable[[T], str]
-    """The rule that a row belongs to; empty if to none."""
+    opens: Callable[[T], str]
+    """The id of what Enter opens, such as the rule of a row; empty if nothing."""
     cells: Callable[[T, Sequence[int]], Sequence[str]]
     """The texts of a row, for columns of these widths."""
     style: Callable[[T], str]

@@ -3,26 +3,19 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 
-from textual.message import Message
-from textual.screen import Screen
-from textual.widgets import Static
-
 from ..protocol.selection import has_problem
 from .head import head
 from .reader import DaemonReader
+from .reading_screen import ReadingScreen
 
 
-class TopScreen(Screen[None]):
+class TopScreen(ReadingScreen):
     """A screen that shows what a reader has read."""
-
-    class Changed(Message):
-        """Something else is shown now, which has to be read."""
 
     def __init__(self, reader: DaemonReader) -> None:
         """Show a reader's daemon."""
         super().__init__()
         self.reader = reader
-        self.head = Static(id="head")
 
     @abstractmethod
     def on_screen(self) -> Sequence[str]:
@@ -31,10 +24,6 @@ class TopScreen(Screen[None]):
     @abstractmethod
     def flows_of(self) -> Sequence[str] | None:
         """The rules whose flows are shown, None for all of them; empty for none."""
-
-    @abstractmethod
-    def show_reading(self) -> None:
-        """Show what has been read."""
 
     def show_head(self) -> None:
         """Show the daemon, and the sums of its rules."""
