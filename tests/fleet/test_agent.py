@@ -22,6 +22,13 @@ from mcr.fleet import Agent, FileSource, NodeIdentity
 MCR = str(Path(sys.executable).parent / "mcr")
 FEED = "239.77.1.1%lo:5077,name=feed-a to 239.77.2.1%lo:6077"
 OTHER = "239.77.1.2%lo:5078,name=feed-b to 127.0.0.1:7077"
+HOSTILE = (
+    "daemon.workers = 2\nrules = []\n",
+    'include = "*.toml"\n',
+    "rules = 1\n",
+    "{",
+    "rules = [",
+)
 RATE_PPS, DURATION_S = 2000, 3
 
 
@@ -163,17 +170,16 @@ def test_heartbeat_continues_while_the_daemon_hangs(
         client.replace_rules([])
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["daemon.workers = 2\nrules = []\n", 'include = "*.toml"\n', "rules = 1\n", "{", "rules = ["],
-)
-def test_hostile_documents_are_refused(daemon: Daemon, tmp_path: Path, text: str) -> None:
+def test_hostile_documents_are_refused(daemon: Daemon, tmp_path: Path) -> None:
     """Settings, included files and what is no configuration: refused whole and reported."""
-    (tmp_path / "nodes").mkdir()
-    (tmp_path / "nodes" / "ams1.toml").write_text(text)
+    write(tmp_path, "nodes/ams1")
     with agent(daemon, tmp_path):
-        assert status_when(tmp_path, "refused", 0)["problems"]
-    assert not names(daemon)
+        for text in HOSTILE:
+            status_when(tmp_path, "applied", 0)
+            (tmp_path / "nodes" / "ams1.toml").write_text(text)
+            assert status_when(tmp_path, "refused", 0)["problems"]
+            assert not names(daemon)
+            write(tmp_path, "nodes/ams1")
 
 
 @pytest.mark.parametrize("name", ["", "../ams1", "a/b", "a=b", "-a", "a" * 101, "ä"])

@@ -12,12 +12,13 @@ from tests.support.nats_cluster import NatsCluster, nats_cluster
 from tests.topology.daemons import memory_kib, serving
 
 from mcr.fleet import NatsSettings, NatsSource, NodeIdentity
+from mcr.fleet.agent import HEARTBEAT_S
 from mcr.fleet.nats_connection import NatsConnection
 from mcr.fleet.nats_store import RULES_BUCKET, NatsStore
 
-NODES, RULES, CHANGES = 200, 1000, 5
+NODES, RULES, CHANGES = 200, 1000, 3
 P99_S = 2.0
-MEMORY_MIB, IDLE_SHARE, IDLE_S = 80, 0.01, 20.0
+MEMORY_MIB, IDLE_SHARE, IDLE_S = 80, 0.01, HEARTBEAT_S
 LABEL = (("site", "ams"),)
 
 

@@ -2,14 +2,14 @@
 
 import asyncio
 import json
-import subprocess
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 from tests.support.certificates import write_certificates
-from tests.support.fleet_agent import MCR, FleetStore, agent_process
+from tests.support.fleet_agent import FleetStore, agent_process
 from tests.support.nats_cluster import NatsCluster, nats_cluster
+from tests.support.own_command import mcr_here
 from tests.topology.daemons import serving
 
 from mcr.fleet import NatsSettings, NatsSource, NodeIdentity, SourceError
@@ -28,11 +28,9 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The keys and accounts of two nodes, made by the command."""
     directory = tmp_path_factory.mktemp("keys")
     (directory / "nodes.toml").write_text(INVENTORY)
-    command = [MCR, "fleet", "permissions", str(directory / "nodes.toml"), str(directory / "out")]
-    run = subprocess.run(command, check=True, capture_output=True, text=True)
-    assert len(run.stdout.splitlines()) == 4
-    again = subprocess.run(command, check=True, capture_output=True, text=True)
-    assert again.stdout == f"{directory / 'out' / 'accounts.conf'}\n"
+    command = ("fleet", "permissions", directory / "nodes.toml", directory / "out")
+    assert len(mcr_here(*command).out.splitlines()) == 4
+    assert mcr_here(*command).out == f"{directory / 'out' / 'accounts.conf'}\n"
     return directory / "out"
 
 
@@ -188,12 +186,10 @@ def test_tls_is_checked(tmp_path: Path) -> None:
         assert all(reasons.values()), reasons
         assert "offers no TLS" in str(reasons["offers no TLS"])
         assert "verify failed" in str(reasons["verify failed"])
-        command = [MCR, "fleet", "create", "--replicas", "1", "--nats", url]
-        command += ["--tls-ca", str(authority)]
-        command += ["--tls-cert", str(certificate[0]), "--tls-key", str(certificate[1])]
-        subprocess.run(command, check=True, timeout=30)
-        listed = [MCR, "fleet", "nodes", "--json", *command[5:]]
-        assert json.loads(subprocess.run(listed, check=True, capture_output=True).stdout) == []
+        options = ["--nats", url, "--tls-ca", authority]
+        options += ["--tls-cert", certificate[0], "--tls-key", certificate[1]]
+        assert mcr_here("fleet", "create", "--replicas", "1", *options).code == 0
+        assert json.loads(mcr_here("fleet", "nodes", "--json", *options).out) == []
 
 
 def connects(settings: NatsSettings) -> str | None:

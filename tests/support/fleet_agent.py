@@ -11,9 +11,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tests.topology.namespaces import Namespace
+
 from mcr.fleet import FleetDocument, SourceError
 from mcr.fleet.nats_connection import NatsConnection, NatsSettings
-from mcr.fleet.nats_store import HISTORY, RULES_BUCKET, STATUS_BUCKET, STATUS_BYTES, NatsStore
+from mcr.fleet.nats_store import (
+    HISTORY,
+    RULES_BUCKET,
+    STATUS_BUCKET,
+    STATUS_BYTES,
+    NatsStore,
+    key_of,
+)
 
 from .deadline import wait_until
 
@@ -44,9 +53,12 @@ class AgentProcess:
 
 
 @contextlib.contextmanager
-def agent_process(socket: Path, node: str, *arguments: str) -> Iterator[AgentProcess]:
-    """Run an agent of a node until SIGTERM, which it obeys."""
-    command = [MCR, "agent", "--node", node, "--socket", str(socket), *arguments]
+def agent_process(
+    socket: Path, node: str, *arguments: str, namespace: Namespace | None = None
+) -> Iterator[AgentProcess]:
+    """Run an agent of a node, here or in a namespace, until SIGTERM, which it obeys."""
+    words = [MCR, "agent", "--node", node, "--socket", str(socket), *arguments]
+    command = words if namespace is None else namespace.command(*words)
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, bufsize=1) as process:
         agent = AgentProcess(process)
         try:
@@ -63,9 +75,9 @@ def agent_process(socket: Path, node: str, *arguments: str) -> Iterator[AgentPro
 class FleetStore:
     """The two buckets of a fleet, for tests that do not run on asyncio."""
 
-    def __init__(self, settings: NatsSettings) -> None:
-        """Contact no server yet."""
-        self._settings = settings
+    def __init__(self, settings: NatsSettings, namespace: Namespace | None = None) -> None:
+        """Contact no server yet; connections are made from the namespace."""
+        self._settings, self._namespace = settings, namespace
         self._last: FleetDocument | None = None
 
     def create(self, replicas: int) -> None:
@@ -92,6 +104,23 @@ class FleetStore:
 
         return wait_until(write, 30, what=f"{name} written")
 
+    def remove_history(self, name: str) -> None:
+        """Remove all texts of a document but the last, as a compaction does."""
+
+        async def remove(rules: NatsStore, _: NatsStore) -> None:
+            subject = rules.subject(key_of(name))
+            await rules._context.purge_stream(f"KV_{RULES_BUCKET}", subject=subject, keep=1)
+
+        self._run(remove)
+
+    def purge(self, name: str) -> None:
+        """Remove all texts of a document."""
+
+        async def purge(rules: NatsStore, _: NatsStore) -> None:
+            await rules._values.purge(key_of(name))
+
+        self._run(purge)
+
     def status(self, node: str) -> Any:  # noqa: ANN401 -- JSON
         """The status of a node; None if there is none, or no server answers."""
         with contextlib.suppress(SourceError):
@@ -117,7 +146,8 @@ class FleetStore:
             async with _stores(self._settings) as (rules, status):
                 return await do(rules, status)
 
-        return asyncio.run(run())
+        with self._namespace or contextlib.nullcontext():
+            return asyncio.run(run())
 
 
 @contextlib.asynccontextmanager

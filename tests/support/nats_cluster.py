@@ -10,7 +10,10 @@ import subprocess
 import tempfile
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+
+from tests.topology.namespaces import Namespace
 
 from .deadline import wait_until
 
@@ -18,17 +21,39 @@ _READY_S = 30.0
 _SEARCHED = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 
 
+@dataclass(frozen=True, slots=True)
+class ServerHost:
+    """Where servers run: in a namespace, or on this loopback."""
+
+    namespace: Namespace | None = None
+    address: str = "127.0.0.1"
+
+    def command(self, *command: str) -> list[str]:
+        """A command there, whose process keeps its id."""
+        return [*command] if self.namespace is None else self.namespace.command(*command)
+
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[None]:
+        """Switch the calling thread there, to open sockets."""
+        with self.namespace or contextlib.nullcontext():
+            yield
+
+
 class NatsCluster:
     """Servers that form a cluster, each with its own folder."""
 
-    def __init__(self, directory: Path, size: int, extra: str = "") -> None:
+    def __init__(
+        self, directory: Path, size: int, extra: str = "", host: ServerHost | None = None
+    ) -> None:
         """Write their configurations; start none.
 
         Args:
             directory: for configurations, stores and logs.
             size: the number of servers.
             extra: further lines for each configuration, such as users and their permissions.
+            host: where they run; by default on this loopback.
         """
+        self._host = host or ServerHost()
         program = shutil.which("nats-server", path=_SEARCHED)
         assert program is not None, "nats-server is missing: apt-get install nats-server"
         self._program, self._directory, self.size = program, directory, size
@@ -45,17 +70,13 @@ class NatsCluster:
     @property
     def urls(self) -> tuple[str, ...]:
         """The URL of each server."""
-        return tuple(f"nats://127.0.0.1:{self.port(number)}" for number in range(self.size))
+        address = self._host.address
+        return tuple(f"nats://{address}:{self.port(number)}" for number in range(self.size))
 
     @property
     def configurations(self) -> tuple[Path, ...]:
         """The configuration file of each server."""
         return tuple(map(self._file, range(self.size)))
-
-    @property
-    def is_started(self) -> bool:
-        """Whether any server runs."""
-        return bool(self._processes)
 
     def port(self, number: int) -> int:
         """The port for clients of a server."""
@@ -69,7 +90,7 @@ class NatsCluster:
         """Start servers, by default all."""
         for number in numbers or range(self.size):
             with (self._directory / f"{number}.out").open("ab") as log:
-                command = [self._program, "-c", str(self._file(number))]
+                command = self._host.command(self._program, "-c", str(self._file(number)))
                 self._processes[number] = subprocess.Popen(command, stdout=log, stderr=log)
 
     def kill(self, *numbers: int) -> None:
@@ -107,8 +128,9 @@ class NatsCluster:
         return False
 
     def _get(self, number: int, path: str) -> bytes:
-        url = f"http://127.0.0.1:{self._ports[2 * self.size + number]}/{path}"
-        with urllib.request.urlopen(url, timeout=2) as answer:
+        port = self._ports[2 * self.size + number]
+        url = f"http://{self._host.address}:{port}/{path}"
+        with self._host.entered(), urllib.request.urlopen(url, timeout=2) as answer:
             content: bytes = answer.read()
             return content
 
@@ -116,26 +138,28 @@ class NatsCluster:
         return self._directory / f"{number}.conf"
 
     def _configuration(self, number: int, extra: str) -> str:
-        size, ports = self.size, self._ports
-        routes = ", ".join(f"nats://127.0.0.1:{ports[size + each]}" for each in range(size))
+        size, ports, address = self.size, self._ports, self._host.address
+        routes = ", ".join(f"nats://{address}:{ports[size + each]}" for each in range(size))
         lines = [
             f"server_name: s{number}",
-            f"listen: 127.0.0.1:{ports[number]}",
-            f"http: 127.0.0.1:{ports[2 * size + number]}",
+            f"listen: {address}:{ports[number]}",
+            f"http: {address}:{ports[2 * size + number]}",
             f'jetstream {{ store_dir: "{self._directory / str(number)}", max_mem: 64M,'
             " max_file: 256M }",
         ]
         if size > 1:
-            listen = f"127.0.0.1:{ports[size + number]}"
+            listen = f"{address}:{ports[size + number]}"
             lines += [f"cluster {{ name: mcr, listen: {listen}, routes: [{routes}] }}"]
         return "\n".join((*lines, extra, ""))
 
 
 @contextlib.contextmanager
-def nats_cluster(size: int = 3, extra: str = "") -> Iterator[NatsCluster]:
+def nats_cluster(
+    size: int = 3, extra: str = "", host: ServerHost | None = None
+) -> Iterator[NatsCluster]:
     """Run servers that are ready; nothing of them stays."""
     with tempfile.TemporaryDirectory(prefix="mcr-nats") as directory:
-        cluster = NatsCluster(Path(directory), size, extra)
+        cluster = NatsCluster(Path(directory), size, extra, host)
         try:
             cluster.start()
             cluster.wait_ready()

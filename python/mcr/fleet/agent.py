@@ -77,11 +77,14 @@ class Agent:
         self._remembered = recall(state)
         self._outcome: _Outcome | None = None
         self._decided: tuple[FleetDocument, ...] = ()
+        self._applied: tuple[FleetDocument, ...] = ()
+        self._missing: set[str] = set()
         self._settled: tuple[tuple[object, ...], _Outcome] | None = None
         self._daemon_revision: int | None = None
         self._reported: tuple[object, ...] | None = None
         self._reported_at = 0.0
         self._reporting = asyncio.Lock()
+        self._postponed = asyncio.Event()
         self._trouble: str | None = None
         self._trouble_logged_at = 0.0
         self._traffic: NodeTraffic | None = None
@@ -103,12 +106,18 @@ class Agent:
         if outcome != self._outcome:
             self._log_outcome(outcome)
         self._outcome, self._decided = outcome, documents
+        if outcome.state == "applied":
+            self._applied = documents
         return await self._report(outcome)
 
     async def _keep_reporting(self) -> None:
-        """Report also while a request to the daemon waits, until cancelled."""
+        """Report while a request to the daemon waits, and what came too soon, until cancelled."""
         while True:
-            await asyncio.sleep(HEARTBEAT_S / 5)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(HEARTBEAT_S / 5):
+                    await self._postponed.wait()
+                await asyncio.sleep(HEARTBEAT_S / REPORTS_PER_HEARTBEAT)
+            self._postponed.clear()
             if self._outcome is not None:
                 await self._report(self._outcome)
 
@@ -128,6 +137,7 @@ class Agent:
         self._note_trouble(None)
         names = {each.name for each in documents}
         kept = tuple(each for each in self._remembered.documents if each.name not in names)
+        self._note_missing({each.name for each in kept})
         if not documents:
             return
         merged = tuple(sorted((*kept, *documents), key=lambda each: each.name))
@@ -179,6 +189,7 @@ class Agent:
             documents_at=self._remembered.read_at,
             at=time.time(),
             traffic=self._traffic,
+            applied={each.name: each.revision for each in self._applied},
         )
 
     async def _report(self, outcome: _Outcome) -> NodeStatus:
@@ -188,6 +199,8 @@ class Agent:
             age_s = time.monotonic() - self._reported_at
             changed = content != self._reported
             if age_s < (HEARTBEAT_S / REPORTS_PER_HEARTBEAT if changed else HEARTBEAT_S):
+                if changed:
+                    self._postponed.set()
                 return status
             try:
                 await self._source.report(status)
@@ -196,6 +209,12 @@ class Agent:
             else:
                 self._reported, self._reported_at = content, time.monotonic()
             return status
+
+    def _note_missing(self, names: set[str]) -> None:
+        """Log each document that the source has no more."""
+        for name in sorted(names - self._missing):
+            self._log(f"warning: {name} is not in the store any more; its rules stay")
+        self._missing = names
 
     def _note_trouble(self, trouble: str | None) -> None:
         """Log that the source fails, and how old the documents are: each reason, but seldom."""

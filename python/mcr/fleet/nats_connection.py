@@ -7,28 +7,32 @@ beside `nats_store`.
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 import nats.aio.client
 import nats.errors
+import nkeys
 from nats.aio.msg import Msg
 
 from ..errors import ArgumentError
 from .source import SourceError
 from .task_end import end_task
 
+T = TypeVar("T")
 REQUEST_S = 2.0
 """The time limit for each request to a server."""
 _CONNECT_S = 2
 _RETRY_S = 1
 _CLOSE_S = 2  # the library waits for a reconnection, which may never come
 _PING_S = 5  # a server that answers none of two pings is left for another one
-_JWT_MARK = "BEGIN NATS USER JWT"
+_JWT_MARK, _SEED_MARK = "BEGIN NATS USER JWT", "BEGIN USER NKEY SEED"
+_JWT_DOTS = 2
+_REJECTIONS = ("authorization", "authentication", "offers no tls")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,10 @@ class NatsSettings:
         )
 
 
+class RequestRefused(nats.errors.Error):
+    """The server does not permit a request; the text is its own."""
+
+
 class NatsConnection:
     """Connects in the background, and again whenever a connection ends, until it is closed."""
 
@@ -90,6 +98,10 @@ class NatsConnection:
         self._task: asyncio.Task[None] | None = None
         self._closed = asyncio.Event()
         self._failure: str | None = None
+        self._rejections = 0
+        """How many servers in a row would refuse this client also in a while."""
+        self._asked: list[tuple[str, asyncio.Future[str]]] = []
+        """The subjects of requests that wait, each with what gets the text of a refusal."""
         self.refusal: str | None = None
         """What the server has not permitted on this connection."""
         self.on_connected: Callable[[], None] = lambda: None
@@ -132,14 +144,41 @@ class NatsConnection:
         """Return when a server is connected.
 
         Raises:
-            SourceError: none is within the time.
+            SourceError: none is within the time, or each of them has refused this client.
         """
         loop = asyncio.get_running_loop()
         ends_s = loop.time() + timeout_s
         while self._client is None or not self._client.is_connected:
             if loop.time() > ends_s:
                 raise SourceError(self.trouble(f"no NATS server could be reached in {timeout_s} s"))
+            if self._rejections >= len(self._servers):
+                raise SourceError(self.trouble("no NATS server could be used"))
             await asyncio.sleep(0.02)
+
+    async def answer(self, request: Coroutine[Any, Any, T], subject: str) -> T:
+        """The result of a request to a server.
+
+        Args:
+            request: what waits for the answer.
+            subject: a part of the subject that it is sent to, as servers quote it. They report
+                apart from the request that they do not permit it, so that it would wait in vain.
+
+        Raises:
+            RequestRefused: the server does not permit it.
+        """
+        refused = asyncio.get_running_loop().create_future()
+        asked = (subject.lower(), refused)
+        self._asked.append(asked)
+        asking = asyncio.ensure_future(request)
+        try:
+            await asyncio.wait([asking, refused], return_when=asyncio.FIRST_COMPLETED)
+            if not asking.done():
+                raise RequestRefused(refused.result())
+            return asking.result()
+        finally:
+            self._asked.remove(asked)
+            if not asking.done():
+                await end_task(asking)
 
     def trouble(self, text: str) -> str:
         """The text with the reason that the servers or the system have given."""
@@ -181,6 +220,7 @@ class NatsConnection:
 
     async def _note_connected(self) -> None:
         self._failure = self.refusal = None
+        self._rejections = 0
         self.on_connected()
 
     async def _note_closed(self) -> None:
@@ -190,8 +230,12 @@ class NatsConnection:
         text = str(error).removeprefix("nats: ") or type(error).__name__
         if "permissions violation" in text.lower():
             self.refusal = text
-        else:
-            self._failure = text
+            for subject, refused in self._asked:
+                if subject in text.lower() and not refused.done():
+                    refused.set_result(text)
+            return
+        self._failure = text
+        self._rejections = self._rejections + 1 if _is_rejection(error) else 0
 
 
 class _CheckedClient(nats.aio.client.Client):
@@ -204,6 +248,12 @@ class _CheckedClient(nats.aio.client.Client):
             raise nats.errors.Error("the server offers no TLS, which is required")
         command: bytes = super()._connect_command()
         return command
+
+
+def _is_rejection(error: Exception) -> bool:
+    """Whether keys or certificates are wrong, rather than the network or a server."""
+    text = str(error).lower()
+    return isinstance(error, ssl.SSLError) or any(each in text for each in _REJECTIONS)
 
 
 def _receiver(call: Callable[[Msg], None]) -> Any:  # noqa: ANN401 -- a coroutine
@@ -230,6 +280,27 @@ def _check_url(url: str) -> None:
         raise ArgumentError(f"{url!r} must end with the host and a port from 1 to 65535")
 
 
+def _kind_of_credentials(path: Path, text: str) -> str:
+    """The option of the library for a file with a seed, or with a JWT and its seed."""
+    seed, kind = text.strip(), "nkeys_seed"
+    if _JWT_MARK in text:
+        seed, kind = _line_below(text, _SEED_MARK), "user_credentials"
+        if _line_below(text, _JWT_MARK).count(".") != _JWT_DOTS:
+            raise SourceError(f"{path} has no JWT in the line below {_JWT_MARK}")
+    try:
+        is_user = seed.startswith("SU") and bool(nkeys.from_seed(bytearray(seed.encode())))
+    except (nkeys.NkeysError, ValueError):
+        is_user = False
+    if not is_user:
+        raise SourceError(f"{path} has no seed of a user (SU...), alone or with a JWT")
+    return kind
+
+
+def _line_below(text: str, mark: str) -> str:
+    _, _, below = text.partition(mark)
+    return [*below.splitlines(), "", ""][1].strip()
+
+
 def _options(settings: NatsSettings) -> dict[str, Any]:
     options: dict[str, Any] = {}
     if settings.credentials is not None:
@@ -237,10 +308,7 @@ def _options(settings: NatsSettings) -> dict[str, Any]:
             text = settings.credentials.read_text(errors="replace")
         except OSError as error:
             raise SourceError(f"{settings.credentials} cannot be read: {error.strerror}") from None
-        kind = "user_credentials" if _JWT_MARK in text else "nkeys_seed"
-        if kind == "nkeys_seed" and not text.startswith("SU"):
-            raise SourceError(f"{settings.credentials} has no seed of a user (SU...) and no JWT")
-        options[kind] = str(settings.credentials)
+        options[_kind_of_credentials(settings.credentials, text)] = str(settings.credentials)
     if settings.requires_tls:
         try:
             context = ssl.create_default_context(cafile=settings.tls_ca)

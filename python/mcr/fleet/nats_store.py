@@ -8,16 +8,20 @@ Names have characters that keys may not have; `key_of` writes them as ``=`` and 
 
 import contextlib
 import re
+from collections.abc import Coroutine
 from datetime import datetime
+from typing import Any, TypeVar
 
 import nats.errors
 import nats.js.errors
+from nats.js.api import Header
 from nats.js.client import JetStreamContext
 from nats.js.kv import KeyValue
 
-from .nats_connection import REQUEST_S, NatsConnection
+from .nats_connection import REQUEST_S, NatsConnection, RequestRefused
 from .source import SourceError, StoreConflict, StoredText
 
+T = TypeVar("T")
 RULES_BUCKET, STATUS_BUCKET = "mcr-rules", "mcr-status"
 HISTORY = 64
 """How many texts of each document a server keeps: the most that it can."""
@@ -65,7 +69,7 @@ class NatsStore:
             SourceError: no server answers, or refuses.
         """
         try:
-            entry = await self._values.get(key_of(name))
+            entry = await self._ask(self._values.get(key_of(name)), name)
         except nats.js.errors.KeyNotFoundError:
             return None
         except (nats.errors.Error, TimeoutError) as error:
@@ -87,10 +91,10 @@ class NatsStore:
         key, value = key_of(name), text.encode()
         try:
             if expected is None:
-                return await self._values.put(key, value)
+                return await self._ask(self._values.put(key, value), name)
             if expected == 0:  # what was deleted has a revision, which `create` knows about
-                return await self._values.create(key, value)
-            return await self._values.update(key, value, expected)
+                return await self._ask(self._values.create(key, value), name)
+            return await self._ask(self._values.update(key, value, expected), name)
         except nats.js.errors.KeyWrongLastSequenceError:
             raise StoreConflict(f"{name} was changed by another client") from None
         except (nats.errors.Error, TimeoutError) as error:
@@ -109,11 +113,23 @@ class NatsStore:
                 return await self._entries(name)
         return await self._entries(name)
 
-    async def _entries(self, name: str | None) -> list[StoredText]:
+    async def revisions(self) -> dict[str, int]:
+        """Return the revision of each name, without reading the texts.
+
+        Raises:
+            SourceError: no server answers, or refuses.
+        """
+        return {each.name: each.revision for each in await self._entries(None, with_text=False)}
+
+    async def _entries(self, name: str | None, *, with_text: bool = True) -> list[StoredText]:
         found = []
         try:
-            watcher = await self._values.watch(
-                ">" if name is None else key_of(name), include_history=name is not None
+            watcher = await self._ask(
+                self._values.watch(
+                    ">" if name is None else key_of(name),
+                    include_history=name is not None,
+                    meta_only=not with_text,
+                )
             )
             try:
                 while (entry := await watcher.updates(REQUEST_S)) is not None:  # type: ignore[no-untyped-call]
@@ -129,6 +145,20 @@ class NatsStore:
             raise self._error("the store cannot be read", error) from None
         return found
 
+    async def began_with(self, text: StoredText) -> bool:
+        """Whether a text is known to be the first of its name: it was written where there was none.
+
+        Earlier ones may have been removed, as more than the history has, or by an administrator.
+
+        Raises:
+            SourceError: no server answers, or refuses.
+        """
+        try:
+            message = await self._ask(self._context.get_msg(self._stream, seq=text.revision))
+        except (nats.errors.Error, TimeoutError) as error:
+            raise self._error(f"{text.name} cannot be read", error) from None
+        return (message.headers or {}).get(Header.EXPECTED_LAST_SUBJECT_SEQUENCE) == "0"
+
     async def create(self, replicas: int, history: int, value_bytes: int | None) -> None:
         """Create the bucket, or leave it as it is.
 
@@ -136,15 +166,27 @@ class NatsStore:
             SourceError: no server answers, or refuses; such as fewer servers than replicas.
         """
         try:
-            await self._context.create_key_value(
-                bucket=self._bucket,
-                history=history,
-                replicas=replicas,
-                max_value_size=value_bytes,
-                direct=True,
+            await self._ask(
+                self._context.create_key_value(
+                    bucket=self._bucket,
+                    history=history,
+                    replicas=replicas,
+                    max_value_size=value_bytes,
+                    direct=True,
+                )
             )
         except (nats.errors.Error, TimeoutError) as error:
             raise self._error(f"the bucket {self._bucket} cannot be created", error) from None
+
+    async def _ask(self, request: Coroutine[Any, Any, T], name: str | None = None) -> T:
+        """The answer to a request about a name, or about the bucket."""
+        # The quotation mark is the end: nodes.ams1 is not meant by what concerns nodes.ams12.
+        subject = self._stream if name is None else f'{self.subject(key_of(name))}"'
+        return await self._connection.answer(request, subject)
+
+    @property
+    def _stream(self) -> str:
+        return f"KV_{self._bucket}"
 
     @property
     def _values(self) -> KeyValue:
@@ -159,8 +201,8 @@ class NatsStore:
         if self._made is None or self._made[0] is not client:
             context = client.jetstream(timeout=REQUEST_S)
             # Not `key_value`, which asks for facts about the stream that agents may not read.
-            stream, prefix = f"KV_{self._bucket}", f"$KV.{self._bucket}."
-            values = KeyValue(self._bucket, stream, prefix, context, direct=True)
+            prefix = f"$KV.{self._bucket}."
+            values = KeyValue(self._bucket, self._stream, prefix, context, direct=True)
             self._made = client, values, context
         return self._made[1], self._made[2]
 
@@ -169,6 +211,8 @@ class NatsStore:
             return SourceError(f"{text}: {error.description or error.code}")
         if isinstance(error, nats.errors.NoRespondersError | nats.js.errors.NoStreamResponseError):
             return SourceError(f"{text}: the servers have no such store, or too few of them run")
+        if isinstance(error, RequestRefused):
+            return SourceError(f"{text}: {error}")
         kind = SourceError if self._connection.refusal else SourceTimeout
         return kind(self._connection.trouble(f"{text}: no server answered in {REQUEST_S:.0f} s"))
 

@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import nkeys
 
@@ -63,12 +64,25 @@ _HEAD = (
 _TAIL = ("    ]", "  }", "}")
 
 
-def _user(node: NodeIdentity, public_key: str) -> Iterator[str]:
-    keys = [key_of(name) for name in document_names(node)]
-    values = [f"$KV.{RULES_BUCKET}.{key}" for key in keys]
+class NodePermissions(NamedTuple):
+    """The subjects of NATS that a node needs; it may use no others."""
+
+    publish: tuple[str, ...]
+    subscribe: tuple[str, ...]
+
+
+def permissions_of(node: NodeIdentity) -> NodePermissions:
+    """What a node may do: read its documents, write its status, get answers."""
+    values = [f"$KV.{RULES_BUCKET}.{key_of(name)}" for name in document_names(node)]
     reads = [f"$JS.API.DIRECT.GET.KV_{RULES_BUCKET}.{value}" for value in values]
-    publish = [*reads, f"$KV.{STATUS_BUCKET}.{key_of(node.name)}"]
-    subscribe = [f"{inbox_of(node.name)}.>", *values]
+    return NodePermissions(
+        (*reads, f"$KV.{STATUS_BUCKET}.{key_of(node.name)}"),
+        (f"{inbox_of(node.name)}.>", *values),
+    )
+
+
+def _user(node: NodeIdentity, public_key: str) -> Iterator[str]:
+    publish, subscribe = permissions_of(node)
     yield f"      # {node.name}"
     yield f"      {{ nkey: {public_key}, permissions: {{"
     yield f"        publish: {{ allow: {json.dumps(publish)} }}"

@@ -1,7 +1,7 @@
 """What an agent reports about its node; its size is bounded."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from ..json_codec import Count, JsonObject
@@ -50,6 +50,9 @@ class NodeStatus(JsonObject):
     """When this was written, as Unix time in seconds: the heartbeat of the agent."""
     traffic: NodeTraffic | None = None
     """None if the daemon has not answered yet."""
+    applied: Mapping[str, str] = field(default_factory=dict)
+    """The revision of each document whose rules the daemon was given last, by its name; empty if
+    the agent has applied none since its start."""
 
 
 def bounded(problems: tuple[str, ...]) -> tuple[str, ...]:
