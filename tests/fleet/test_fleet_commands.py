@@ -12,11 +12,15 @@ from pathlib import Path
 import pytest
 from tests.support.fleet_agent import MCR, FleetStore, agent_process
 from tests.support.nats_cluster import NatsCluster, nats_cluster
+from tests.support.own_command import mcr_here
+from tests.top.screens import shows
 from tests.topology.daemons import Daemon, serving
 
 from mcr.fleet import Fleet, NatsSettings
 from mcr.fleet.fleet_plan import FleetPlan
 from mcr.fleet.source import FleetDocument
+from mcr.top.fleet_app import FleetTopApp
+from mcr.top.fleet_reader import FleetReader
 
 NODES = {"ams1": "lo", "fra1.example": "lo"}
 INVENTORY = """
@@ -56,10 +60,9 @@ def daemons(cluster: NatsCluster) -> Iterator[dict[str, Daemon]]:
 
 def fleet(cluster: NatsCluster, *words: str, fails: bool = False) -> str:
     """Run a command; return what it prints."""
-    command = [MCR, "fleet", *words, "--nats", cluster.url]
-    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
-    assert bool(run.returncode) == fails, run.stdout + run.stderr
-    return run.stdout + run.stderr
+    run = mcr_here("fleet", *words, "--nats", cluster.url)
+    assert bool(run.code) == fails, run.out + run.err
+    return run.out + run.err
 
 
 def write(directory: Path, *rules: str) -> Path:
@@ -130,6 +133,19 @@ def test_it_stops_at_the_first_node_that_refuses(
     assert "state: applied" in fleet(cluster, "status", "ams1")
 
 
+def test_a_rollback_needs_the_history(cluster: NatsCluster) -> None:
+    """Where it was removed, nothing says whether the document had rules before: it is refused."""
+    store = FleetStore(NatsSettings(cluster.urls))
+    rule = "239.78.1.9%lo:5079 to 127.0.0.1:7079"
+    only = ("--document", "nodes/par1", "--yes")
+    first = store.write("nodes/par1", rule)
+    store.write("nodes/par1")
+    store.remove_history("nodes/par1")
+    text = fleet(cluster, "rollback", str(first), *only, fails=True)
+    assert f"the history of nodes/par1 begins at revision {first + 1}" in text
+    assert fleet(cluster, "show", "nodes/par1") == "rules = []\n"
+
+
 def test_nothing_is_written_with_an_unknown_value(cluster: NatsCluster, tmp_path: Path) -> None:
     """One mistake in one file of one node."""
     before = fleet(cluster, "history")
@@ -174,6 +190,26 @@ def test_silent_nodes_are_not_waited_for(cluster: NatsCluster, tmp_path: Path) -
     text = fleet(cluster, "apply", str(tmp_path), "--yes", fails=True)
     assert "do not report, and follow when they return: lon1" in text
     assert fleet(cluster, "show", "nodes/lon1") == "rules = []\n"
+
+
+@pytest.mark.usefixtures("daemons")
+def test_the_screen_follows_the_servers(cluster: NatsCluster) -> None:
+    """`mcr fleet top` without a terminal: a node that refuses, and then has its new revision."""
+    store = FleetStore(NatsSettings(cluster.urls))
+
+    async def follow() -> None:
+        app = FleetTopApp(FleetReader(Fleet(NatsSettings(cluster.urls)), cluster.url))
+        async with app.run_test(size=(80, 24)) as pilot:
+            await shows(app, pilot, "ams1", "fra1.example")
+            refused = await asyncio.to_thread(store.write_text, "nodes/ams1", "rules = [")
+            found = await shows(app, pilot, "refused")
+            (line,) = [each for each in found.splitlines() if each.startswith("ams1")]
+            assert line.split()[2] == str(refused)
+            assert int(line.split()[3]) < refused
+            applied = await asyncio.to_thread(store.write, "nodes/ams1")
+            await shows(app, pilot, "applied", f"{applied}{applied:>8}")
+
+    asyncio.run(follow())
 
 
 @pytest.mark.usefixtures("daemons")

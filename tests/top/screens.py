@@ -8,6 +8,7 @@ from typing import Any, cast
 from zlib import crc32
 
 from tests.support.deadline import PATIENCE_S
+from textual.app import App
 from textual.pilot import Pilot
 
 from mcr.client.aio import AsyncClient
@@ -112,12 +113,12 @@ def app_of(client: FakeClient, **choice: Any) -> TopApp:  # noqa: ANN401
     return TopApp(reader_of(client), RuleChoice(**choice))
 
 
-def screen_text(app: TopApp) -> str:
+def screen_text(app: App[None]) -> str:
     """What the screen shows, without spaces at the ends of lines."""
     return "\n".join(strip.text.rstrip() for strip in app.screen._compositor.render_strips())
 
 
-def colours(app: TopApp) -> set[str]:
+def colours(app: App[None]) -> set[str]:
     """The names of the colours on the screen, but for the terminal's own."""
     styles = (
         segment.style
@@ -129,7 +130,7 @@ def colours(app: TopApp) -> set[str]:
     return {shade.name for shade in shades} - {"default"}
 
 
-async def shows(app: TopApp, pilot: Pilot[None], *texts: str) -> str:
+async def shows(app: App[None], pilot: Pilot[None], *texts: str) -> str:
     """Wait until the screen contains texts; return all of it."""
     ends_s = time.monotonic() + PATIENCE_S
     while not all(each in screen_text(app) for each in texts):

@@ -24,6 +24,7 @@ from .fleet_tree import tree
 from .help import CommandGroup, add_command, epilog_of
 from .nats_options import check_libraries, with_servers
 from .output import moment, show_table
+from .top import check_screen
 
 if TYPE_CHECKING:
     from ..fleet.fleet import Fleet
@@ -200,6 +201,18 @@ def rollback(
     )
 
 
+def top(settings: "NatsSettings") -> int:
+    """Show all nodes on the whole screen, each second, until q.
+
+    The revision that each should have and has, rules, rates, losses, alarms. Keys sort, filter, and
+    open a node; ? lists them. Needs the extras fleet and top.
+    """
+    check_screen("mcr fleet top", "mcr fleet nodes")
+    _run(settings, lambda fleet: fleet.nodes())  # what is wrong is a message, not a screen
+    code: int = import_module("mcr.top.fleet_app").run(settings)
+    return code
+
+
 def events(settings: "NatsSettings") -> None:
     """Print what changes at the nodes: states, documents, losses, silence; until Ctrl-C."""
     lines_of = import_module("mcr.fleet.node_events").NodeEvents()
@@ -289,6 +302,7 @@ for _name, _function, _examples in (
     ("apply", apply, (f"mcr fleet apply /srv/fleet --canary ams1 {_ON}",)),
     ("rollback", rollback, (f"mcr fleet rollback 41 --document nodes/ams1 {_ON}",)),
     ("events", events, (f"mcr fleet events {_ON}",)),
+    ("top", top, (f"mcr fleet top {_ON}",)),
 ):
     add_command(app, _name, with_servers(_function), examples=_examples)
 add_command(

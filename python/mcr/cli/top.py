@@ -31,11 +31,7 @@ def top(
     Keys sort and filter, and open a rule; ? lists them. It only reads: the socket for observers is
     enough. Needs the extra top.
     """
-    if find_spec("textual") is None:
-        raise McrError("mcr top needs textual; install it with pip install 'mcr-relay[top]'")
-    # textual reads standard input and draws on standard error.
-    if not (sys.stdin.isatty() and sys.stderr.isatty()) or os.environ.get("TERM") == "dumb":
-        raise McrError("mcr top needs a terminal; mcr stats --watch works without one")
+    check_screen("mcr top", "mcr stats --watch")
     chosen = known_rules(rules)
     with connect(socket) as client:  # what is wrong at the start is a message, not a screen
         if chosen is None:
@@ -45,3 +41,20 @@ def top(
         path = client.path
     code: int = import_module("mcr.top.app").run(path, chosen, sort, only_problems)
     return code
+
+
+def check_screen(command: str, otherwise: str) -> None:
+    """Check that a command can use the whole screen.
+
+    Args:
+        command: the command.
+        otherwise: the one that works without a terminal.
+
+    Raises:
+        McrError: the library is missing, or there is no terminal.
+    """
+    if find_spec("textual") is None:
+        raise McrError(f"{command} needs textual; install it with pip install 'mcr-relay[top]'")
+    # textual reads standard input and draws on standard error.
+    if not (sys.stdin.isatty() and sys.stderr.isatty()) or os.environ.get("TERM") == "dumb":
+        raise McrError(f"{command} needs a terminal; {otherwise} works without one")

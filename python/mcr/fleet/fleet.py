@@ -1,6 +1,6 @@
 """`Fleet`: the documents of all nodes on NATS servers, and what the nodes report."""
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -79,6 +79,22 @@ class Fleet:
         """
         return sorted(await self._rules.entries())
 
+    async def document(self, name: str) -> StoredText | None:
+        """Return a document, or None if there is none.
+
+        Raises:
+            SourceError: it cannot be read.
+        """
+        return await self._rules.get(name)
+
+    async def revisions(self) -> dict[str, int]:
+        """Return the revision of each document by its name, without reading the texts.
+
+        Raises:
+            SourceError: they cannot be read.
+        """
+        return await self._rules.revisions()
+
     async def history(self, name: str) -> list[StoredText]:
         """Return the texts that a document had, up to 64, the oldest first.
 
@@ -94,6 +110,10 @@ class Fleet:
             SourceError: it cannot be read.
         """
         return await self._statuses.read()
+
+    def heard_nodes(self) -> list[NodeStatus]:
+        """Return the last report of each node that was read or has arrived; ask no server."""
+        return self._statuses.all()
 
     async def plan(self, wanted: Iterable[FleetDocument], *, prune: bool = False) -> FleetPlan:
         """Compare documents with those of the store.
@@ -135,7 +155,7 @@ class Fleet:
                 continue
             text = each.text
             if each.revision > revision:
-                text = _text_at(revision, each.name, await self.history(each.name))
+                text = await self._text_at(revision, each.name)
             wanted.append(FleetDocument(each.name, text))
         return plan_documents(wanted, [each for each in stored if not names or each.name in names])
 
@@ -146,6 +166,7 @@ class Fleet:
         canary: str | None = None,
         batch: int = 10,
         timeout_s: float = 30.0,
+        absent: Collection[str] = (),
         progress: Callable[[Progress], None] = lambda _: None,
     ) -> FleetResult:
         """Write documents, and wait after each few for the nodes that follow them.
@@ -158,6 +179,7 @@ class Fleet:
             canary: a node whose document is written first, alone.
             batch: how many documents are written before their nodes are waited for.
             timeout_s: how long to wait for each of these.
+            absent: nodes that are not waited for, as those that have not reported.
             progress: called for each document that is written and each node that has answered.
 
         Raises:
@@ -169,7 +191,8 @@ class Fleet:
         batches = _batches(plan.documents, canary, batch)
         await self._statuses.read()
         self._statuses.follow()
-        return await Rollout(self._rules, self._statuses, timeout_s, progress).run(batches)
+        rollout = Rollout(self._rules, self._statuses, timeout_s, absent, progress)
+        return await rollout.run(batches)
 
     async def changes(self) -> AsyncIterator[tuple[NodeStatus | None, NodeStatus]]:
         """Yield each report of a node with the one before, for as long as it is asked.
@@ -185,17 +208,18 @@ class Fleet:
                 yield before, after
             await self._statuses.wait(REQUEST_S)
 
-
-def _text_at(revision: int, name: str, history: list[StoredText]) -> str:
-    earlier = [each for each in history if each.revision <= revision]
-    if earlier:
-        return earlier[-1].text
-    if len(history) >= HISTORY:
-        raise SourceError(
-            f"the history of {name} begins at revision {history[0].revision}; give that or a later"
-            " one, or apply the documents themselves"
-        )
-    return EMPTY
+    async def _text_at(self, revision: int, name: str) -> str:
+        """The text that a document had at a revision; without rules if it did not exist."""
+        history = await self.history(name)
+        earlier = [each for each in history if each.revision <= revision]
+        if earlier:
+            return earlier[-1].text
+        if history and not await self._rules.began_with(history[0]):
+            raise SourceError(
+                f"the history of {name} begins at revision {history[0].revision}; give that or a"
+                " later one, or apply the documents themselves"
+            )
+        return EMPTY
 
 
 def _batches(

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -43,7 +43,7 @@ class FleetResult(JsonObject):
     missing: tuple[str, ...] = ()
     """Nodes that have not answered in time."""
     silent: tuple[str, ...] = ()
-    """Nodes that were not waited for, since they do not report. They follow when they return."""
+    """Nodes that were not waited for: they do not report, or are absent. They follow later."""
     conflict: str | None = None
     """Why a document was not written, if it was changed by another client."""
     left: tuple[str, ...] = ()
@@ -63,10 +63,11 @@ class Rollout:
         store: NatsStore,
         statuses: NodeStatuses,
         timeout_s: float,
+        absent: Collection[str],
         progress: Callable[[Progress], None],
     ) -> None:
         """Write nothing yet."""
-        self._store, self._statuses = store, statuses
+        self._store, self._statuses, self._absent = store, statuses, absent
         self._timeout_s, self._progress = timeout_s, progress
         self._written: dict[str, int] = {}
         self._answered: dict[str, NodeStatus] = {}
@@ -134,7 +135,8 @@ class Rollout:
         for node, labels in nodes.items():
             documents = [each for each in batch if each.is_for(node, labels)]
             status = self._statuses.of(node)
-            if documents and (status is None or is_silent(status)):
+            is_absent = status is None or is_silent(status) or node in self._absent
+            if documents and is_absent:
                 self._silent.add(node)
             elif documents:
                 followers[node] = documents

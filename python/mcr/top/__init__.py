@@ -1,4 +1,4 @@
-"""`mcr top`: a full-screen view of a daemon, which it reads through its socket.
+"""`mcr top` and `mcr fleet top`: full-screen views of a daemon, and of the nodes of a fleet.
 
-The only user of textual (extra `top`); `reader`, `trend` and `tables` work without it.
+The only user of textual (extra `top`); readers, `trend` and tables work without it.
 """
