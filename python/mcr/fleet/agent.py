@@ -13,7 +13,7 @@ from ..config.document import FileContent
 from ..config.forms import wanted_forms
 from ..config.reader import Configuration, read_files
 from ..errors import DaemonError, McrError, RuleError
-from ..protocol.results import ConfigurationResult, DaemonStats
+from ..protocol.results import ConfigurationResult, DaemonStats, Hello
 from .memory import RememberedDocuments, recall, remember
 from .source import DOCUMENT_BYTES, FleetDocument, NodeIdentity, RuleSource, SourceError
 from .status import NodeState, NodeStatus, NodeTraffic, bounded
@@ -22,6 +22,9 @@ PERIOD_S = 2.0
 """The time between two comparisons with source and daemon when nothing is known to have changed."""
 HEARTBEAT_S = 10.0
 """The longest time between two reports."""
+ANSWER_S = 5.0
+"""How long a daemon may take to greet. The client would wait longer: a change of thousands of rules
+takes its time, and after the end of a daemon there may be another one."""
 
 
 REPORTS_PER_HEARTBEAT = 50
@@ -154,7 +157,7 @@ class Agent:
         if not documents:
             return _Outcome("no_document")
         try:
-            hello = await self._client.hello()
+            hello = await self._greet()
             key = (documents, hello.pid, hello.revision)
             if self._settled is not None and self._settled[0] == key:
                 return self._settled[1]
@@ -176,6 +179,13 @@ class Agent:
         if not change.is_empty:
             self._log(_sentence(change))
         return outcome
+
+    async def _greet(self) -> Hello:
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                return await self._client.hello()
+        except TimeoutError:
+            raise DaemonError(f"the daemon has not answered for {ANSWER_S:.0f} s") from None
 
     def _status(self, outcome: _Outcome) -> NodeStatus:
         return NodeStatus(
