@@ -1,14 +1,14 @@
 """Trees of relays: everybody is reached, capacities hold, and changes are few."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.fleet_agent import MCR
+from tests.support.own_command import mcr_here
 
 from mcr.errors import ConfigError
+from mcr.fleet.node_presence import FORGIVEN_S, NodePresence
 from mcr.fleet.tree import (
     Parents,
     TreeError,
@@ -17,7 +17,7 @@ from mcr.fleet.tree import (
     plan_disjoint_trees,
     plan_tree,
 )
-from mcr.fleet.tree_file import read_tree_file
+from mcr.fleet.tree_file import plan_trees, read_tree_file, tree_documents
 
 CAPACITIES = st.lists(st.integers(0, 5), min_size=1, max_size=40)
 SPEC = """
@@ -120,8 +120,9 @@ def test_a_tree_that_is_full_or_wrong_is_planned_again() -> None:
 
 def run(*words: str | Path) -> str:
     """The output of the command."""
-    command = [MCR, "fleet", "tree", *map(str, words)]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    run = mcr_here("fleet", "tree", *words)
+    assert run.code == 0, run.err
+    return run.out
 
 
 def test_the_command_writes_documents(tmp_path: Path) -> None:
@@ -137,10 +138,9 @@ def test_the_command_writes_documents(tmp_path: Path) -> None:
     assert (directory / "nodes" / "a.toml").read_text() == "rules = []\n"
     assert run(spec, directory) == "r\n  b\n    a\n  c\n1 nodes move\n"
     (directory / "tree.json").write_text("{")
-    command = [MCR, "fleet", "tree", str(spec), str(directory)]
-    broken = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert (broken.returncode, broken.stderr.count("\n")) == (1, 1)
-    assert "tree.json has no trees" in broken.stderr
+    broken = mcr_here("fleet", "tree", spec, directory)
+    assert (broken.code, broken.err.count("\n")) == (1, 1)
+    assert "tree.json has no trees" in broken.err
 
 
 @pytest.mark.parametrize(
@@ -163,3 +163,70 @@ def test_mistakes_of_the_file(old: str, new: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         read_tree_file(SPEC.replace(old, new).encode())
     assert message in str(caught.value)
+
+
+def two_trees(merge: str = "") -> str:
+    """The file of two trees, whose roots are r and s."""
+    text = SPEC.replace('roots = ["r"]', f'roots = ["r", "s"]\n{merge}')
+    return text + '[nodes.s]\n[nodes.d]\naddress = "127.0.0.5%lo"\n'
+
+
+def test_two_trees_are_merged_where_they_end() -> None:
+    """One rule delivers both; what a node passes on in a tree is not merged."""
+    file = read_tree_file(two_trees('merge = "rtp"').encode())
+    trees = plan_trees(file)
+    texts = {each.name.partition("/")[2]: each.text for each in tree_documents(file, trees)}
+    for name in "abcd":
+        address = file.nodes[name].address
+        merged = f"{address}:5100 + {address}:5101,merge=rtp to "
+        assert texts[name].count(merged) == 1
+        assert texts[name].count(" to ") == 1 + any(name in each.values() for each in trees)
+    assert "merge" not in texts["r"] + texts["s"]
+    with pytest.raises(ConfigError, match="needs two roots"):
+        read_tree_file(SPEC.replace("fan_out", 'merge = "rtp"\nfan_out').encode())
+
+
+def test_a_root_may_die() -> None:
+    """Of two, then its tree is empty and the other stays; the last one cannot be left out."""
+    file = read_tree_file(two_trees().encode())
+    before = plan_trees(file)
+    after = plan_trees(file, before, ["r"])
+    assert after == ({}, before[1])
+    assert plan_trees(file, after)[1] == before[1]
+    for text, dead in ((SPEC, ["r"]), (two_trees(), ["r", "s"])):
+        with pytest.raises(TreeError, match="cannot be left out"):
+            plan_trees(read_tree_file(text.encode()), (), dead)
+
+
+def test_a_node_is_dead_after_a_while_and_back_after_a_while() -> None:
+    """A short silence is none."""
+    presence = NodePresence("ab", now_s=0, dead_after_s=30, back_after_s=60)
+    assert not presence.judge({"a"}, 0)
+    assert not presence.judge({"a"}, 29)
+    assert not presence.judge({"a", "b"}, 29.5)
+    assert not presence.judge({"a"}, 31)
+    assert presence.judge({"a"}, 61) == {"b"}
+    assert presence.judge({"a", "b"}, 62) == {"b"}
+    assert presence.judge({"a", "b"}, 121) == {"b"}
+    assert not presence.judge({"a", "b"}, 122)
+    presence.judge({"a"}, 200)
+    presence.begin_again(229)
+    assert not presence.judge({"a"}, 231)
+
+
+@given(st.lists(st.floats(1, 600), min_size=1, max_size=200), st.floats(1, 60))
+def test_a_tree_does_not_follow_a_node_that_comes_and_goes(
+    spans: list[float], dead_after_s: float
+) -> None:
+    """However it does: in an hour at most seven deaths count."""
+    presence = NodePresence("a", now_s=0, dead_after_s=dead_after_s, back_after_s=30)
+    now_s, was_dead, deaths = 0.0, False, []
+    for number, span_s in enumerate(spans):
+        for _ in range(20):
+            is_dead = bool(presence.judge(set("a" if number % 2 else ""), now_s))
+            if is_dead and not was_dead:
+                deaths.append(now_s)
+            was_dead = is_dead
+            now_s += span_s / 20
+    for first in deaths:
+        assert sum(first <= each < first + FORGIVEN_S for each in deaths) <= 7

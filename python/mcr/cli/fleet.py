@@ -314,9 +314,10 @@ add_command(
 add_command(
     app,
     "tree",
-    tree,
+    with_servers(tree, required=False),
     examples=(
         "mcr fleet tree tree.toml /srv/fleet",
         "mcr fleet tree tree.toml /srv/fleet --without fra1",
+        f"mcr fleet tree tree.toml /srv/fleet --auto {_ON}",
     ),
 )

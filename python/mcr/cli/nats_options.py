@@ -64,11 +64,14 @@ def check_libraries() -> None:
         )
 
 
-def with_servers(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function as a command with the options of a connection, which it gets as `settings`."""
+def with_servers(function: Callable[..., Any], *, required: bool = True) -> Callable[..., Any]:
+    """The function as a command with the options of a connection, which it gets as `settings`.
+
+    If servers are not required, `settings` is None without any.
+    """
     added = {
         "nats": Annotated[
-            str,
+            str if required else str | None,
             typer.Option(metavar="URL,...", envvar="MCR_NATS", help="The NATS servers."),
         ],
         "creds": CredentialsOption,
@@ -79,7 +82,9 @@ def with_servers(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(function)
     def command(**given: Any) -> Any:  # noqa: ANN401 -- of any function
-        return function(settings=settings_of(*(given.pop(name) for name in added)), **given)
+        values = [given.pop(name) for name in added]
+        settings = None if values[0] is None else settings_of(*values)
+        return function(settings=settings, **given)
 
     signature = inspect.signature(function)
     own = [each for each in signature.parameters.values() if each.name != "settings"]
@@ -87,7 +92,7 @@ def with_servers(function: Callable[..., Any]) -> Callable[..., Any]:
         inspect.Parameter(
             name,
             inspect.Parameter.KEYWORD_ONLY,
-            default=inspect.Parameter.empty if name == "nats" else None,
+            default=inspect.Parameter.empty if required and name == "nats" else None,
             annotation=annotation,
         )
         for name, annotation in added.items()

@@ -54,7 +54,8 @@ def plan_disjoint_trees(
 ) -> tuple[Parents, Parents]:
     """Two trees to the same nodes, in which no node but the roots sends in both.
 
-    So the death of one node costs every other node at most one of its two copies.
+    So the death of one node costs every other node at most one of its two copies. The tree of a
+    root that is not in `capacities` is empty, and the other one stays as it is.
 
     Raises:
         TreeError: the capacities do not suffice, or the roots are the same.
@@ -62,8 +63,11 @@ def plan_disjoint_trees(
     if roots[0] == roots[1]:
         raise TreeError("two trees need two roots; name another node")
     senders = _divide(roots, capacities, before)
-    trees = []
+    trees = list[Parents]()
     for number, root in enumerate(roots):
+        if root not in capacities:
+            trees.append({})
+            continue
         usable = {
             name: capacity if name == root or name in senders[number] else 0
             for name, capacity in capacities.items()

@@ -5,6 +5,7 @@ deliver = "239.1.1.1%eth1:5001"     an output of every other node
 port = 5100                         on which relays receive; of a second tree: the next one
 fan_out = 4                         to how many others a node sends
 roots = ["ams1"]                    two of them: two trees
+merge = "rtp"                       what is delivered has each datagram of two trees once
 
 [nodes.fra1]
 address = "192.0.2.1%eth0"          where it receives; the root needs none
@@ -14,7 +15,7 @@ deliver = "239.9.1.1%eth2:5001"     instead of the one above
 
 import json
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,7 @@ from ..errors import ConfigError, Problem, RuleError
 from ..json_codec import JsonError, JsonObject, decode
 from ..rules import Rule
 from .source import FleetDocument, NodeIdentity
-from .tree import Parents, plan_disjoint_trees, plan_tree
+from .tree import Parents, TreeError, plan_disjoint_trees, plan_tree
 
 _MOST_TREES = 2
 
@@ -46,6 +47,7 @@ class TreeFile(JsonObject):
     nodes: Mapping[str, TreeNode]
     fan_out: int = 4
     deliver: str | None = None
+    merge: str | None = None
 
 
 def read_tree_file(content: bytes) -> TreeFile:
@@ -85,6 +87,8 @@ def plan_trees(
         for name, node in file.nodes.items()
         if name not in gone
     }
+    if not any(root in capacities for root in file.roots):
+        raise TreeError(f"{' and '.join(file.roots)} cannot be left out; name another root")
     if len(file.roots) == 1:
         return (plan_tree(file.roots[0], capacities, before[0] if len(before) == 1 else None),)
     two = (before[0], before[1]) if len(before) == _MOST_TREES else None
@@ -100,10 +104,9 @@ def tree_documents(file: TreeFile, trees: Sequence[Parents]) -> tuple[FleetDocum
     problems, documents = list[Problem](), []
     for name in file.nodes:
         rules = []
-        for number, parents in enumerate(trees):
+        for rule in _rules(file, name, trees):
             try:
-                rule = _rule(file, name, number, parents)
-                rules += [] if rule is None else [str(Rule.parse(rule))]
+                rules.append(str(Rule.parse(rule)))
             except RuleError as error:
                 problems += [each.under("nodes", name) for each in error.problems]
         documents.append(FleetDocument(f"nodes/{name}", f"rules = {json.dumps(rules)}\n"))
@@ -112,21 +115,37 @@ def tree_documents(file: TreeFile, trees: Sequence[Parents]) -> tuple[FleetDocum
     return tuple(documents)
 
 
-def _rule(file: TreeFile, name: str, number: int, parents: Parents) -> str | None:
-    node, port = file.nodes[name], file.port + number
-    is_root = name == file.roots[number]
-    if not is_root and name not in parents:
-        return None
-    outputs = [
-        f"{file.nodes[child].address.partition('%')[0]}:{port}"
+def _rules(file: TreeFile, name: str, trees: Sequence[Parents]) -> Iterator[str]:
+    """The rules of a node: what it passes on in each tree, and what it delivers."""
+    node = file.nodes[name]
+    deliver = node.deliver or file.deliver
+    inputs = [
+        f"{node.address}:{file.port + number}"
+        for number, parents in enumerate(trees)
+        if name in parents
+    ]
+    is_merged = file.merge is not None and len(inputs) == _MOST_TREES
+    for number, parents in enumerate(trees):
+        is_root = name == file.roots[number]
+        if not is_root and name not in parents:
+            continue
+        outputs = _children(file, name, number, parents)
+        if deliver and not is_root and not is_merged:
+            outputs.append(deliver)
+        source = file.source if is_root else f"{node.address}:{file.port + number}"
+        if outputs:
+            yield f"{source} to {' '.join(outputs)}"
+    if deliver and is_merged:
+        yield f"{' + '.join(inputs)},merge={file.merge} to {deliver}"
+
+
+def _children(file: TreeFile, name: str, number: int, parents: Parents) -> list[str]:
+    """The outputs of a node to those that receive from it in a tree."""
+    return [
+        f"{file.nodes[child].address.partition('%')[0]}:{file.port + number}"
         for child, parent in sorted(parents.items())
         if parent == name
     ]
-    deliver = node.deliver or file.deliver
-    if deliver and not is_root:
-        outputs.append(deliver)
-    source = file.source if is_root else f"{node.address}:{port}"
-    return f"{source} to {' '.join(outputs)}" if outputs else None
 
 
 def _check_keys(given: Mapping[str, Any]) -> None:
@@ -151,10 +170,16 @@ def _problems(file: TreeFile) -> Iterable[Problem]:
     for root in file.roots:
         if root not in file.nodes:
             yield Problem("roots", f"{root} is not in nodes; add [nodes.{root}]")
+    if file.merge is not None and len(file.roots) != _MOST_TREES:
+        yield Problem("merge", "needs two roots; name another one, or remove it")
     if not 1 <= file.port < 1 << 16:
         yield Problem("port", "must be 1 to 65535")
     if file.fan_out < 1:
         yield Problem("fan_out", "must be at least 1")
+    yield from _node_problems(file)
+
+
+def _node_problems(file: TreeFile) -> Iterable[Problem]:
     for name, node in file.nodes.items():
         try:
             NodeIdentity(name)

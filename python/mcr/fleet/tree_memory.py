@@ -1,10 +1,15 @@
 """The trees of a directory in its file tree.json, from which the next plan starts."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..json_codec import JsonError, JsonObject, decode, encode
+from ..text_file import replace_text
 from .file_source import replace_file
+from .source import FleetDocument
+
+_FILE = "tree.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,13 +19,14 @@ class RememberedTrees(JsonObject):
     trees: tuple[dict[str, str], ...] = ()
 
 
-def recall_trees(path: Path) -> tuple[dict[str, str], ...]:
-    """The trees in the file; none if there is no file.
+def recall_trees(directory: Path) -> tuple[dict[str, str], ...]:
+    """The trees of a directory; none if it has no file of them.
 
     Raises:
         OSError: it cannot be read.
         JsonError: it has another content.
     """
+    path = directory / _FILE
     if not path.exists():
         return ()
     try:
@@ -29,6 +35,11 @@ def recall_trees(path: Path) -> tuple[dict[str, str], ...]:
         raise JsonError(f"{path} has no trees: {error}; remove it") from None
 
 
-def remember_trees(path: Path, trees: tuple[dict[str, str], ...]) -> None:
-    """Replace the file; raises OSError."""
-    replace_file(path, encode(RememberedTrees(trees)))
+def write_trees(
+    directory: Path, trees: tuple[dict[str, str], ...], documents: Iterable[FleetDocument]
+) -> None:
+    """Replace the documents of the nodes, and the file of the trees; raises OSError."""
+    (directory / "nodes").mkdir(parents=True, exist_ok=True)
+    for document in documents:
+        replace_text(directory / f"{document.name}.toml", document.text)
+    replace_file(directory / _FILE, encode(RememberedTrees(trees)))
