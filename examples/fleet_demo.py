@@ -5,6 +5,7 @@ deliver it to a receiver of their own. Meanwhile a server and a relay are killed
 nats-server and the extra `fleet`.
 """
 
+import argparse
 import contextlib
 import json
 import os
@@ -30,6 +31,9 @@ READY_S = 30.0
 
 def main() -> int:
     """Run the demo."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=2.0, help="how long each part lasts")
+    seconds = parser.parse_args().seconds
     program = shutil.which("nats-server", path=f"{os.environ['PATH']}:/usr/sbin")
     if os.geteuid() != 0 or program is None:
         print("needs root and nats-server (apt-get install nats-server)", file=sys.stderr)
@@ -48,18 +52,18 @@ def main() -> int:
         (directory / "tree.toml").write_text(tree(hosts))
         until(lambda: fleet(core, "create", "--replicas", "3") == 0)
         relays = [stack.enter_context(relay(host, directory, f"r{n}")) for n, host in names(hosts)]
-        show(core, directory, servers, relays, hosts)
+        show(core, directory, (servers[0], relays[1]), hosts, seconds)
     return 0
 
 
 def show(
     core: LocalHost,
     directory: Path,
-    servers: Sequence["subprocess.Popen[bytes]"],
-    relays: Sequence["subprocess.Popen[bytes]"],
+    killed: tuple["subprocess.Popen[bytes]", "subprocess.Popen[bytes]"],
     hosts: Sequence[LocalHost],
+    seconds: float,
 ) -> None:
-    """Relay by a tree; kill a server, then a relay; show what each receiver has lost."""
+    """Relay by a tree; kill a server, then the relay r2; show what each receiver has lost."""
     until(lambda: reported(core) == RELAYS)
     change(core, directory)
     with contextlib.ExitStack() as stack:
@@ -75,16 +79,16 @@ def show(
         sending = threading.Thread(target=sender.send)
         sending.start()
         try:
-            time.sleep(2)
+            time.sleep(seconds)
             tell("all relay", receivers)
-            servers[0].kill()
-            time.sleep(3)
+            killed[0].kill()
+            time.sleep(seconds)
             tell("a server was killed", receivers)
-            relays[1].kill()
-            time.sleep(1)
+            killed[1].kill()
+            time.sleep(seconds)
             tell("the relay r2 was killed", receivers)
             change(core, directory, "--without", "r2")
-            time.sleep(2)
+            time.sleep(seconds)
             tell("the tree was planned again without r2", receivers)
         finally:
             sender.stop()

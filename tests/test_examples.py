@@ -10,7 +10,9 @@ import pytest
 from tests.topology.daemons import serving
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-TIMEOUT_S = 50
+TIMEOUT_S = 100
+RECEIVERS = ("r2", "r3", "r4", "r5")
+"""The relays of the fleet demo that deliver the stream."""
 
 
 def run(name: str, *arguments: str) -> str:
@@ -63,6 +65,26 @@ def test_demo() -> None:
     printed = run("demo.py", "--seconds", "1", "--rate", "500")
     assert "udp ingress, over loopback" in printed
     assert "latency p99" in printed
+
+
+@pytest.mark.timeout(120)
+def test_fleet_demo() -> None:
+    """A server's death costs nothing; that of a relay only those below it, until they moved."""
+    printed = run("fleet_demo.py", "--seconds", "1")
+    parts = re.split(r"^(all relay|.* was killed|.* without r2)$", printed, flags=re.M)[1:]
+    lost = {
+        title: {
+            name: int(count)
+            for name, count in re.findall(r"^  (r\d): received [1-9]\d*, lost (\d+)$", text, re.M)
+        }
+        for title, text in zip(parts[::2], parts[1::2], strict=True)
+    }
+    assert lost["all relay"] == lost["a server was killed"] == dict.fromkeys(RECEIVERS, 0)
+    last = lost["the tree was planned again without r2"]
+    assert set(last) == set(RECEIVERS)
+    assert last["r3"] == 0
+    received = [dict(re.findall(r"^  (r\d): received (\d+)", text, re.M)) for text in parts[5::2]]
+    assert all(int(received[-1][name]) > int(received[0][name]) for name in RECEIVERS[1:])
 
 
 def test_daemon() -> None:
