@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 import signal
 import subprocess
@@ -10,9 +11,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from tests.support.deadline import wait_until
 from tests.support.fleet_agent import MCR, FleetStore, agent_process
 from tests.support.nats_cluster import NatsCluster, nats_cluster
 from tests.support.own_command import mcr_here
+from tests.support.terminal import on_terminal
 from tests.top.screens import shows
 from tests.topology.daemons import Daemon, serving
 
@@ -210,6 +213,17 @@ def test_the_screen_follows_the_servers(cluster: NatsCluster) -> None:
             await shows(app, pilot, "applied", f"{applied}{applied:>8}")
 
     asyncio.run(follow())
+
+
+def test_the_screen_needs_servers_and_a_terminal(cluster: NatsCluster) -> None:
+    """On one it shows the nodes until q; else it says what is missing."""
+    said = fleet(cluster, "top", fails=True)
+    assert "mcr fleet top needs a terminal; mcr fleet nodes works without one" in said
+    command = [MCR, "fleet", "top", "--nats", cluster.url]
+    with on_terminal(command, b"with a problem", {}) as terminal:
+        os.write(terminal.ours, b"q")
+        wait_until(terminal.ended, what="the end")
+        assert terminal.process.returncode == 0
 
 
 @pytest.mark.usefixtures("daemons")

@@ -1,20 +1,14 @@
 """`mcr top` as a process on a terminal."""
 
-import fcntl
 import os
-import pty
 import re
-import select
 import signal
-import struct
-import subprocess
-import termios
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import pytest
 from tests.support.deadline import wait_until
+from tests.support.terminal import Terminal, on_terminal
 from tests.topology.daemons import MCR, Daemon, serving
 
 from mcr.cli import main
@@ -31,68 +25,18 @@ def daemon() -> Iterator[Daemon]:
         yield made
 
 
-@dataclass
-class Terminal:
-    """`mcr top` on a terminal of 80 columns, and what it has written."""
-
-    process: subprocess.Popen[bytes]
-    ours: int
-    theirs: int
-    written: bytes = b""
-
-    def read(self) -> None:
-        """Take what has been written."""
-        while select.select([self.ours], [], [], 0.02)[0]:
-            self.written += os.read(self.ours, 65536)
-
-    def echoes(self) -> bool:
-        """Whether the terminal shows what is typed."""
-        flags: int = termios.tcgetattr(self.theirs)[3]
-        return bool(flags & termios.ECHO)
-
-    def wait_for(self, text: bytes) -> None:
-        """Wait until this was written."""
-
-        def look() -> bool:
-            self.read()
-            return text in self.written
-
-        wait_until(look, what=text)
-
-    def ended(self) -> bool:
-        """Whether the process has exited; it never waits for the terminal."""
-        self.read()
-        return self.process.poll() is not None
-
-
 @contextmanager
-def on_terminal(daemon: Daemon, environment: dict[str, str]) -> Iterator[Terminal]:
+def top_on_terminal(daemon: Daemon, environment: dict[str, str]) -> Iterator[Terminal]:
     """Run `mcr top` until it shows the daemon."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    inherited = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
-    process = subprocess.Popen(
-        [MCR, "top", "--socket", str(daemon.socket)],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env={**inherited, "TERM": "xterm-256color"} | environment,
-    )
-    terminal = Terminal(process, ours, theirs)
-    try:
-        terminal.wait_for(b"with a problem")
+    command = [MCR, "top", "--socket", str(daemon.socket)]
+    with on_terminal(command, b"with a problem", environment) as terminal:
         yield terminal
-    finally:
-        process.kill()
-        process.wait()
-        os.close(ours)
-        os.close(theirs)
 
 
 @pytest.mark.parametrize("way", ["q", "\x03", signal.SIGTERM])
 def test_the_terminal_is_restored(daemon: Daemon, way: str | signal.Signals) -> None:
     """After keys and signals: its settings, its cursor and what it showed before."""
-    with on_terminal(daemon, {}) as terminal:
+    with top_on_terminal(daemon, {}) as terminal:
         assert not terminal.echoes()
         if isinstance(way, signal.Signals):
             terminal.process.send_signal(way)
@@ -110,7 +54,7 @@ def test_the_terminal_is_restored(daemon: Daemon, way: str | signal.Signals) -> 
 def test_colours_are_those_of_the_terminal(daemon: Daemon) -> None:
     """None with NO_COLOR, else the sixteen of the terminal."""
     for environment, known in (({"NO_COLOR": "1"}, False), ({}, True)):
-        with on_terminal(daemon, environment) as terminal:
+        with top_on_terminal(daemon, environment) as terminal:
             terminal.wait_for(b"joined")
             codes = b";".join(re.findall(rb"\x1b\[([0-9;]*)m", terminal.written)).split(b";")
             assert any(30 <= int(code or 0) <= 37 for code in codes) is known
