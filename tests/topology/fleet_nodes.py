@@ -33,6 +33,8 @@ LABEL, DOCUMENT = "site=all", "labels/site=all"
 GROUP, PORT, COUNT = "239.1.93.1", 5001, 50
 RULE = f"{GROUP}%eth0:{PORT},name=feed to {CORE}:7000"
 READY_S = 60.0
+AT_ONCE = 3
+"""Daemons that start at a time: their processes have to answer within limits of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +93,14 @@ def real_fleet(net: Net, count: int, *, servers: int = 1) -> Iterator[RealFleet]
     with contextlib.ExitStack() as stack:
         cluster = stack.enter_context(nats_cluster(servers, host=ServerHost(core, CORE)))
         FleetStore(NatsSettings(cluster.urls), core).create(servers)
-        daemons = [stack.enter_context(serving(host, awaits_ready=False)) for host in hosts]
+        daemons = list[Daemon]()
+        for first in range(0, count, AT_ONCE):
+            some = hosts[first : first + AT_ONCE]
+            daemons += [stack.enter_context(serving(host, awaits_ready=False)) for host in some]
+            for daemon in daemons[first:]:
+                daemon.wait_for("ready", READY_S)
         nodes = []
         for number, (host, daemon) in enumerate(zip(hosts, daemons, strict=True), 1):
-            daemon.wait_for("ready", READY_S)
             options = ("--nats", cluster.url, "--label", LABEL)
             made = agent_process(daemon.socket, f"n{number}", *options, namespace=host)
             nodes.append(RealNode(f"n{number}", host, daemon, stack.enter_context(made)))
