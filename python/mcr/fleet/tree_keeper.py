@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 from .fleet import Fleet
 from .node_presence import NodePresence
-from .node_statuses import age_s
 from .source import FleetDocument, SourceError
 from .status import NodeStatus
 from .tree import Parents, TreeError, changed_parents
@@ -52,6 +51,8 @@ class TreeKeeper:
         )
         self._planned: frozenset[str] = frozenset(file.nodes)
         """The dead nodes of the last plan; at first all, so that there is one."""
+        self._heard: dict[str, tuple[float, float]] = {}
+        """Of each node the time in its last report, and when that was read first."""
         self._pause_s = dead_after_s  # so that deaths that come together are few changes
         self._pause_until_s = 0.0
         self._said = ""
@@ -62,6 +63,7 @@ class TreeKeeper:
             try:
                 await self.look()
             except SourceError as error:
+                self._heard.clear()
                 self._presence.begin_again(time.monotonic())
                 self._say(f"{error}; nothing is planned until the servers answer")
             await asyncio.sleep(_LOOK_S)
@@ -72,8 +74,9 @@ class TreeKeeper:
         Raises:
             SourceError: the servers do not answer.
         """
-        seen = {each.node for each in await self._fleet.nodes() if is_present(each)}
+        statuses = await self._fleet.nodes()
         now_s = time.monotonic()
+        seen = {each.node for each in statuses if self._is_present(each, now_s)}
         dead = self._presence.judge(seen, now_s)
         if dead == self._planned or now_s < self._pause_until_s:
             return
@@ -111,12 +114,15 @@ class TreeKeeper:
             self._planned = dead  # else it is tried again after the pause
             self._say(f"{len(result.written)} documents written, {len(result.applied)} applied")
 
+    def _is_present(self, status: NodeStatus, now_s: float) -> bool:
+        """Whether a node has reported lately, by the clock of this host, and its daemon answers."""
+        at, heard_s = self._heard.get(status.node, (0.0, now_s))
+        if at != status.at:
+            heard_s = now_s
+            self._heard[status.node] = status.at, now_s
+        return now_s - heard_s <= _REPORT_S and status.state != "daemon_unreachable"
+
     def _say(self, text: str) -> None:
         if text != self._said:
             self._said = text
             self._log(text)
-
-
-def is_present(status: NodeStatus) -> bool:
-    """Whether a node relays, as far as its report says: it is recent, and the daemon answers."""
-    return age_s(status) <= _REPORT_S and status.state != "daemon_unreachable"
