@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.documents import Page
+from tests.support.strategies import INTERFACES, KERNEL_INTERFACES, merging_rules
 from tests.support.strategies import rules as any_rules
 
 from mcr.config import schema
@@ -22,6 +23,8 @@ from mcr.errors import ConfigError, Problem, RuleError
 
 ROOT = Path(__file__).parents[1]
 RULE = "239.1.1.1%eth0:5001 to 239.2.0.1%eth1:6001"
+NAMES = INTERFACES | KERNEL_INTERFACES
+PAIR = "239.1.1.1%eth0:5001 + 239.1.1.2%eth1:5001,name=pair,merge=rtp,late=drop to 192.0.2.7:7000"
 SETTINGS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {},
     optional={
@@ -54,7 +57,10 @@ def problems(*texts: str) -> list[str]:
     return [str(problem) for problem in caught.value.problems]
 
 
-@given(SETTINGS, st.lists(st.tuples(any_rules(), st.booleans()), max_size=5))
+@given(
+    SETTINGS,
+    st.lists(st.tuples(any_rules(NAMES) | merging_rules(NAMES), st.booleans()), max_size=5),
+)
 def test_what_is_written_is_read(settings: dict[str, Any], rules: list[tuple[Any, bool]]) -> None:
     """Settings, rules of every kind, and which of them are enabled."""
     comments = ["a \x00 b\n#"]
@@ -146,6 +152,29 @@ def test_defaults_fill_in_what_rules_leave_out() -> None:
         (RULE, True),
     ]
     assert read(FULL).settings == {"workers": 2, "ingress": "udp"}
+
+
+def test_several_inputs_are_an_array() -> None:
+    """Each as text or as a table, with the defaults of the file."""
+    first, second = "239.1.1.1%eth0:5001", "239.1.1.2%eth1:5001"
+    table = """
+[defaults]
+input.interface = "eth0"
+[[rules]]
+name = "pair"
+inputs = [INPUTS]
+merge = "rtp"
+late = "drop"
+outputs = ["192.0.2.7:7000"]
+"""
+    for inputs in (
+        f'"{first}", "{second}"',
+        '"239.1.1.1:5001", { address = "239.1.1.2", port = 5001, interface = "eth1" }',
+    ):
+        assert rules_of(table.replace("INPUTS", inputs)) == [(PAIR, True)]
+    text = PAIR.replace("merge=rtp,late=drop", "merge=mold")
+    beside = f'rules = [{{ rule = "{text}", merge = "rtp", late = "drop" }}]'
+    assert rules_of(beside) == [(PAIR, True)]
 
 
 def test_every_mistake_is_told_with_its_place() -> None:
@@ -241,6 +270,9 @@ def test_a_conflict_with_a_repeated_rule_names_both_elements() -> None:
     ]
 
 
+TWO = "inputs = ['239.1.1.1%a:1', '239.1.1.2%a:1'"
+
+
 @pytest.mark.parametrize(
     ("given", "told"),
     [
@@ -256,6 +288,16 @@ def test_a_conflict_with_a_repeated_rule_names_both_elements() -> None:
         (f'rule = "{RULE}", enabled = 1', "enabled: must be true or false, not 1"),
         ("rule = 1", "rule: must be a string or a table, not 1"),
         ('input = "239.1.1.1%a:1", outputs = 1', "outputs: must be an array"),
+        ('inputs = [], outputs = ["h:1"]', "inputs: must be an array of inputs"),
+        ('inputs = "x", outputs = ["h:1"]', "inputs: must be an array of inputs"),
+        ('input = "x", inputs = ["x"], outputs = []', "inputs: cannot stand beside input"),
+        (f"{TWO}, {{ address = 'x', prt = 1 }}], outputs = []", "input 3, prt: is not known"),
+        (f"{TWO}, '239.1.1.3%a:0'], outputs = ['h:1']", "input 3, port: 0 is out of range"),
+        (f"{TWO}], outputs = ['h:1']", "merge: is missing; write merge=rtp"),
+        (f"{TWO}], merge = ['rtp'], outputs = ['h:1']", "merge: must be rtp, mold, hash"),
+        (f"{TWO}], merge = 'rtp', late = 1, outputs = ['h:1']", "late: must be 'send' or 'drop'"),
+        (f"{TWO}, 1], outputs = ['h:1']", "input 3: must be a string or a table, not 1"),
+        ("input = '239.1.1.1%a:1', merge = 'rtp', outputs = ['h:1']", "merge: needs several"),
         ("input = 1, outputs = [1]", "output 1: must be a string or a table, not 1"),
     ],
 )

@@ -5,7 +5,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tests.support.strategies import KERNEL_INTERFACES, inputs, outputs, rules
+from tests.support.strategies import KERNEL_INTERFACES, inputs, merging_rules, outputs, rules
 
 from mcr.errors import Problem, RuleError
 from mcr.rules import Input, Output, Rule, endpoint_text, grammar, parse_rules
@@ -29,7 +29,7 @@ def problems_if_any(text: str) -> tuple[Problem, ...]:
     return ()
 
 
-@given(rules())
+@given(rules() | merging_rules())
 def test_every_rule_survives_its_own_text(rule: Rule) -> None:
     """Parsing the text of a rule returns an equal rule, with the same id and name."""
     again = Rule.parse(str(rule))

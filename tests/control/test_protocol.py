@@ -209,6 +209,33 @@ def test_rule_objects_name_any_interface(client: RawClient) -> None:
     assert fields == ["rule 1, input, address", "rule 1, input, port"]
 
 
+def test_rule_objects_have_several_inputs(client: RawClient) -> None:
+    """The answers name them in the rule's text; each has problems of its own."""
+    inputs = [{"address": f"239.1.1.{n}", "port": 5001, "interface": "lo"} for n in (1, 2)]
+    output = {"address": "127.0.0.1", "port": 6001}
+    given = {"inputs": inputs, "merge": "rtp", "late": "drop", "outputs": [output]}
+    (rule,) = call(client, "rules.add", rules=[given])["added"]
+    assert rule["rule"] == (
+        "239.1.1.1%lo:5001 + 239.1.1.2%lo:5001,merge=rtp,late=drop to 127.0.0.1:6001"
+    )
+    odd = [*inputs, {"address": "239.1.1.3", "port": 5001, "interface": "a+b"}]
+    (rule,) = call(client, "rules.add", rules=[{**given, "inputs": odd}], dry_run=True)["added"]
+    assert rule["object"]["inputs"] == odd
+    wrongs: list[tuple[dict[str, object], str]] = [
+        ({"inputs": [*inputs, {"address": "239.1.1.3", "prt": 1}]}, "rule 1, input 3, prt"),
+        ({"inputs": [*inputs, {"address": "x", "port": 1}]}, "rule 1, input 3, address"),
+        ({"inputs": []}, "rule 1, inputs"),
+        ({"input": inputs[0]}, "rule 1, inputs"),
+        ({"merge": "rpt"}, "rule 1, merge"),
+        ({"late": "never"}, "rule 1, late"),
+        ({"merge": None}, "rule 1, merge"),
+        ({"inputs": None}, "rule 1, input"),
+    ]
+    for wrong, field in wrongs:
+        error = client.error("rules.add", rules=[{**given, **wrong}])
+        assert field in [problem["field"] for problem in error["data"]["problems"]]
+
+
 def test_counters_of_all_workers_are_added(client: RawClient, supervisor: FakeSupervisor) -> None:
     """And the state says that datagrams flow."""
     (one, two) = ids(call(client, "rules.add", rules=[ONE, TWO])["added"])

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.fake_host import HOST
-from tests.support.strategies import INTERFACES, KERNEL_INTERFACES, rules
+from tests.support.strategies import INTERFACES, KERNEL_INTERFACES, merging_rules, rules
 
 from mcr._native import output_keys
 from mcr.daemon.control.api.errors import RpcError
@@ -30,6 +30,7 @@ from mcr.rules.spec import rule_spec
 ONE = "239.1.1.1%eth0:5001,name=one to 239.2.0.1%eth1:6001"
 TWO = "239.1.1.2%eth0:5001 to 239.2.0.2%eth1:6001"
 THREE = "239.1.1.3%eth0:5001 to 239.2.0.3%eth1:6001"
+NAMES = INTERFACES | KERNEL_INTERFACES
 IDS = {text: Rule.parse(text).id for text in (ONE, TWO, THREE)}
 
 
@@ -39,7 +40,7 @@ def fake_host(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rulebook, "interfaces", lambda: HOST)
 
 
-@given(rules(KERNEL_INTERFACES))
+@given(rules(KERNEL_INTERFACES) | merging_rules(KERNEL_INTERFACES))
 def test_objects_express_every_rule(rule: Rule) -> None:
     """Also those that text cannot express."""
     for form in (object_from_rule(rule), text_or_object(rule)):
@@ -47,7 +48,7 @@ def test_objects_express_every_rule(rule: Rule) -> None:
 
 
 @given(
-    st.lists(st.tuples(rules(INTERFACES | KERNEL_INTERFACES), st.booleans()), max_size=4),
+    st.lists(st.tuples(rules(NAMES) | merging_rules(NAMES), st.booleans()), max_size=4),
     st.integers(0, 2**63 - 1),
     st.integers(0, 2**63 - 1),
 )

@@ -82,6 +82,9 @@ _EXPECTATIONS = st.one_of(
         sources=st.one_of(st.none(), st.integers(1, 1000)),
     ),
 )
+_MERGES = st.sampled_from(["rtp", "mold", "hash", "seq:4:32", "seq:9:16le"])
+_LATES: st.SearchStrategy[Literal["send", "drop"] | None] = st.sampled_from([None, "send", "drop"])
+_INPUT_COUNTS = st.integers(2, 4)
 _RULE_NAMES = st.one_of(st.none(), NAMES.filter(lambda name: len(name) <= 64))
 
 
@@ -146,6 +149,25 @@ def inputs(draw: st.DrawFn, interfaces: st.SearchStrategy[str] = INTERFACES) -> 
 def outputs(draw: st.DrawFn, interfaces: st.SearchStrategy[str] = INTERFACES) -> Output:
     """Any output, with any of the options, of an input for one group and one port."""
     return _output(draw, interfaces, 0, 1)
+
+
+@st.composite
+def merging_rules(draw: st.DrawFn, interfaces: st.SearchStrategy[str] = INTERFACES) -> Rule:
+    """Any rule with several inputs."""
+    count = draw(_INPUT_COUNTS)
+    first, *others = draw(
+        st.lists(inputs(interfaces), min_size=count, max_size=count, unique_by=str)
+    )
+    merge = draw(_MERGES)
+    return Rule(
+        first,
+        [draw(outputs(interfaces)) for _ in range(draw(_OUTPUT_COUNTS))],
+        others=others,
+        name=draw(_RULE_NAMES),
+        expect=draw(_EXPECTATIONS),
+        merge=merge,
+        late=None if merge == "hash" else draw(_LATES),
+    )
 
 
 @st.composite

@@ -12,7 +12,7 @@ from ..protocol.log_spec import LogSpec
 from ..relay.settings import WORKERS_LIMIT
 from ..rules import fields
 from ..rules.expectation import Expectation
-from ..rules.fields import Invalid, Join
+from ..rules.fields import Invalid, Join, Late
 
 Schema = Mapping[str, Any]
 _INTEGER, _TEXT, _SWITCH = {"type": "integer"}, {"type": "string"}, {"type": "boolean"}
@@ -114,6 +114,7 @@ INPUT: Mapping[str, Key] = {
     "sources": Key("The accepted senders.", {"type": "array", "items": _TEXT}),
     "vlan": Key("The VLAN id of accepted frames.", {"type": ["integer", "string"]}),
     "join": Key("Whether to join each group of a block.", {"enum": list(get_args(Join))}),
+    "seq": Key("How the datagrams are numbered.", _TEXT),
 }
 OUTPUT: Mapping[str, Key] = {
     "address": Key("A group, a block of groups, a host's address, or a host name.", _TEXT),
@@ -160,6 +161,9 @@ RULE: Mapping[str, Key] = {
     "name": Key("Its name in commands and reports.", _TEXT),
     "expect": Key("What an alarm follows from.", _TEXT),
     "input": Key("Where its datagrams come from, as text or as a table.", {}),
+    "inputs": Key("Several inputs that are merged, each as text or as a table.", {}),
+    "merge": Key("By what datagrams of several inputs are known to be the same.", _TEXT),
+    "late": Key("What becomes of datagrams behind later ones.", {"enum": list(get_args(Late))}),
     "outputs": Key("Where its copies go, each as text or as a table.", {}),
     "for": Key("Values of {names} in the rule, which is repeated for each.", {}),
 }

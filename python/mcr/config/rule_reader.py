@@ -2,19 +2,22 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ..errors import Problem, RuleError
 from ..rules import Input, Output, Rule, fields, grammar
 from ..rules.expectation import Expectation
 from ..rules.fields import Invalid
-from ..rules.objects import input_from_object, output_from_object
+from ..rules.grammar import RULE_OPTIONS
+from ..rules.objects import collect, input_from_object, input_members, output_from_object
 from . import keys
 from .expansion import Values, expand, values_of
 from .keys import unknown
 
 Table = Mapping[str, Any]
 _FORM = 'write "INPUT to OUTPUT", or a table with input and outputs'
+_INPUTS = ("input", "inputs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +109,11 @@ def _enabled(table: Table, defaults: RuleDefaults) -> bool:
 def _from_table(table: Table, defaults: RuleDefaults) -> Rule | str:
     problems = [Problem(key, unknown(key, keys.RULE)) for key in table if key not in keys.RULE]
     inner = table.get("rule")
-    own = {key: table[key] for key in ("name", "expect") if key in table}
-    if inner is not None and ("input" in table or "outputs" in table):
+    own = {key: table[key] for key in RULE_OPTIONS if table.get(key) is not None}
+    has_input = any(key in table for key in _INPUTS)
+    if inner is not None and (has_input or "outputs" in table):
         problems.append(Problem("rule", "cannot stand beside input and outputs; omit one of them"))
-    elif inner is None and not ("input" in table and "outputs" in table):
+    elif inner is None and not (has_input and "outputs" in table):
         problems.append(Problem("", f"has neither rule nor both input and outputs; {_FORM}"))
     if problems:
         raise RuleError(problems)
@@ -118,50 +122,44 @@ def _from_table(table: Table, defaults: RuleDefaults) -> Rule | str:
     if isinstance(inner, str) and not own and not defaults.change_rules:
         return inner
     if inner is None:
-        return _from_parts(table, defaults)
+        return _from_parts(table, own, defaults)
     if not isinstance(inner, str):
         raise RuleError([("rule", f"must be a string or a table, not {inner!r}; {_FORM}")])
-    return _from_text(inner, defaults, **own)
+    return _from_text(inner, defaults, own)
 
 
-def _from_text(
-    text: str, defaults: RuleDefaults, name: str | None = None, expect: str | None = None
-) -> Rule:
+def _from_text(text: str, defaults: RuleDefaults, own: Table = MappingProxyType({})) -> Rule:
     parts = grammar.parse_rule(text)
     outputs = [_with_output(each, defaults.output) for each in parts.outputs if type(each) is dict]
-    own = {
-        "name": parts.name if name is None else name,
-        "expect": expect or parts.expect or defaults.expect,
-    }
     first, *others = (Input(**{**defaults.input, **each}) for each in parts.inputs)
-    return Rule(
-        first,
-        [Output(**each) for each in outputs],
-        others=others,
-        **{**parts.options, **own},
-    )
+    options = {**parts.options, "expect": parts.expect or defaults.expect, **own}
+    return Rule(first, [Output(**each) for each in outputs], others=others, **options)
 
 
-def _from_parts(table: Table, defaults: RuleDefaults) -> Rule:
+def _from_parts(table: Table, own: Table, defaults: RuleDefaults) -> Rule:
     problems: list[Problem] = []
-    source: Input | None = None
-    outputs: list[Output] = []
-    try:
-        source = _read_input(table["input"], defaults.input)
-    except RuleError as error:
-        problems += [problem.under("input") for problem in error.problems]
+    inputs = [
+        collect(lambda value: _read_input(value, defaults.input), each, path, problems)
+        for path, each in input_members(table)
+    ]
+    outputs: list[Output | None] = []
     if not isinstance(table["outputs"], list):
         problems.append(Problem("outputs", "must be an array; write outputs = [...]"))
     else:
-        for number, each in enumerate(table["outputs"], 1):
-            try:
-                outputs.append(_read_output(each, defaults.output))
-            except RuleError as error:
-                problems += [problem.under("output", number) for problem in error.problems]
-    if problems or source is None:
+        outputs = [
+            collect(
+                lambda value: _read_output(value, defaults.output),
+                each,
+                ("output", number),
+                problems,
+            )
+            for number, each in enumerate(table["outputs"], 1)
+        ]
+    if problems:
         raise RuleError(problems)
-    expect = table.get("expect", defaults.expect)
-    return Rule(source, outputs, name=table.get("name"), expect=expect)
+    first, *others = filter(None, inputs)
+    options = {"expect": defaults.expect, **own}
+    return Rule(first, filter(None, outputs), others=others, **options)
 
 
 def _read_input(value: object, defaults: Table) -> Input:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..rules import fields
 from . import keys
 from .keys import Key
 
@@ -45,6 +46,12 @@ def _rule() -> Schema:
         keys.RULE,
         rule={"anyOf": [_TEXT, _reference("rule")]},
         input={"anyOf": [_TEXT, _reference("input")]},
+        inputs={
+            "type": "array",
+            "minItems": 1,
+            "maxItems": fields.INPUT_LIMIT,
+            "items": {"anyOf": [_TEXT, _reference("input")]},
+        },
         outputs={
             "type": "array",
             "minItems": 1,
@@ -63,7 +70,8 @@ def _rule() -> Schema:
             }
         },
     )
-    return {**whole, "oneOf": [{"required": ["rule"]}, {"required": ["input", "outputs"]}]}
+    forms = (["rule"], ["input", "outputs"], ["inputs", "outputs"])
+    return {**whole, "oneOf": [{"required": each} for each in forms]}
 
 
 def _table(known: Mapping[str, Key], required: Iterable[str] = (), **parts: Schema) -> Schema:

@@ -296,7 +296,7 @@ def _halves(tokens: list[str]) -> tuple[list[list[str]], list[str]]:
         raise RuleError([("input", "missing before 'to'; write address%interface:port")])
     inputs = " ".join(head).split(" + ")
     for text in inputs:
-        if "+" in text.rpartition("@")[2].split(",")[0]:
+        if "+" in text.split(",")[0].rpartition("@")[2]:
             raise RuleError([("input", "several inputs need spaces: write 'INPUT + INPUT to'")])
         if not text or " " in text:
             raise RuleError(

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from ..errors import FieldPath, Problem, RuleError
 from .endpoint_text import GRAMMAR_CHARACTERS
-from .grammar import format_ports
+from .grammar import RULE_OPTIONS, format_ports
 from .model import Input, Rule
 from .output import Output
 
@@ -20,7 +20,7 @@ _PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", re.ASCII)
 
 def text_or_object(rule: Rule) -> str | dict[str, Any]:
     """The rule as text, or as an object if an interface's name has a character of the grammar."""
-    ends: Iterable[Input | Output] = (rule.input, *rule.outputs)
+    ends: Iterable[Input | Output] = (*rule.inputs, *rule.outputs)
     names = "".join(end.interface or "" for end in ends)
     has_text = set(names).isdisjoint(GRAMMAR_CHARACTERS)
     return str(rule) if has_text else object_from_rule(rule)
@@ -28,19 +28,12 @@ def text_or_object(rule: Rule) -> str | dict[str, Any]:
 
 def object_from_rule(rule: Rule) -> dict[str, Any]:
     """The rule as an object; members that hold their default are left out."""
-    source = {
-        "address": str(rule.input.group),
-        "port": _port_member(rule.input.port),
-        "interface": rule.input.interface,
-        "sources": [str(address) for address in rule.input.sources] or None,
-        "vlan": rule.input.vlan,
-        "join": rule.input.join,
-        "seq": rule.input.seq,
-    }
+    inputs = [_object_from_input(each) for each in rule.inputs]
     members = {
-        "name": rule.name,
+        **{name: getattr(rule, name) for name in RULE_OPTIONS},
         "expect": None if rule.expect is None else str(rule.expect),
-        "input": _without_defaults(source),
+        "input": None if rule.others else inputs[0],
+        "inputs": inputs if rule.others else None,
         "outputs": [object_from_output(output) for output in rule.outputs],
     }
     return _without_defaults(members)
@@ -53,15 +46,50 @@ def rule_from_object(members: Mapping[str, Any]) -> Rule:
         RuleError: with everything that is wrong, under the members of the object.
     """
     problems: list[Problem] = []
-    source = _collect(input_from_object, members["input"], ("input",), problems)
+    inputs = [
+        collect(input_from_object, each, path, problems) for path, each in input_members(members)
+    ]
     outputs = [
-        _collect(output_from_object, output, ("output", number), problems)
+        collect(output_from_object, output, ("output", number), problems)
         for number, output in enumerate(members["outputs"], 1)
     ]
-    if problems or source is None:
+    if problems:
         raise RuleError(problems)
-    known = [output for output in outputs if output]
-    return Rule(source, known, name=members.get("name"), expect=members.get("expect"))
+    options = {name: members.get(name) for name in RULE_OPTIONS}
+    first, *others = filter(None, inputs)
+    return Rule(first, filter(None, outputs), others=others, **options)
+
+
+def input_members(members: Mapping[str, Any]) -> list[tuple[FieldPath, Any]]:
+    """The inputs in the object of a rule, each after its path: `input`, or those of `inputs`.
+
+    Raises:
+        RuleError: there is none, or both are given.
+    """
+    one, several = members.get("input"), members.get("inputs")
+    if several is None:
+        if one is None:
+            raise RuleError([("input", "is missing; give input, or inputs to be merged")])
+        return [(("input",), one)]
+    if one is not None:
+        raise RuleError([("inputs", "cannot stand beside input; omit one of them")])
+    if not isinstance(several, list) or not several:
+        raise RuleError([("inputs", "must be an array of inputs; write inputs = [...]")])
+    return [(("input", number), each) for number, each in enumerate(several, 1)]
+
+
+def _object_from_input(source: Input) -> dict[str, Any]:
+    return _without_defaults(
+        {
+            "address": str(source.group),
+            "port": _port_member(source.port),
+            "interface": source.interface,
+            "sources": [str(address) for address in source.sources] or None,
+            "vlan": source.vlan,
+            "join": source.join,
+            "seq": source.seq,
+        }
+    )
 
 
 def object_from_output(output: Output) -> dict[str, Any]:
@@ -108,12 +136,10 @@ def output_from_object(members: Mapping[str, Any]) -> Output:
     return Output(options.pop("address"), _ports(options.pop("port")), **options)
 
 
-def _collect(
-    read: Callable[[Mapping[str, Any]], T],
-    members: Mapping[str, Any],
-    path: FieldPath,
-    problems: list[Problem],
+def collect(
+    read: Callable[[Any], T], members: object, path: FieldPath, problems: list[Problem]
 ) -> T | None:
+    """What `read` makes of a part of a rule; None if it refuses it, which `problems` gets."""
     try:
         return read(members)
     except RuleError as error:

@@ -16,7 +16,7 @@ from pydantic import (
 
 from ....choices import Facility, Level
 from ....protocol.constants import EVENT_KINDS, EXPLAINED_DATAGRAMS, EventKind
-from ....rules.fields import Join
+from ....rules.fields import Join, Late
 from ....taps.filter import (
     FRAME_BYTES,
     LEAST_RING_BYTES,
@@ -88,7 +88,13 @@ class RuleObject(Params):
     name: str | None = None
     expect: str | None = None
     """What an alarm follows from, such as "2s+1000pps+1source", or "none"."""
-    input: InputObject
+    merge: str | None = None
+    """By what datagrams of several inputs are known to be the same, as in rule text."""
+    late: Late | None = None
+    """Whether to send or drop what no input delivered before later ones; null sends."""
+    input: InputObject | None = None
+    inputs: list[InputObject] | None = None
+    """Several inputs that are merged, in place of `input`."""
     outputs: list[OutputObject]
 
 

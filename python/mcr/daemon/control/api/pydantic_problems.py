@@ -32,6 +32,7 @@ _MODELS: Mapping[str, type[BaseModel]] = {
     "object": RuleObject,
     "entry": RuleEntry,
     "input": InputObject,
+    "inputs": InputObject,
     "outputs": OutputObject,
 }
 
