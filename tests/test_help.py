@@ -15,6 +15,7 @@ from mcr import Rule
 from mcr.cli import application, main
 from mcr.cli import commands as commands_list
 from mcr.rules.grammar import Noun, join_arguments, option_help
+from mcr.rules.redundancy import MERGE_OPTIONS
 
 ROOT = typer.main.get_command(application())
 GROUPS = {
@@ -171,7 +172,8 @@ def parse(noun: Noun, option: str) -> Rule:
     ends = ["239.1.0.0/24%eth0:5001", "239.2.0.1%eth1:6001"]
     needed = "rate=1mbit," if option.startswith(("burst=", "queue=", "pace=")) else ""
     ends[noun == "output"] += f",{needed}{option}"
-    if option.startswith(("merge=", "late=")):
-        by = "merge=rtp," if option.startswith("late=") else ""
+    key = option.partition("=")[0]
+    if key in MERGE_OPTIONS:
+        by = {"merge": "", "after": "merge=failover,"}.get(key, "merge=rtp,")
         ends[0] = f"239.1.0.1%eth0:5001 + 239.1.0.1%eth2:5001,{by}{option}"
     return Rule.parse(" to ".join(ends))

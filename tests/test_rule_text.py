@@ -10,6 +10,7 @@ from tests.support.strategies import KERNEL_INTERFACES, inputs, merging_rules, o
 from mcr.errors import Problem, RuleError
 from mcr.rules import Input, Output, Rule, endpoint_text, grammar, parse_rules
 
+PAIR = "239.1.1.1%e:1 + 239.1.1.2%e:1"
 PLAIN = "239.1.1.1%eth0:5001 to 239.2.0.1%eth1:6001"
 
 
@@ -184,6 +185,10 @@ def test_blocks_and_ranges_are_parsed() -> None:
         (PLAIN + " to h:1", "outputs", "second 'to'"),
         ("239.1.1.1%eth0:5001, vlan=7 to h:1", "input", "contains a space"),
         ("239.1.1.1%e:1 + 239.1.1.2%e:1 to h:1", "merge", "is missing"),
+        (f"{PAIR},merge=rtp,after=1s to h:1", "after", "needs merge=failover, not merge=rtp"),
+        (f"{PAIR},merge=failover,after=1m to h:1", "input 2, after", "must be a time such as"),
+        (f"{PAIR},merge=failover,after=61s to h:1", "input 2, after", "is out of range: 1ms to 60s"),
+        (f"{PAIR},merge=failover,late=drop to h:1", "late", "needs numbers, which merge=failover"),
         ("239.1.1.1%e:1+239.1.1.2%e:1 to h:1", "input", "several inputs need spaces"),
         (
             "239.1.1.1%e:1,merge=rtp to h:1",

@@ -143,6 +143,7 @@ impl Mergers {
         let entry = window.entry(piece.entry);
         let bytes = ring.bytes(&entry.buffer).get(entry.start as usize..).unwrap_or_default();
         let bytes = bytes.get(..entry.len as usize).unwrap_or_default();
+        let before = merger.active();
         let words = counters.slot(rule.slot);
         let (mut placed, mut matched_bytes) = (Placed::default(), 0);
         for at in 0..piece.count {
@@ -165,12 +166,21 @@ impl Mergers {
         }
         words[rule::RECEIVED] += u64::from(piece.count);
         words[rule::MISSING] = merger.missing(merge.leg);
-        let (lost, restarts) = (merger.lost(), merger.restarts());
         let sent = u64::from(placed.sent.count_ones());
         counts::count_matched(counters, rule.slot, arrival, (sent, matched_bytes));
-        let words = counters.slot(merge.merger);
-        (words[rule::LOST], words[rule::RESTARTS]) = (lost, restarts);
+        count_merge(counters.slot(merge.merger), merger, before);
         placed
+    }
+}
+
+/// Counts what a merger knows of all inputs, in the words of the first one.
+#[inline]
+fn count_merge(words: &mut SlotWords, merger: &Merger, before: Option<u8>) {
+    if let Some(active) = merger.active() {
+        words[rule::ACTIVE] = rule::ACTIVE_MARK | u64::from(active);
+        words[rule::SWITCHES] += u64::from(before != Some(active));
+    } else {
+        (words[rule::LOST], words[rule::RESTARTS]) = (merger.lost(), merger.restarts());
     }
 }
 

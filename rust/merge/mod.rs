@@ -1,9 +1,11 @@
 //! The merge of several feeds with the same content into one: which datagrams are new.
 //!
 //! `sequence` follows the numbers in datagrams, `stream` has the window of one numbering, `leg` what
-//! is known of one feed, and `payloads` recognises datagrams without numbers. All of it is pure: any
-//! bytes are valid input, and the memory is allocated when a merger is made.
+//! is known of one feed, `payloads` recognises datagrams without numbers, and `failover` chooses one
+//! of the feeds. All of it is pure: any bytes are valid input, and the memory is allocated when a
+//! merger is made.
 
+mod failover;
 mod leg;
 mod payloads;
 mod sequence;
@@ -14,6 +16,7 @@ mod tests;
 use serde::Deserialize;
 
 use crate::stats::sequences::{Format, Units};
+use failover::Failover;
 use payloads::Payloads;
 use sequence::Sequences;
 
@@ -39,7 +42,15 @@ pub enum MergeMode {
     },
     /// The whole payload, within a second.
     Hash,
+    /// None is: one feed is sent, and the next one while that is silent.
+    Failover {
+        /// The silence after which another feed is sent, in milliseconds.
+        after_ms: u32,
+    },
 }
+
+/// The longest silence of a failover, in milliseconds.
+const MOST_AFTER_MS: u32 = 60_000;
 
 /// How a rule merges its inputs.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Hash)]
@@ -57,6 +68,7 @@ impl MergeSpec {
     pub const fn is_valid(self) -> bool {
         match self.mode {
             MergeMode::Seq { bits, .. } => matches!(bits, 16 | 24 | 32 | 48 | 64),
+            MergeMode::Failover { after_ms } => 0 < after_ms && after_ms <= MOST_AFTER_MS,
             _ => true,
         }
     }
@@ -87,6 +99,7 @@ pub struct Merger {
 enum Known {
     Numbers(Format, Box<Sequences>),
     Payloads(Payloads),
+    Times(Failover),
 }
 
 impl Merger {
@@ -100,6 +113,10 @@ impl Merger {
                 Format::Field { offset, bits, little_endian }
             }
             MergeMode::Hash => return Self { spec, rule: Known::Payloads(Payloads::new()) },
+            MergeMode::Failover { after_ms } => {
+                let failover = Failover::new(u64::from(after_ms) * 1000);
+                return Self { spec, rule: Known::Times(failover) };
+            }
         };
         Self { spec, rule: Known::Numbers(format, Box::new(Sequences::new(format.bits()))) }
     }
@@ -110,6 +127,7 @@ impl Merger {
         let leg = usize::from(leg) % MAX_LEGS;
         match &mut self.rule {
             Known::Payloads(payloads) => payloads.place(leg, datagram, now_us),
+            Known::Times(failover) => failover.place(leg, now_us),
             Known::Numbers(format, sequences) => match format.read(datagram) {
                 Some(units) => sequences.place(leg, bounded(units, datagram), now_us),
                 None => FeedPlace::OutOfSequence,
@@ -133,7 +151,7 @@ impl Merger {
     pub fn missing(&self, leg: u8) -> u64 {
         match &self.rule {
             Known::Numbers(_, sequences) => sequences.missing(usize::from(leg) % MAX_LEGS),
-            Known::Payloads(_) => 0,
+            Known::Payloads(_) | Known::Times(_) => 0,
         }
     }
 
@@ -142,7 +160,16 @@ impl Merger {
     pub fn lost(&self) -> u64 {
         match &self.rule {
             Known::Numbers(_, sequences) => sequences.lost(),
-            Known::Payloads(_) => 0,
+            Known::Payloads(_) | Known::Times(_) => 0,
+        }
+    }
+
+    /// The number of the feed that is sent alone; `None` if all are merged.
+    #[must_use]
+    pub fn active(&self) -> Option<u8> {
+        match &self.rule {
+            Known::Times(failover) => u8::try_from(failover.active()).ok(),
+            Known::Numbers(..) | Known::Payloads(_) => None,
         }
     }
 
@@ -151,7 +178,7 @@ impl Merger {
     pub fn restarts(&self) -> u64 {
         match &self.rule {
             Known::Numbers(_, sequences) => sequences.restarts(),
-            Known::Payloads(_) => 0,
+            Known::Payloads(_) | Known::Times(_) => 0,
         }
     }
 }

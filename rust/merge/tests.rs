@@ -277,7 +277,14 @@ mod properties {
         let seq = |(offset, bits, little_endian)| MergeMode::Seq { offset, bits, little_endian };
         let bits = prop::sample::select(vec![16_u8, 24, 32, 48, 64]);
         let seq = (0..40_u16, bits, any::<bool>()).prop_map(seq);
-        prop_oneof![Just(MergeMode::Rtp), Just(MergeMode::Mold), Just(MergeMode::Hash), seq]
+        let failover = (1..1000_u32).prop_map(|after_ms| MergeMode::Failover { after_ms });
+        prop_oneof![
+            Just(MergeMode::Rtp),
+            Just(MergeMode::Mold),
+            Just(MergeMode::Hash),
+            seq,
+            failover
+        ]
     }
 
     /// The datagrams of two feeds, each with its number, in the order of their arrival: each feed
@@ -299,6 +306,30 @@ mod properties {
             arrivals.sort_unstable();
             arrivals.into_iter().map(|(_, leg, number)| (leg, number)).collect()
         })
+    }
+
+    /// Any bytes; or a header that is valid but for its numbers and its end.
+    fn datagram() -> impl Strategy<Value = Vec<u8>> {
+        let bytes = prop::collection::vec(any::<u8>(), 0..60);
+        let edge = prop_oneof![any::<u64>(), Just(0), Just(u64::MAX), 0..50_u64];
+        let rtp = (any::<u8>(), any::<u32>(), edge.clone()).prop_map(|(first, ssrc, number)| {
+            let mut packet = rtp(ssrc % 3, number);
+            packet[0] = 0x80 | first & 0x3f;
+            packet
+        });
+        let mold = (edge, any::<u16>(), any::<bool>()).prop_map(|(number, count, is_few)| {
+            let mut packet = mold(number, count % 4);
+            if !is_few {
+                packet[18..20].copy_from_slice(&count.to_be_bytes());
+            }
+            packet
+        });
+        let whole = prop_oneof![rtp, mold];
+        let cut = (whole.clone(), 0..40_usize).prop_map(|(mut packet, len)| {
+            packet.truncate(len);
+            packet
+        });
+        prop_oneof![bytes, whole.clone(), cut]
     }
 
     proptest! {
@@ -336,13 +367,12 @@ mod properties {
         #[test]
         fn any_bytes_have_a_place(
             mode in modes(),
-            datagrams in prop::collection::vec(
-                (0..4_u8, prop::collection::vec(any::<u8>(), 0..60)), 0..100
-            ),
+            datagrams in prop::collection::vec((any::<u8>(), datagram(), any::<u64>()), 0..200),
+            late in any::<bool>(),
         ) {
-            let mut merger = Merger::new(MergeSpec { mode, late: true });
-            for (at, (leg, datagram)) in (0_u64..).zip(&datagrams) {
-                merger.place(*leg, datagram, at);
+            let mut merger = Merger::new(MergeSpec { mode, late });
+            for (leg, datagram, now_us) in &datagrams {
+                merger.place(*leg, datagram, *now_us);
                 prop_assert!(merger.missing(*leg) <= 1 << 40 || mode != MergeMode::Rtp);
             }
         }

@@ -83,6 +83,8 @@ fn leg_dict<'py>(py: Python<'py>, leg: &LegReport) -> PyResult<Bound<'py, PyDict
     fields.set_item("restarts", leg.restarts)?;
     fields.set_item("skew_p50_us", leg.skew_p50_us)?;
     fields.set_item("skew_p99_us", leg.skew_p99_us)?;
+    fields.set_item("active", leg.active)?;
+    fields.set_item("switches", leg.switches)?;
     Ok(fields)
 }
 

@@ -106,7 +106,7 @@ impl InputMerge {
                 !(1..MAX_LEGS).contains(&self.others.len()),
                 "a merge of fewer than 2 inputs or more than 4",
             ),
-            (!self.by.is_valid(), "a merge by a number of an impossible size"),
+            (!self.by.is_valid(), "a merge by a number of an impossible size, or after no time"),
             (inputs.any(is_block), "a merge of several groups or ports"),
         ])
     }

@@ -151,6 +151,7 @@ const PLACES: &[usize] = &[
     rule::LOOPED_SOURCE,
     rule::RECEIVED,
     rule::SKEW,
+    rule::SWITCHES,
     output::WANTED,
     output::SENT,
     output::SENT_BYTES,

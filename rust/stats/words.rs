@@ -70,6 +70,13 @@ pub mod rule {
     pub const RESTARTS: usize = 19;
     /// Counts of how far duplicates were behind the first ones, three in a word.
     pub const SKEW: usize = 20;
+    /// Of the first input, where one input is sent at a time, which has no skew: the number of that
+    /// input, from 0, with [`ACTIVE_MARK`].
+    pub const ACTIVE: usize = SKEW;
+    /// The bit of [`ACTIVE`] that no counts of skew set.
+    pub const ACTIVE_MARK: u64 = 1 << 63;
+    /// Of the same: how often another input was chosen.
+    pub const SWITCHES: usize = SKEW + 1;
     /// The end of these words.
     pub const END: usize = SKEW + crate::stats::skew::WORDS;
     const _: () = assert!(END <= crate::stats::TAG);

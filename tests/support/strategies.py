@@ -82,7 +82,8 @@ _EXPECTATIONS = st.one_of(
         sources=st.one_of(st.none(), st.integers(1, 1000)),
     ),
 )
-_MERGES = st.sampled_from(["rtp", "mold", "hash", "seq:4:32", "seq:9:16le"])
+_MERGES = st.sampled_from(["rtp", "mold", "hash", "failover", "seq:4:32", "seq:9:16le"])
+_AFTERS = st.sampled_from([None, "1ms", "200ms", "60s"])
 _LATES: st.SearchStrategy[Literal["send", "drop"] | None] = st.sampled_from([None, "send", "drop"])
 _INPUT_COUNTS = st.integers(2, 4)
 _RULE_NAMES = st.one_of(st.none(), NAMES.filter(lambda name: len(name) <= 64))
@@ -166,7 +167,8 @@ def merging_rules(draw: st.DrawFn, interfaces: st.SearchStrategy[str] = INTERFAC
         name=draw(_RULE_NAMES),
         expect=draw(_EXPECTATIONS),
         merge=merge,
-        late=None if merge == "hash" else draw(_LATES),
+        late=None if merge in {"hash", "failover"} else draw(_LATES),
+        after=draw(_AFTERS) if merge == "failover" else None,
     )
 
 

@@ -13,58 +13,11 @@ import mcr
 
 from .checks import assert_balanced, dropped, settle
 from .daemons import serving
+from .feeds import PORT, RULE, OUT, A, B, Feeds, merge_of, number_of, received, rtp
 from .lab import Lab
 from .relays import Ingress, relaying
 
-A = ("239.1.90.1", "s0", "in0")
-B = ("ff3e::90:2", "s1", "big")
-PORT = 5001
-OUT = "239.2.90.1%out0:6001"
 COUNT = 2000
-RULE = f"{A[0]}%{A[2]}:{PORT} + {B[0]}%{B[2]}:{PORT},name=pair,merge=rtp to {OUT}"
-
-
-def rtp(number: int, *, start: int = 65_000) -> bytes:
-    """An RTP packet; its numbers wrap on the way."""
-    return struct.pack(">BBHII", 0x80, 96, (start + number) % 65_536, number, 77) + bytes(60)
-
-
-def number_of(payload: bytes) -> int:
-    """The number of a packet, from its time stamp."""
-    number: int = struct.unpack_from(">I", payload, 4)[0]
-    return number
-
-
-class Feeds:
-    """A sender of each feed, and the receiver of the merged one."""
-
-    def __init__(self, lab: Lab) -> None:
-        """Open the sockets."""
-        self.senders = [lab.sender(g, PORT, interface=i) for g, i, _ in (A, B)]
-        self.receiver = lab.receive("239.2.90.1", 6001)
-
-    def send(self, leg: int, numbers: Sequence[int], *, start: int = 65_000) -> None:
-        """Send packets with these numbers on one feed."""
-        self.senders[leg].send([rtp(number, start=start) for number in numbers])
-
-    def __enter__(self) -> "Feeds":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for end in (*self.senders, self.receiver):
-            end.close()
-
-
-def merge_of(stats: mcr.Stats) -> mcr.MergeStats:
-    """The statistics of the inputs of the only rule."""
-    merge = stats.rules[0].merge
-    assert merge is not None
-    return merge
-
-
-def received(stats: mcr.Stats) -> list[int]:
-    """What each input has received."""
-    return [leg.received for leg in merge_of(stats).legs]
 
 
 @pytest.fixture

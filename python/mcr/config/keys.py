@@ -12,7 +12,8 @@ from ..protocol.log_spec import LogSpec
 from ..relay.settings import WORKERS_LIMIT
 from ..rules import fields
 from ..rules.expectation import Expectation
-from ..rules.fields import Invalid, Join, Late
+from ..rules.fields import Invalid, Join
+from ..rules.redundancy import Late
 
 Schema = Mapping[str, Any]
 _INTEGER, _TEXT, _SWITCH = {"type": "integer"}, {"type": "string"}, {"type": "boolean"}
@@ -164,6 +165,7 @@ RULE: Mapping[str, Key] = {
     "inputs": Key("Several inputs that are merged, each as text or as a table.", {}),
     "merge": Key("By what datagrams of several inputs are known to be the same.", _TEXT),
     "late": Key("What becomes of datagrams behind later ones.", {"enum": list(get_args(Late))}),
+    "after": Key("The silence after which a failover sends another input, such as 200ms.", _TEXT),
     "outputs": Key("Where its copies go, each as text or as a table.", {}),
     "for": Key("Values of {names} in the rule, which is repeated for each.", {}),
 }

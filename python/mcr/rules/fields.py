@@ -16,7 +16,6 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 Join = Literal["each", "none"]
 Keep = Literal["keep"]
-Late = Literal["send", "drop"]
 TtlWord = Literal["keep", "decrement"]
 TTL_WORDS: tuple[TtlWord, ...] = get_args(TtlWord)
 Ttl = int | TtlWord
@@ -42,7 +41,7 @@ INPUT_LIMIT = 4
 """The most inputs of a rule."""
 SEQUENCE_WIDTHS = (8, 16, 24, 32, 48, 64)
 _RTP_CLOCK = re.compile(r"rtp/([0-9]{1,10})", re.ASCII)
-_SEQUENCE_FIELD = re.compile(r"([0-9]{1,6}):([0-9]{1,3})(le|)", re.ASCII)
+SEQUENCE_FIELD = re.compile(r"([0-9]{1,6}):([0-9]{1,3})(le|)", re.ASCII)
 _LENGTH = re.compile(r"[0-9]{1,3}", re.ASCII)
 _IPV4_LIKE = re.compile(r"[0-9./]+")
 
@@ -237,7 +236,7 @@ def sequence(value: object) -> str:
         return value
     if clock := _RTP_CLOCK.fullmatch(value):
         return f"rtp/{integer(int(clock[1]), 1, 1_000_000_000)}"
-    place = _SEQUENCE_FIELD.fullmatch(value)
+    place = SEQUENCE_FIELD.fullmatch(value)
     if place is None:
         raise Invalid(
             f"must be rtp, rtp/CLOCK_HZ, ts, mold, mcr, none, or OFFSET:WIDTH of a number, such as"
@@ -261,31 +260,6 @@ def default_ttl(address: Address | Network | str) -> int:
         return DEFAULT_TTL_UNICAST
     on_link = address.is_multicast or address == BROADCAST
     return DEFAULT_TTL_MULTICAST if on_link else DEFAULT_TTL_UNICAST
-
-
-def merge(value: object) -> str:
-    """By what datagrams of several inputs are known to be the same, in canonical text."""
-    text = value if isinstance(value, str) else ""
-    if text in {"rtp", "mold", "hash"}:
-        return text
-    place = _SEQUENCE_FIELD.fullmatch(text.removeprefix("seq:"))
-    if place is None or not text.startswith("seq:"):
-        raise Invalid(
-            "must be rtp, mold, hash, or seq:OFFSET:WIDTH of a number, such as seq:4:32 or"
-            f" seq:4:32le, not {value!r}"
-        )
-    if int(place[2]) == SEQUENCE_WIDTHS[0]:
-        raise Invalid("a number of 8 bits repeats too soon; merge by one of 16 bits or more")
-    return f"seq:{sequence(text.removeprefix('seq:'))}"
-
-
-def late(value: object) -> Late:
-    """What becomes of datagrams that no input delivered before later ones."""
-    if value == "send":
-        return "send"
-    if value == "drop":
-        return "drop"
-    raise Invalid(f"must be 'send' or 'drop', not {value!r}")
 
 
 def priority(value: object) -> int:

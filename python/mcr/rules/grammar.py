@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from ..errors import ArgumentError, FieldPath, RuleError
-from . import fields, rates
+from . import fields, rates, redundancy
 from .endpoint_text import bare_address, number, read_interface, read_ports, split_endpoint
 from .expectation import Expectation
 from .fields import Invalid, ProblemCollector
+from .redundancy import MERGE_OPTIONS
 
 T = TypeVar("T")
 Noun = Literal["input", "output"]
@@ -27,7 +28,7 @@ Arguments = dict[str, Any]
 """Keyword arguments of `Input` or `Output`."""
 
 SEPARATORS = ("to", "->")
-RULE_OPTIONS = ("name", "expect", "merge", "late")
+RULE_OPTIONS = ("name", "expect", *MERGE_OPTIONS)
 """Options of a rule, which stand on one of its inputs."""
 
 _REDIRECT = "the shell read '>' as a redirection; write 'to' between input and outputs"
@@ -43,7 +44,8 @@ class RuleParts:
     name: str | None
     expect: Expectation | None
     merge: str | None = None
-    late: fields.Late | None = None
+    late: redundancy.Late | None = None
+    after: str | None = None
 
     @property
     def options(self) -> Arguments:
@@ -222,11 +224,12 @@ _INPUT = _Side(
         ),
         "merge": _Option(
             "merge",
-            fields.merge,
-            "rtp|mold|hash",
+            redundancy.merge,
+            "rtp|mold|hash|failover",
             "merge several inputs; seq:OFFSET:WIDTH, too",
         ),
-        "late": _Option("late", fields.late, "send|drop", "what a merge passed over already"),
+        "late": _Option("late", redundancy.late, "send|drop", "what a merge passed over already"),
+        "after": _Option("after", redundancy.after, "200ms", "the silence before a failover"),
     },
 )
 _OUTPUT = _Side(

@@ -11,14 +11,15 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from ..errors import ArgumentError, Problem, RuleError
-from . import fields, grammar
+from . import fields, grammar, redundancy
 from .expectation import Expectation
-from .fields import Address, Invalid, Join, Late, Network, ProblemCollector
+from .fields import Address, Invalid, Join, Network, ProblemCollector
 from .output import Output, fill
+from .redundancy import MERGE_OPTIONS, Late, check_merge
 
 _ID_HEX_DIGITS = 12
 _NOTHING: Mapping[str, Output] = MappingProxyType({})
-_PARTS = ("input", "others", "outputs", "name", "expect", "merge", "late")
+_PARTS = ("input", "others", "outputs", "name", "expect", *MERGE_OPTIONS)
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -111,9 +112,12 @@ class Rule:
     """What an alarm follows from; None uses the default of the relay. Not part of the identity."""
     merge: str | None
     """By what datagrams of several inputs are known to be the same: ``rtp``, ``mold``, ``hash``,
-    ``seq:OFFSET:WIDTH`` or ``seq:OFFSET:WIDTHle`` (bytes and bits); None for a single input."""
+    ``seq:OFFSET:WIDTH`` or ``seq:OFFSET:WIDTHle`` (bytes and bits); or ``failover``, which sends
+    one input at a time. None for a single input."""
     late: Late | None
     """Whether to ``send`` or ``drop`` what no input delivered before later ones; None sends."""
+    after: str | None
+    """The silence, such as ``200ms``, after which a failover sends another input; None is 200 ms."""
     _id: str | None = field(init=False, repr=False, compare=False)
     """That of before it was edited."""
     _text_id: str | None = field(init=False, repr=False, compare=False)
@@ -129,6 +133,7 @@ class Rule:
         expect: Expectation | str | None = None,
         merge: str | None = None,
         late: Late | None = None,
+        after: str | None = None,
     ) -> None:
         """Combines the parts; `expect` may be text, such as ``2s+1000pps+1source``.
 
@@ -145,15 +150,16 @@ class Rule:
             "outputs": check.field("outputs", _outputs, outputs),
             "name": check.optional("name", fields.rule_name, name),
             "expect": check.optional("expect", Expectation.parse, expect),
-            "merge": check.optional("merge", fields.merge, merge),
-            "late": check.optional("late", fields.late, late),
+            "merge": check.optional("merge", redundancy.merge, merge),
+            "late": check.optional("late", redundancy.late, late),
+            "after": check.optional("after", redundancy.after, after),
         }
         check.raise_if_any()
         fill(self, values | {"_id": None, "_text_id": None, "_canonical": None})
         numbered = tuple(enumerate(self.outputs, 1))
         _check_sizes(self.input, numbered, check)
         _check_kept_sources(self.inputs, numbered, check)
-        _check_merge(self, check)
+        check_merge(self.inputs, self.merge_options, check)
         check.raise_if_any()
 
     @classmethod
@@ -181,9 +187,14 @@ class Rule:
         return (self.input, *self.others)
 
     @property
+    def merge_options(self) -> dict[str, str | None]:
+        """How its inputs are merged: the options that need several, by name."""
+        return {name: getattr(self, name) for name in MERGE_OPTIONS}
+
+    @property
     def feed(self) -> "Feed":
         """What its outputs get copies of."""
-        return self.inputs, self.merge, self.late
+        return self.inputs, *self.merge_options.values()
 
     @property
     def id(self) -> str:
@@ -258,13 +269,13 @@ class Rule:
 
     def _text(self, name: str | None, expect: Expectation | None) -> str:
         outputs = " ".join(str(output) for output in self.outputs)
-        options = {"name": name, "expect": expect, "merge": self.merge, "late": self.late}
+        options = {"name": name, "expect": expect, **self.merge_options}
         *before, last = self.inputs
         inputs = [*map(str, before), _input_text(last, options)]
         return f"{' + '.join(inputs)} to {outputs}"
 
 
-Feed = tuple[tuple[Input, ...], str | None, Late | None]
+Feed = tuple[tuple[Input, ...] | str | None, ...]
 """The inputs of a rule, and how they are merged."""
 
 
@@ -345,24 +356,6 @@ def _check_sizes(
             )
 
 
-def _check_merge(rule: Rule, check: ProblemCollector) -> None:
-    """Notes inputs that cannot be merged, and options that need a merge."""
-    if not rule.others:
-        for name in ("merge", "late"):
-            if getattr(rule, name) is not None:
-                check.add(name, "needs several inputs; write 'INPUT + INPUT,merge=rtp to OUTPUT'")
-        return
-    if rule.merge is None:
-        check.add("merge", "is missing; write merge=rtp, mold, hash or seq:OFFSET:WIDTH")
-    if rule.merge == "hash" and rule.late is not None:
-        check.add("late", "needs numbers, which merge=hash does not read; omit it")
-    for number, each in enumerate(rule.inputs, 1):
-        if each in rule.inputs[: number - 1]:
-            check.add(("input", number), "is given twice; omit one")
-        if fields.block_bits(each.group) or isinstance(each.port, range):
-            check.add(("input", number), "must be one group and port to be merged")
-
-
 def _check_kept_sources(
     inputs: Iterable[Input], outputs: Iterable[tuple[int, Output]], check: ProblemCollector
 ) -> None:
@@ -392,7 +385,6 @@ def _input_text(input: Input, options: Mapping[str, object]) -> str:
             ("expect", options.get("expect")),
             ("join", input.join),
             ("seq", input.seq),
-            ("merge", options.get("merge")),
-            ("late", options.get("late")),
+            *((name, options.get(name)) for name in MERGE_OPTIONS),
         ],
     )

@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+from .durations import duration, milliseconds
 from .fields import Invalid, integer
 
 _RATE = re.compile(r"([0-9]{1,12})(?:\.([0-9]{1,9}))?([kmg]?)(bit|pps)", re.ASCII)
@@ -16,7 +17,6 @@ _BURSTS = {"bit": (1472, 10**9), "pps": (1, 10**6)}
 """Bytes of payload, of which a frame of 1500 bytes carries 1472; datagrams."""
 _LEAST_DEFAULTS = {"bit": 65535, "pps": 64}
 """A datagram or a batch of the largest size; a batch of small datagrams."""
-_QUEUE = re.compile(r"([0-9]{1,4})(ms|s)", re.ASCII)
 _MOST_QUEUE_MS = 1000
 _USUAL_PACED_QUEUE = "20ms"
 _DEFAULT_PARTS = 100
@@ -64,13 +64,7 @@ def burst_of(rate: object, value: object) -> int:
 
 def queue(value: object) -> str:
     """How long what exceeds a rate may wait, in canonical text."""
-    match = _QUEUE.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise Invalid(f"must be a time such as 20ms, not {value!r}")
-    queue_ms = _milliseconds(match[0])
-    if not 1 <= queue_ms <= _MOST_QUEUE_MS:
-        raise Invalid(f"{value} is out of range: 1ms to 1s; omit the option to drop it at once")
-    return f"{queue_ms // 1000}s" if queue_ms % 1000 == 0 else f"{queue_ms}ms"
+    return duration(value, _MOST_QUEUE_MS, "; omit the option to drop it at once")
 
 
 def queue_of(rate: object, value: object) -> str:
@@ -117,14 +111,9 @@ def rate_members(rate: str, burst: int | None, queue: str | None, pace: bool) ->
     members = {"unit": name, "per_s": per_s, "burst": usual if burst is None else burst}
     longest = queue_in_use(queue, pace)
     if longest is not None:
-        members["queue_us"] = 1000 * _milliseconds(longest)
+        members["queue_us"] = 1000 * milliseconds(longest)
     return members | {"paced": True} if pace else members
 
 
 def _unit(rate: str) -> str:
     return rate[-3:]
-
-
-def _milliseconds(queue: str) -> int:
-    number = int(queue.rstrip("ms"))
-    return number if queue.endswith("ms") else 1000 * number

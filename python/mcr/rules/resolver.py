@@ -82,6 +82,7 @@ class RuleResolver:
             others=legs,
             merge=rule.merge,
             late=rule.late,
+            after=rule.after,
         )
         port_limit = SOCKET_LIMIT if self._host.ingress == "packet" else None
         for each in (rule_input, *legs):

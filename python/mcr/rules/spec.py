@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
-from .fields import Address, Join, Keep, Late, Network, Ttl, block_of
+from .fields import Address, Join, Keep, Network, Ttl, block_of
 from .grammar import format_ports
 from .rates import rate_members
+from .redundancy import Late, after_ms_in_use
 
 UNRESOLVED: Mapping[int, Address] = {4: IPv4Address(0), 6: IPv6Address(0)}
 """The address of an output whose host name is not resolved yet, by IP version; it is parked."""
@@ -134,6 +135,8 @@ class ResolvedRule:
     """By what datagrams of all inputs are known to be the same, in canonical text."""
     late: Late | None = None
     """What becomes of datagrams behind later ones; None sends them."""
+    after: str | None = None
+    """The silence after which a failover sends another input, in canonical text."""
 
     @property
     def inputs(self) -> tuple[ResolvedInput, ...]:
@@ -265,7 +268,9 @@ def _input(rule_input: ResolvedInput) -> dict[str, Any]:
 def _merge(rule: ResolvedRule) -> dict[str, Any]:
     """How the inputs are merged."""
     mode: Any = rule.merge
-    if rule.merge is not None and rule.merge.startswith("seq:"):
+    if rule.merge == "failover":
+        mode = {"failover": {"after_ms": after_ms_in_use(rule.after)}}
+    elif rule.merge is not None and rule.merge.startswith("seq:"):
         place = _sequence(rule.merge.removeprefix("seq:"))
         place.pop("format")
         mode = {"seq": place}

@@ -1,14 +1,19 @@
 """What the inputs of a merging rule have delivered, and the sums of their counters."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from ..json_codec import Count, JsonObject
+from ..rules.redundancy import after_ms_in_use
 from ..rules.spec import ResolvedRule, leg_id
-from .rule_state import StateCode
+from .rule_state import SILENT_AFTER_MS, StateCode
 
 Counts = dict[str, Any]
+LegStatus = Literal["active", "standby", "down"]
+"""Whether datagrams of an input are sent, would be sent in place of another input's, or do not
+arrive: none in the last two seconds, or, with ``merge=failover``, in the time of ``after``."""
+
 _SUMS = ("matched", "matched_bytes", "flows_evicted")
 _COUNTS = ("received", "first", "late", "duplicate", "out_of_sequence", "missing")
 
@@ -21,11 +26,13 @@ class LegStats(JsonObject):
     before, and `out_of_sequence` have no number that continues the input. `missing` counts the
     numbers between the first and the last of this input that it has not delivered. `skew_p50_ms`
     and `skew_p99_ms` are how far half and 99 % of the duplicates were at most behind the first
-    ones, in milliseconds; None without any. `state_code` is as that of a rule with this input.
+    ones, in milliseconds; None without any. `state_code` is as that of a rule with this input, and
+    `status` says whether it is sent.
     """
 
     input: str
     state_code: StateCode
+    status: LegStatus
     received: Count = 0
     first: Count = 0
     late: Count = 0
@@ -41,12 +48,16 @@ class MergeStats(JsonObject):
     """What the inputs of a merging rule have delivered.
 
     `lost` counts the numbers that no input has delivered so far, `restarts` how often the numbers
-    began anew. `legs` are the inputs, in order.
+    began anew. With ``merge=failover``, `active` is the number of the input that is sent, from 1,
+    and `switches` counts how often another one was chosen; else None and 0. `legs` are the inputs,
+    in order.
     """
 
     lost: Count
     restarts: Count
     legs: tuple[LegStats, ...]
+    active: Count | None = None
+    switches: Count = 0
 
 
 def with_legs(
@@ -74,27 +85,60 @@ def with_legs(
 
 
 def merge_stats(
-    inputs: Iterable[object], legs: Iterable[Counts], states: Iterable[StateCode]
+    resolved: ResolvedRule,
+    inputs: Iterable[object],
+    legs: Sequence[Counts],
+    states: Iterable[StateCode],
 ) -> MergeStats:
     """The statistics of all inputs.
 
     Args:
+        resolved: the rule.
         inputs: the inputs as written.
         legs: the counters of each.
         states: the state of each.
     """
     found = [leg["merge"] or {} for leg in legs]
+    is_failover = resolved.merge == "failover"
+    active = (found[0].get("active") or 0) if is_failover else None
+    longest_ms = after_ms_in_use(resolved.after) if is_failover else SILENT_AFTER_MS
     stats = tuple(
         LegStats(
             str(each),
             state,
-            **{name: leg.get(name, 0) for name in _COUNTS},
-            skew_p50_ms=_milliseconds(leg.get("skew_p50_us")),
-            skew_p99_ms=_milliseconds(leg.get("skew_p99_us")),
+            leg_status(number, leg["last_seen_age_ms"], active, longest_ms),
+            **{name: own.get(name, 0) for name in _COUNTS},
+            skew_p50_ms=_milliseconds(own.get("skew_p50_us")),
+            skew_p99_ms=_milliseconds(own.get("skew_p99_us")),
         )
-        for each, leg, state in zip(inputs, found, states, strict=True)
+        for number, (each, leg, own, state) in enumerate(
+            zip(inputs, legs, found, states, strict=True)
+        )
     )
-    return MergeStats(found[0].get("lost", 0), found[0].get("restarts", 0), stats)
+    head = found[0]
+    return MergeStats(
+        head.get("lost", 0),
+        head.get("restarts", 0),
+        stats,
+        None if active is None else active + 1,
+        head.get("switches", 0),
+    )
+
+
+def leg_status(
+    number: int, age_ms: int | None, active: int | None, longest_ms: int
+) -> LegStatus:
+    """The status of an input.
+
+    Args:
+        number: its number, from 0.
+        age_ms: the age of its last datagram; None without any.
+        active: the number of the input that is sent alone; None if all are merged.
+        longest_ms: the longest silence of an input that is not down.
+    """
+    if age_ms is None or age_ms > longest_ms:
+        return "down"
+    return "active" if active in (None, number) else "standby"
 
 
 def _milliseconds(us: int | None) -> float | None:

@@ -234,11 +234,13 @@ def _merge_stats(rule: Rule, resolved: ResolvedRule, counts: Counts) -> MergeSta
     legs = counts.get("legs")
     if legs is None:
         return None
+    # What an input has delivered is not all sent, and so not all matched.
+    received = ({**leg, "matched": (leg["merge"] or {}).get("received", 0)} for leg in legs)
     states = (
         rule_state(_rule_status(replace(resolved, input=each), leg, ()), ()).code
-        for each, leg in zip(resolved.inputs, legs, strict=True)
+        for each, leg in zip(resolved.inputs, received, strict=True)
     )
-    return merge_stats(rule.inputs, legs, states)
+    return merge_stats(resolved, rule.inputs, legs, states)
 
 
 def _stats_of(

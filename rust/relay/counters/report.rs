@@ -118,11 +118,19 @@ pub struct LegReport {
     pub skew_p50_us: Option<u64>,
     /// How far 99 % of them were.
     pub skew_p99_us: Option<u64>,
+    /// Of the first input, where one input is sent at a time: the number of that input, from 0.
+    pub active: Option<u64>,
+    /// Of the first input: how often another input was chosen.
+    pub switches: u64,
 }
 
 impl LegReport {
     fn new(words: &SlotWords) -> Option<Self> {
-        (words[rule::RECEIVED] > 0 || words[rule::LOST] > 0).then(|| Self {
+        let active = words[rule::ACTIVE];
+        let active = (active & rule::ACTIVE_MARK != 0).then_some(active & !rule::ACTIVE_MARK);
+        let skew_us =
+            |thousandths| skew::percentile_us(words, thousandths).filter(|_| active.is_none());
+        (words[rule::RECEIVED] > 0 || words[rule::LOST] > 0 || active.is_some()).then(|| Self {
             received: words[rule::RECEIVED],
             first: words[rule::FIRST],
             late: words[rule::LATE],
@@ -131,8 +139,10 @@ impl LegReport {
             missing: words[rule::MISSING],
             lost: words[rule::LOST],
             restarts: words[rule::RESTARTS],
-            skew_p50_us: skew::percentile_us(words, 500),
-            skew_p99_us: skew::percentile_us(words, 990),
+            skew_p50_us: skew_us(500),
+            skew_p99_us: skew_us(990),
+            active,
+            switches: if active.is_some() { words[rule::SWITCHES] } else { 0 },
         })
     }
 }

@@ -16,7 +16,8 @@ from pydantic import (
 
 from ....choices import Facility, Level
 from ....protocol.constants import EVENT_KINDS, EXPLAINED_DATAGRAMS, EventKind
-from ....rules.fields import Join, Late
+from ....rules.fields import Join
+from ....rules.redundancy import Late
 from ....taps.filter import (
     FRAME_BYTES,
     LEAST_RING_BYTES,
@@ -92,6 +93,8 @@ class RuleObject(Params):
     """By what datagrams of several inputs are known to be the same, as in rule text."""
     late: Late | None = None
     """Whether to send or drop what no input delivered before later ones; null sends."""
+    after: str | None = None
+    """The silence after which a failover sends another input, such as "200ms"."""
     input: InputObject | None = None
     inputs: list[InputObject] | None = None
     """Several inputs that are merged, in place of `input`."""

@@ -29,6 +29,7 @@ from ....protocol.results import LogLevels, RuleOrigin
 from ....rules import Rule
 from ....rules.hostnames import HostName, ResolvedHosts
 from ....rules.objects import text_or_object
+from ....rules.redundancy import MERGE_OPTIONS
 from ....rules.spec import ResolvedInput, ResolvedRule, beside_specs
 from .. import limits
 from ..api.jsonrpc import encode
@@ -80,6 +81,7 @@ class _KeptRule(BaseModel):
     others: tuple[dict[str, Any], ...] = ()
     merge: str | None = None
     late: str | None = None
+    after: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +123,7 @@ def line_of(entry: EnabledRule, specs: Sequence[bytes] = ()) -> bytes:
             _INPUT.dump_python(each, mode="json", exclude_defaults=True)
             for each in entry.resolved.others
         ],
-        "merge": entry.resolved.merge,
-        "late": entry.resolved.late,
+        **{name: getattr(entry.resolved, name) for name in MERGE_OPTIONS},
         "beside": beside_specs(entry.resolved.outputs),
     }
     rest = encode(members)[1:]
