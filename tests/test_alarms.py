@@ -14,6 +14,7 @@ import mcr
 from mcr.alarms.budget import EVENTS_AT_ONCE, EventBudget
 from mcr.alarms.expectations import ExpectationMonitor, RuleLevel
 from mcr.alarms.loops import FoundLoop, LoopMonitor
+from mcr.alarms.legs import LegMonitor, MergeLevel
 from mcr.alarms.losses import LossMonitor, NewLoss
 from mcr.alarms.notice import Moment, Notice, WatchedRule
 from mcr.alarms.sources import NewSource, SourceMonitor
@@ -207,6 +208,89 @@ def test_a_loop_comes_before_what_is_expected() -> None:
     code, sentence = rule_state(RuleStatus(**base, matched=1, alarms=[few, loop]))
     assert code == "looping"
     assert "a loop: what it has relayed comes back, from 10.0.0.9" in sentence
+
+
+class LegSamples:
+    """Samples of a rule with two inputs, half a second apart."""
+
+    def __init__(self, options: str = "merge=rtp") -> None:
+        text = f"239.1.1.1%a:1 + 239.1.1.2%b:1,name=pair,{options} to 192.0.2.7:1"
+        rule = SimpleNamespace(rule=Rule.parse(text), enabled=True)
+        self.rule = cast(WatchedRule, rule)
+        self.monitor = LegMonitor(TIMING)
+        self.second = 0.0
+        self.last_s: list[float | None] = [None, None]
+
+    def run(
+        self, seconds: float, *silent: int, lost: int = 0, active: int | None = None
+    ) -> list[str]:
+        """Sample for so long, with these inputs silent; return the texts of what is new."""
+        found: list[str] = []
+        for _ in range(int(2 * seconds)):
+            self.second += 0.5
+            for leg in {0, 1} - {*silent}:
+                self.last_s[leg] = self.second
+            ages = (None if each is None else self.second - each for each in self.last_s)
+            ages_ms = tuple(None if age is None else int(1000 * age) for age in ages)
+            level = MergeLevel(ages_ms, lost, active, active or 0)
+            notices, losses = self.monitor.sample(moment(self.second), [(self.rule, level)])
+            found += [each.text for each in notices]
+            found += [f"{each.place}: {dict(each.counts)}" for each in losses]
+        return found
+
+
+def test_an_input_is_down_while_another_delivers() -> None:
+    """One event, and one when it has been back for a while; none if all are silent."""
+    samples = LegSamples()
+    assert samples.run(10) == samples.run(30, 0, 1) == samples.run(5) == []
+    down = "rule pair: input 2 is down: nothing for 2.0 s, while another delivers: 239.1.1.2%b:1"
+    assert samples.run(60, 1) == [down]
+    (alarm,) = samples.monitor.alarms(samples.rule.rule.id)
+    assert (alarm.code, alarm.leg, alarm.since, alarm.seen) == ("leg_down", 2, EPOCH_S + 45, 60)
+    assert samples.run(10, 0, 1) == samples.run(1) == samples.run(3, 1) == []
+    assert samples.run(4) == ["rule pair: input 2 is back; it was down for 74.5 s"]
+    assert samples.monitor.alarms(samples.rule.rule.id) == ()
+
+
+def test_an_input_that_never_delivers_is_down_unless_nothing_is_expected() -> None:
+    """A standby may be silent until it is needed."""
+    samples = LegSamples("merge=failover,after=5s")
+    assert samples.run(4.5, 1, active=0) == []
+    (text,) = samples.run(1, 1, active=0)
+    assert text.startswith("rule pair: input 2 is down: nothing for 5.0 s")
+    samples = LegSamples("merge=failover,expect=none")
+    assert samples.run(20, 1, active=0) == []
+
+
+def test_each_switch_of_a_failover_is_an_event() -> None:
+    """Also the one back."""
+    samples = LegSamples("merge=failover")
+    assert samples.run(1, active=0) == []
+    away = "rule pair sends input 2 instead of input 1: 239.1.1.2%b:1"
+    back = "rule pair sends input 1 instead of input 2: 239.1.1.1%a:1"
+    assert samples.run(1, active=1) == [away]
+    assert samples.run(1, active=0) == [back]
+
+
+def test_numbers_that_no_input_delivers_are_lost_once_they_last() -> None:
+    """Another input may be behind; and a new worker has lost nothing."""
+    samples = LegSamples()
+    assert samples.run(3, lost=7) == samples.run(2, lost=9) == samples.run(3, lost=7) == []
+    assert samples.run(5, lost=10) == ["the merge of rule pair: {'merge_gap': 3}"]
+    assert samples.run(5, lost=12) == ["the merge of rule pair: {'merge_gap': 2}"]
+    assert samples.run(5, lost=0) == []
+    assert samples.run(5, lost=4) == ["the merge of rule pair: {'merge_gap': 4}"]
+
+
+def test_a_rule_with_an_input_down_is_degraded() -> None:
+    """Unless it lacks something, too."""
+    down = mcr.Alarm("leg_down", EPOCH_S, 2, 12.25, leg=2)
+    few = mcr.Alarm("silent", EPOCH_S, 2, 12.25)
+    base: Any = {"interface": "eth0", "group": "239.1.1.1", "ports": "5001", "joined": True}
+    code, sentence = rule_state(RuleStatus(**base, matched=1, last_seen_age_ms=1, alarms=[down]))
+    text = "input 2 is down: nothing for 12.2 s, while another delivers; flowing"
+    assert (code, sentence) == ("degraded", text)
+    assert rule_state(RuleStatus(**base, alarms=[down, few])).code == "below_expected"
 
 
 def losses(monitor: LossMonitor, second: float, **counts: int) -> list[Notice]:

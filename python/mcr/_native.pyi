@@ -657,6 +657,13 @@ class CounterReading:
         Each is None as long as it is unknown.
         """
 
+    def merges(self, rules: Sequence[str]) -> list[tuple[int, int | None, int]]:
+        """Return for each of these merging rules the numbers that no input has delivered, the
+        number of the input that is sent alone, from 0, and how often another one was chosen.
+
+        The second is None where all inputs are merged, and before the first datagram.
+        """
+
     def rule(
         self, id: str, enabled: bool, parked: Sequence[str | None], keys: bytes
     ) -> dict[str, Any]:

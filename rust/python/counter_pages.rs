@@ -97,6 +97,8 @@ type LoopRow = (usize, u64, IpAddr);
 type ChangeRows<'py> = (Vec<LossRow<'py>>, Vec<SourceRow>, Vec<LoopRow>);
 /// The age of a rule's last datagram in milliseconds, and the datagrams and bits of a second.
 type LevelRow = (Option<u64>, Option<f64>, Option<f64>);
+/// The numbers that a merge has not got, the input that is sent alone, and how often it changed.
+type MergeRow = (u64, Option<u64>, u64);
 
 #[pymethods]
 impl CounterReading {
@@ -172,6 +174,18 @@ impl CounterReading {
             (input.last_seen_age_ms, pps, bits)
         };
         py.detach(|| rules.iter().map(level).collect())
+    }
+
+    /// Return for each of these merging rules the numbers that no input has delivered, the number
+    /// of the input that is sent alone, from 0, and how often another one was chosen.
+    ///
+    /// The second is None where all inputs are merged, and before the first datagram.
+    fn merges(&self, py: Python<'_>, rules: Vec<String>) -> Vec<MergeRow> {
+        let merge = |id: &String| {
+            let merge = self.counters.input(SlotOwner::rule(id)).merge;
+            merge.map_or((0, None, 0), |leg| (leg.lost, leg.active, leg.switches))
+        };
+        py.detach(|| rules.iter().map(merge).collect())
     }
 
     /// Return the counters of a rule as `RelayCore.stats` does; zeros if no worker has it.

@@ -17,6 +17,7 @@ _VERBS = {
     "began": "lose copies or frames",
     "continues": "still lose copies or frames",
     "source_changed": "hear another sender",
+    "switched": "send another input",
     "waiting": "wait for what their input needs",
     "resumed": "receive again",
     "parked": "are parked",

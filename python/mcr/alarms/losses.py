@@ -15,6 +15,7 @@ _ADVICE = {
     "too_big": "larger than the path allows: check the MTU",
     "truncated_by_us": "larger than the receive buffers: an MTU or an offload has grown",
     "sequence_gap": "numbers that mcr did not receive: look between the sender and this host",
+    "merge_gap": "numbers that no input has delivered: look where both feeds pass",
     "kernel_dropped_frames": "the relay receives too slowly: frames, not datagrams",
 }
 """Where the reason alone does not say what to do."""

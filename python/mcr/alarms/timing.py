@@ -17,6 +17,8 @@ class Timing:
     """A rule without a datagram for this long is in a pause: only its silence is judged."""
     senders_s: float = 3.0
     """A sender counts while its last datagram is younger; a change of senders takes less."""
+    leg_s: float = 2.0
+    """An input of a merge is down when nothing arrives for this long while another delivers."""
     summary_s: float = 60.0
     """The interval of events about a loss that continues."""
     loss_end_s: float = 10.0

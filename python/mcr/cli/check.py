@@ -71,7 +71,7 @@ def check(
 
     CRITICAL: no daemon, an alarm because less arrives than a rule expects, a loop, an input that
     cannot receive, an output that cannot send, a worker that does not run. WARNING: more sources
-    than expected. Rules that expect nothing may be silent. UNKNOWN: no such rule, wrong usage.
+    than expected, an input of a merge that is down while another delivers. Rules that expect nothing may be silent. UNKNOWN: no such rule, wrong usage.
     """
     if rules and len(rules) == 1 and is_configuration(rules[0]):
         check_file(rules[0])
@@ -99,7 +99,7 @@ def _findings(rule: RuleStats, limits: _Limits) -> Iterator[_Finding]:
     if rule.state_code == "disabled":
         return
     for alarm in rule.alarms:
-        yield _Finding(WARNING if alarm.is_surplus else CRITICAL, f"{name}: {alarm}")
+        yield _Finding(WARNING if alarm.is_harmless else CRITICAL, f"{name}: {alarm}")
     if rule.state_code in ("unresolved", "waiting"):
         yield _Finding(CRITICAL, f"{name}: {rule.facts.obstacle or rule.state_code}")
     for output in rule.outputs:

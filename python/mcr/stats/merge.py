@@ -32,7 +32,7 @@ class LegStats(JsonObject):
 
     input: str
     state_code: StateCode
-    status: LegStatus
+    status: LegStatus = field(compare=False)
     received: Count = 0
     first: Count = 0
     late: Count = 0

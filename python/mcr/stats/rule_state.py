@@ -17,6 +17,7 @@ StateCode = Literal[
     "looping",
     "below_expected",
     "above_expected",
+    "degraded",
     "flowing",
     "shadowed",
     "silent",
@@ -30,6 +31,7 @@ StateCode = Literal[
 - `looping`: what the rule has relayed comes back to it.
 - `below_expected`: less arrives than the rule expects, or from fewer senders.
 - `above_expected`: more senders send than the rule expects.
+- `degraded`: an input of a merging rule is down, while another one delivers.
 - `flowing`: the last matched datagram is younger than 2 s.
 - `shadowed`: a more specific rule matches what this rule would match.
 - `silent`: it has matched datagrams, the last one 2 s ago or earlier.
@@ -159,9 +161,10 @@ def _code(status: RuleStatus) -> StateCode:
         return status.trouble.state
     if any(alarm.code == "loop" for alarm in status.alarms):
         return "looping"
+    if any(not alarm.is_harmless for alarm in status.alarms):
+        return "below_expected"
     if status.alarms:
-        surplus = all(alarm.is_surplus for alarm in status.alarms)
-        return "above_expected" if surplus else "below_expected"
+        return "above_expected" if any(alarm.is_surplus for alarm in status.alarms) else "degraded"
     if status.is_flowing:
         return "flowing"
     if status.shadow is not None:

@@ -119,7 +119,9 @@ def _daemon(reading: DaemonReading) -> Iterator[Metric]:
         rules.add((state,), count)
     yield rules.metric
     alarms = gauge("mcr_alarms", "Rules with each alarm.", ("alarm",))
-    raised: list[str] = [alarm.code for rule in stats.rules for alarm in rule.alarms]
+    raised: list[str] = [
+        code for rule in stats.rules for code in {alarm.code for alarm in rule.alarms}
+    ]
     for kind in ALARMS:
         alarms.add((kind,), raised.count(kind))
     yield alarms.metric
@@ -205,8 +207,11 @@ def _of_rules(rules: Iterable[RuleStats]) -> Iterator[Metric]:
         info.add((*labels, rule.rule), 1)
         for code in STATES:
             state.add((*labels, code), code == rule.state_code)
+        begun: dict[str, float] = {}
         for raised in rule.alarms:
-            alarm.add((*labels, raised.code), raised.since)
+            begun[raised.code] = min(raised.since, begun.get(raised.code, raised.since))
+        for code, since in begun.items():
+            alarm.add((*labels, code), since)
         matched.add(labels, rule.matched)
         matched_bytes.add(labels, rule.matched_bytes)
         unmatched.add(labels, rule.facts.unmatched)

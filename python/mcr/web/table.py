@@ -17,6 +17,7 @@ _ORDER = (
     "looping",
     "below_expected",
     "above_expected",
+    "degraded",
     "unresolved",
     "waiting",
     "silent",

@@ -60,6 +60,7 @@ export function moment(time) {
 const TONES = {
   flowing: "good", silent: "warn", joined: "", shadowed: "warn", waiting: "bad", unresolved: "bad",
   disabled: "", below_expected: "bad", looping: "bad", above_expected: "warn",
+  degraded: "warn",
 };
 
 export function statePill(code) {

@@ -69,8 +69,9 @@ export class RuleView {
       ["Id", el("span", { class: "text" }, rule.id)],
     ];
     for (const alarm of rule.alarms ?? []) {
-      const since = el("span", { class: "bad-text" }, `${alarm.code.replace("_", " ")}: expected `
-        + `${rate(alarm.expected)}, seen ${rate(alarm.seen)}, since `, moment(alarm.since));
+      const where = alarm.leg ? ` (input ${alarm.leg})` : "";
+      const since = el("span", { class: "bad-text" }, `${alarm.code.replace("_", " ")}${where}: `
+        + `expected ${rate(alarm.expected)}, seen ${rate(alarm.seen)}, since `, moment(alarm.since));
       rows.push(["Alarm", since]);
     }
     if (rule.matched !== undefined) {

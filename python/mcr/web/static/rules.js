@@ -7,8 +7,8 @@ const COLUMNS = [
   ["bits_per_s", "Payload", true], ["sent_pps", "Out/s", true], ["lost_pps", "Lost/s", true],
   ["matched", "Matched", true], ["lost", "Lost", true], ["last_seen", "Last seen", true],
 ];
-const STATES = ["problems", "looping", "below_expected", "above_expected", "flowing", "joined", "silent", "shadowed", "waiting", "unresolved",
-  "disabled"];
+const STATES = ["problems", "looping", "below_expected", "above_expected", "degraded", "flowing",
+  "joined", "silent", "shadowed", "waiting", "unresolved", "disabled"];
 
 export class RulesTable {
   constructor(refresh) {
