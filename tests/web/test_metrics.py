@@ -146,6 +146,26 @@ def test_what_was_lost_before_the_relay(daemon: Daemon, web: WebProcess) -> None
     assert jitter == pytest.approx(flow.sequence.jitter_us / 1e6)
 
 
+def test_the_inputs_of_a_merging_rule(daemon: Daemon, web: WebProcess) -> None:
+    """Each has its counts, which add up, and one status."""
+    text = "239.1.93.1%lo:5001 + 239.1.93.3%lo:5001,name=pair,merge=rtp to 127.0.0.1:7932"
+    with daemon.client() as client:
+        client.add_rule(text)
+        send(rtp(range(20)))
+        wait_for(client, 20)
+        send(rtp([*range(15), 20]), "239.1.93.3")
+        wait_for(client, 21)
+        samples = samples_with(web, 16, "mcr_leg_received_datagrams_total", leg="2")
+    for leg, counts in (("1", (20, 20, 0)), ("2", (16, 1, 15))):
+        names = [f"mcr_leg_{word}_datagrams_total" for word in ("received", "first", "duplicate")]
+        assert [value(samples, name, leg=leg) for name in names] == [*counts]
+        assert value(samples, "mcr_leg_status", leg=leg, status="active") == 1
+        assert value(samples, "mcr_leg_status", leg=leg, status="down") == 0
+    assert value(samples, "mcr_leg_missing_numbers", leg="2") == 5
+    assert value(samples, "mcr_merge_lost_numbers", name="pair") == 0
+    assert value(samples, "mcr_leg_skew_seconds", leg="2", quantile="0.99") > 0
+
+
 def test_documented_and_used_metrics_exist(daemon: Daemon, web: WebProcess) -> None:
     """The table of the documents lists each metric; the examples use no other."""
     with daemon.client() as client:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from ..rules.model import counted
 from ..stats import InterfaceStats, OutputStats, RuleStats, Stats
+from .merge_text import merge_lines
 from .results import DaemonStats, RuleInfo
 from .text import printable
 
@@ -109,6 +110,8 @@ def _rule_lines(rule: RuleStats) -> Iterator[str]:
     latency = latency_text(rule)
     if latency is not None:
         yield f"  latency: {latency}"
+    if rule.merge is not None:
+        yield from (f"  {line}" for line in merge_lines(rule.merge))
     if rule.offload_detail is not None:
         yield f"  not relayed by the kernel: {rule.offload_detail}"
     for output in rule.outputs:

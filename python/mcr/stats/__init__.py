@@ -2,7 +2,7 @@
 
 from .alarm import Alarm, AlarmCode
 from .latency import LatencyStats
-from .merge import LegStats, MergeStats
+from .merge import LegStats, LegStatus, MergeStats
 from .model import (
     FlowStats,
     InterfaceStats,
@@ -24,6 +24,7 @@ __all__ = [
     "InterfaceStats",
     "LatencyStats",
     "LegStats",
+    "LegStatus",
     "MergeStats",
     "OutputLoss",
     "OutputStats",

@@ -9,6 +9,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import Footer, Static
 
+from ..protocol.merge_text import merge_lines
 from ..protocol.selection import AnyRule, label
 from ..protocol.summary import bits_text, bytes_text, latency_text
 from ..protocol.text import printable
@@ -91,5 +92,7 @@ class RuleScreen(TopScreen):
             )
             latency = latency_text(rule)
             lines += [Text(f"latency {latency}")] if latency is not None else []
+            merge = () if rule.merge is None else merge_lines(rule.merge)
+            lines += [Text(printable(line)) for line in merge]
         bars = self.reader.trend(rule.id).bars(SECONDS, self.reader.time)
         return Text("\n").join([*lines, Text(f"{bars}  last {SECONDS} s")])

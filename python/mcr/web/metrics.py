@@ -14,6 +14,7 @@ from ..protocol.results import WorkerInfo
 from ..stats import AlarmCode, InterfaceStats, OutputStats, RuleStats, StateCode
 from . import limits
 from .latency_metrics import latency_metrics
+from .merge_metrics import merge_metrics
 from .observer import DaemonReading
 from .sequence_metrics import sequence_metrics
 
@@ -82,6 +83,7 @@ class DaemonMetrics:
         yield _single("mcr_outputs_left_out", text, total - len(shown))
         yield from _of_rules(rules)
         yield from latency_metrics(rules)
+        yield from merge_metrics(rules)
         names = {rule.id: rule.name or "" for rule in rules}
         yield from sequence_metrics(reading.flows.flows, names)
         yield from _of_outputs(shown)

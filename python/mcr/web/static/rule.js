@@ -11,6 +11,8 @@ const FACTS = [["obstacle", "Obstacle"], ["shadowed_by", "Shadowed by"],
   ["last_source", "Last sender"], ["unmatched", "Unmatched datagrams"],
   ["unmatched_port", "Port without a rule"], ["unmatched_source", "Rejected sender"]];
 
+const LEG_TONES = { active: "good", standby: "", down: "bad" };
+
 function part(title, ...children) {
   const id = `part-${title.toLowerCase().replace(/[^a-z]+/g, "-")}`;
   return el("section", { "aria-labelledby": id }, el("h2", { id }, title), ...children);
@@ -24,6 +26,8 @@ export class RuleView {
     this.id = id;
     this.heading = el("h2", { tabindex: "-1" }, id);
     this.facts = el("dl", { class: "facts" });
+    this.legs = el("table");
+    this.inputs = part("Inputs", scroll("Inputs", this.legs));
     this.outputs = el("table");
     this.flows = el("table");
     this.events = el("ol", { class: "events", tabindex: "0", "aria-label": "Events of this rule" });
@@ -37,6 +41,7 @@ export class RuleView {
       el("section", { "aria-label": "State" }, this.heading, this.facts),
       part("The last ten minutes", charts),
       part("Latency", latency),
+      this.inputs,
       part("Outputs", scroll("Outputs", this.outputs)),
       part("Flows", scroll("Flows", this.flows)),
       part("Events", this.events),
@@ -53,6 +58,7 @@ export class RuleView {
     this.showFacts(rule, time);
     this.showHistory(answer.history);
     this.latency.show(rule);
+    this.showInputs(rule.merge);
     this.showOutputs(rule);
     this.showFlows(answer.flows, time);
     const events = answer.events.reverse().map(eventItem);
@@ -90,6 +96,26 @@ export class RuleView {
     }
     this.facts.replaceChildren(...rows.flatMap(([label, value]) =>
       [el("dt", {}, label), el("dd", {}, value)]));
+  }
+
+  // Those of a merging rule; another rule's input is in its text.
+  showInputs(merge) {
+    this.inputs.hidden = !merge;
+    if (!merge) return;
+    const columns = [["Input", false], ["Status", false], ["Received", true], ["First", true],
+      ["Late", true], ["Duplicate", true], ["Out of sequence", true], ["Missing", true],
+      ["Behind p50", true], ["Behind p99", true]];
+    const ms = (value) => (value === null ? "–" : `${value} ms`);
+    const rows = merge.legs.map((leg, index) => [
+      el("span", { class: "text" }, `${index + 1}: ${leg.input}`),
+      el("span", { class: `pill ${LEG_TONES[leg.status] ?? "warn"}` }, leg.status),
+      count(leg.received), count(leg.first), count(leg.late), count(leg.duplicate),
+      count(leg.out_of_sequence), count(leg.missing), ms(leg.skew_p50_ms), ms(leg.skew_p99_ms),
+    ]);
+    const caption = merge.active === null
+      ? `Merged; numbers on no input: ${count(merge.lost)}, restarts: ${count(merge.restarts)}`
+      : `Input ${merge.active} is sent; switches: ${count(merge.switches)}`;
+    fillTable(this.legs, caption, columns, rows);
   }
 
   showOutputs(rule) {
