@@ -13,8 +13,8 @@ from tests.support.strategies import rules
 import mcr
 from mcr.alarms.budget import EVENTS_AT_ONCE, EventBudget
 from mcr.alarms.expectations import ExpectationMonitor, RuleLevel
-from mcr.alarms.loops import FoundLoop, LoopMonitor
 from mcr.alarms.legs import LegMonitor, MergeLevel
+from mcr.alarms.loops import FoundLoop, LoopMonitor
 from mcr.alarms.losses import LossMonitor, NewLoss
 from mcr.alarms.notice import Moment, Notice, WatchedRule
 from mcr.alarms.sources import NewSource, SourceMonitor

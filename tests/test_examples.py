@@ -60,6 +60,13 @@ def test_watch_statistics() -> None:
     assert printed.splitlines()[-1] == "every datagram is accounted for"
 
 
+def test_cut_feeds() -> None:
+    """Each feed misses something, the output nothing."""
+    *feeds, sums = run("cut_feeds.py", "--cuts", "2", "--cut", "0.1").splitlines()
+    assert all(int(line.rpartition(" ")[2]) > 0 for line in feeds)
+    assert sums.endswith(", lost on both 0")
+
+
 def test_demo() -> None:
     """It relays three copies of a stream with almost no loss."""
     printed = run("demo.py", "--seconds", "1", "--rate", "500")

@@ -187,7 +187,18 @@ def test_blocks_and_ranges_are_parsed() -> None:
         ("239.1.1.1%e:1 + 239.1.1.2%e:1 to h:1", "merge", "is missing"),
         (f"{PAIR},merge=rtp,after=1s to h:1", "after", "needs merge=failover, not merge=rtp"),
         (f"{PAIR},merge=failover,after=1m to h:1", "input 2, after", "must be a time such as"),
-        (f"{PAIR},merge=failover,after=61s to h:1", "input 2, after", "is out of range: 1ms to 60s"),
+        (
+            f"{PAIR},merge=failover,after=61s to h:1",
+            "input 2, after",
+            "is out of range: 1ms to 60s",
+        ),
+        (f"{PAIR},merge=hash,reorder=5ms to h:1", "reorder", "needs numbers, which merge=hash"),
+        (
+            f"{PAIR},merge=rtp,reorder=1s to h:1",
+            "input 2, reorder",
+            "is out of range: 1ms to 500ms",
+        ),
+        (f"{PAIR},merge=rtp,late=send,reorder=5ms to h:1", "late", "must be drop with reorder"),
         (f"{PAIR},merge=failover,late=drop to h:1", "late", "needs numbers, which merge=failover"),
         ("239.1.1.1%e:1+239.1.1.2%e:1 to h:1", "input", "several inputs need spaces"),
         (

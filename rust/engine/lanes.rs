@@ -6,6 +6,7 @@ use crate::engine::counts;
 use crate::engine::egress::Egress;
 use crate::engine::ingress::{Arrival, OrderCheck};
 use crate::engine::plan::{Plan, PlanRule};
+use crate::engine::rewrite::Origin;
 use crate::engine::window::{Window, WindowEntry};
 use crate::packet::{Datagram, Span};
 use crate::stats::Writer;
@@ -66,6 +67,22 @@ impl Lanes<'_> {
             counts::check_order(view, entry, is_v4, (*slot, *order), self.counters);
         }
         self.link(rule, arrival, entry)
+    }
+
+    /// Adds an entry that was held to the lane of a rule, or to that of its flow.
+    pub(super) fn link_held(
+        &mut self,
+        rule: u32,
+        origin: Option<&Origin>,
+        entry: u16,
+    ) -> io::Result<()> {
+        let Self { ring, plan, window, egress, counters } = self;
+        if !window.link_again(rule, origin, entry) {
+            egress.send_window(ring, window, plan, counters)?;
+            let linked = window.link_again(rule, origin, entry);
+            debug_assert!(linked, "an empty window has room");
+        }
+        Ok(())
     }
 
     /// Adds an entry to the lane of a rule; if there is no more room, sends the window first.

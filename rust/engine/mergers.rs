@@ -3,14 +3,18 @@
 
 use std::io;
 
+use crate::engine::clocks::monotonic_clock_ns;
 use crate::engine::counts;
+use crate::engine::held::{HeldDatagrams, are_outputs_same, place_in_order};
 use crate::engine::ingress::{Arrival, OrderCheck};
 use crate::engine::lanes::Lanes;
 use crate::engine::plan::{Plan, PlanMerge, PlanRule};
-use crate::merge::{FeedPlace, Merger};
+use crate::engine::window::WindowEntry;
+use crate::merge::{FeedPlace, Merger, Reorderer};
 use crate::packet::Discard;
 use crate::stats::{SlotWords, interface, rule, skew};
 use crate::sys::buffers::Buffer;
+use crate::sys::ring::Ring;
 
 /// The most parts of one super-frame: the kernel forms none with more than 128 datagrams, and of
 /// two neighbours only one begins a part. Several rules may each have theirs.
@@ -33,25 +37,29 @@ fn is_any_merged(plan: &Plan, rules: &[u32]) -> bool {
 #[derive(Default)]
 pub(super) struct Mergers {
     mergers: Vec<Option<Box<Merger>>>,
+    /// What rules hold, by the same slots.
+    held: Vec<(u32, HeldDatagrams)>,
     now_us: u64,
 }
 
 /// Some datagrams of an entry of the window.
 #[derive(Clone, Copy)]
-struct EntryPiece {
-    entry: u16,
+pub(super) struct EntryPiece {
+    pub(super) entry: u16,
     /// The first of them, and their number: at most [`PIECE`].
     first: u32,
-    count: u32,
+    pub(super) count: u32,
     /// Bytes of each datagram but the last of the entry.
     segment: u32,
 }
 
 /// What becomes of datagrams, one bit for each.
 #[derive(Clone, Copy, Default)]
-struct Placed {
+pub(super) struct Placed {
     sent: u128,
     dropped: [u128; 3],
+    /// Bytes of those that are sent.
+    bytes: u64,
 }
 
 /// The reasons of [`Placed::dropped`].
@@ -59,19 +67,105 @@ const REASONS: [Discard; 3] = [Discard::Duplicate, Discard::Late, Discard::OutOf
 
 impl Mergers {
     /// Takes the mergers of a plan, and leaves it those out of use, to be freed with it.
-    pub(super) fn adopt(&mut self, plan: &mut Plan) {
+    pub(super) fn adopt(&mut self, plan: &mut Plan, ring: &mut Ring) -> io::Result<()> {
         let released = plan.released.iter();
         let released =
             released.filter_map(|slot| self.mergers.get_mut(slot.index as usize)?.take());
         let unused: Vec<_> = released.collect();
+        let is_released = |slot: u32| plan.released.iter().any(|known| known.index == slot);
+        self.held.extract_if(.., |(slot, _)| is_released(*slot)).for_each(|(_, held)| {
+            ring.remove_store(held.store());
+        });
         for (slot, merger) in &mut plan.mergers {
             let at = *slot as usize;
             if self.mergers.len() <= at {
                 self.mergers.resize_with(at + 1, || None);
             }
             std::mem::swap(&mut self.mergers[at], merger);
+            if self.mergers[at].as_mut().is_some_and(|merger| merger.order().is_some()) {
+                self.held.push((*slot, HeldDatagrams::new(ring)?));
+            }
         }
         plan.mergers.extend(unused.into_iter().map(|merger| (0, Some(merger))));
+        for (slot, held) in &mut self.held {
+            held.set_head(head_of(plan, *slot));
+        }
+        Ok(())
+    }
+
+    /// Whether datagrams are held.
+    pub(super) fn has_held(&self) -> bool {
+        self.orders().any(|order| !order.is_empty())
+    }
+
+    /// How long until the next of them leave, in microseconds.
+    pub(super) fn rest_us(&self) -> Option<u64> {
+        let due_us = self.orders().filter_map(Reorderer::due_us).min()?;
+        Some(due_us.saturating_sub(monotonic_clock_ns() / 1000))
+    }
+
+    /// Lets all leave that is held for outputs that another plan does not have.
+    pub(super) fn expire_changed(&mut self, plan: &Plan, next: &Plan) {
+        let is_released = |slot: u32| next.released.iter().any(|known| known.index == slot);
+        self.expire(|slot, held| {
+            let heads = held.head().zip(head_of(next, slot));
+            is_released(slot)
+                || !heads.is_some_and(|(head, other)| are_outputs_same((plan, head), (next, other)))
+        });
+    }
+
+    /// Lets all leave that is held.
+    pub(super) fn expire_all(&mut self) {
+        self.expire(|_, _| true);
+    }
+
+    /// Lets all leave that rules hold which have no room for the datagrams of another buffer;
+    /// returns whether there are such.
+    pub(super) fn expire_full(&mut self) -> bool {
+        let is_full = self.held.iter().any(|(_, held)| !held.has_room());
+        if is_full {
+            self.expire(|_, held| !held.has_room());
+        }
+        is_full
+    }
+
+    fn expire(&mut self, ends: impl Fn(u32, &HeldDatagrams) -> bool) {
+        for (slot, held) in &self.held {
+            let merger = self.mergers.get_mut(*slot as usize).and_then(Option::as_mut);
+            if let Some(order) = merger.and_then(|merger| merger.order())
+                && ends(*slot, held)
+            {
+                order.expire();
+            }
+        }
+    }
+
+    /// Moves what is held and leaves now to the window; false if that has no more room.
+    pub(super) fn release(&mut self, lanes: &mut Lanes<'_>) -> io::Result<bool> {
+        let mut are_all = true;
+        for (slot, held) in &mut self.held {
+            let merger = self.mergers.get_mut(*slot as usize).and_then(Option::as_mut);
+            if let Some(order) = merger.and_then(|merger| merger.order()) {
+                are_all &= held.release(lanes, order, self.now_us)?;
+            }
+        }
+        Ok(are_all)
+    }
+
+    /// Frees the memory of what was held and has been sent.
+    pub(super) fn reclaim(&mut self) {
+        for (slot, held) in &mut self.held {
+            let merger = self.mergers.get_mut(*slot as usize).and_then(Option::as_mut);
+            if let Some(order) = merger.and_then(|merger| merger.order()) {
+                held.reclaim(order);
+            }
+        }
+    }
+
+    fn orders(&self) -> impl Iterator<Item = &Reorderer> {
+        let mergers =
+            self.held.iter().filter_map(|(slot, _)| self.mergers.get(*slot as usize)?.as_ref());
+        mergers.filter_map(|merger| merger.held_order())
     }
 
     /// Sets the time of subsequent arrivals, of CLOCK_MONOTONIC.
@@ -105,8 +199,7 @@ impl Mergers {
             for &rule in rules {
                 let rule = &lanes.plan.rules[rule as usize];
                 if let Some(merge) = rule.merge {
-                    placed = self.place(&mut lanes, piece, arrival, (rule, merge));
-                    lanes.link_runs(merge.head, piece, arrival, placed.sent)?;
+                    placed = self.place(&mut lanes, piece, arrival, (rule, merge))?;
                     sent |= placed.sent;
                 }
             }
@@ -123,54 +216,109 @@ impl Mergers {
         Ok(())
     }
 
-    /// Finds the places of datagrams, and counts them for an input.
+    /// Finds the places of datagrams, counts them for an input, and adds those that are sent to the
+    /// lane of the rule that has the outputs.
     fn place(
         &mut self,
         lanes: &mut Lanes<'_>,
         piece: EntryPiece,
         arrival: &Arrival,
         (rule, merge): (&PlanRule, PlanMerge),
-    ) -> Placed {
-        let Lanes { ring, window, counters, .. } = lanes;
+    ) -> io::Result<Placed> {
         let is_v4 = arrival.datagram.group.is_v4();
         if rule.order != OrderCheck::Nothing && piece.first == 0 {
             let order = (rule.slot, rule.order);
-            counts::check_order((ring, window), piece.entry, is_v4, order, counters);
+            let view = (&*lanes.ring, &*lanes.window);
+            counts::check_order(view, piece.entry, is_v4, order, lanes.counters);
         }
         let Some(Some(merger)) = self.mergers.get_mut(merge.merger as usize) else {
-            return Placed::default();
+            return Ok(Placed::default());
         };
-        let entry = window.entry(piece.entry);
-        let bytes = ring.bytes(&entry.buffer).get(entry.start as usize..).unwrap_or_default();
-        let bytes = bytes.get(..entry.len as usize).unwrap_or_default();
         let before = merger.active();
+        let held = self.held.iter_mut().find(|(slot, _)| *slot == merge.merger);
+        let placed = if let Some((_, held)) = held {
+            let from = (piece, arrival, merge.leg);
+            place_in_order((merger, held), lanes, from, (rule.slot, self.now_us))?
+        } else {
+            let placed = place_at_once(merger, lanes, (piece, merge.leg), (rule.slot, self.now_us));
+            lanes.link_runs(merge.head, piece, arrival, placed.sent)?;
+            placed
+        };
+        let counters = &mut *lanes.counters;
         let words = counters.slot(rule.slot);
-        let (mut placed, mut matched_bytes) = (Placed::default(), 0);
-        for at in 0..piece.count {
-            let start = ((piece.first + at) * piece.segment) as usize;
-            let rest = bytes.get(start..).unwrap_or_default();
-            let datagram = rest.get(..piece.segment as usize).unwrap_or(rest);
-            let place = merger.place(merge.leg, datagram, self.now_us);
-            let bit = 1 << at;
-            if merger.sends(place) {
-                placed.sent |= bit;
-                matched_bytes += datagram.len() as u64;
-            }
-            count_place(words, place);
-            match place {
-                FeedPlace::First => {}
-                FeedPlace::Late => placed.dropped[1] |= bit & !placed.sent,
-                FeedPlace::Duplicate { .. } => placed.dropped[0] |= bit,
-                FeedPlace::OutOfSequence => placed.dropped[2] |= bit,
-            }
-        }
         words[rule::RECEIVED] += u64::from(piece.count);
         words[rule::MISSING] = merger.missing(merge.leg);
         let sent = u64::from(placed.sent.count_ones());
-        counts::count_matched(counters, rule.slot, arrival, (sent, matched_bytes));
+        counts::count_matched(counters, rule.slot, arrival, (sent, placed.bytes));
         count_merge(counters.slot(merge.merger), merger, before);
-        placed
+        Ok(placed)
     }
+}
+
+/// Finds the places of datagrams of which none is held.
+fn place_at_once(
+    merger: &mut Merger,
+    lanes: &mut Lanes<'_>,
+    (piece, leg): (EntryPiece, u8),
+    (slot, now_us): (u32, u64),
+) -> Placed {
+    let Lanes { ring, window, counters, .. } = lanes;
+    let entry = window.entry(piece.entry);
+    let bytes = ring.bytes(&entry.buffer).get(entry.start as usize..).unwrap_or_default();
+    let bytes = bytes.get(..entry.len as usize).unwrap_or_default();
+    let words = counters.slot(slot);
+    let mut placed = Placed::default();
+    for at in 0..piece.count {
+        let start = ((piece.first + at) * piece.segment) as usize;
+        let rest = bytes.get(start..).unwrap_or_default();
+        let datagram = rest.get(..piece.segment as usize).unwrap_or(rest);
+        let place = merger.place(leg, datagram, now_us);
+        count_place(words, place);
+        #[expect(clippy::cast_possible_truncation, reason = "a datagram has at most 65 507 bytes")]
+        placed.note(place, (1 << at, datagram.len() as u32), merger.sends(FeedPlace::Late));
+    }
+    placed
+}
+
+impl EntryPiece {
+    /// Where the payload of one of its datagrams is in the buffer: offset and length.
+    pub(super) fn span(&self, at: u32, entry: &WindowEntry) -> (u32, u32) {
+        let offset = ((self.first + at) * self.segment).min(entry.len);
+        (entry.start + offset, self.segment.min(entry.len - offset))
+    }
+}
+
+impl Placed {
+    /// Notes what becomes of a datagram: its bit and length. Returns whether it is sent.
+    #[inline]
+    pub(super) fn note(&mut self, place: FeedPlace, (bit, len): (u128, u32), late: bool) -> bool {
+        match place {
+            FeedPlace::Late if !late => self.dropped[1] |= bit,
+            FeedPlace::First | FeedPlace::Late => {
+                self.sent |= bit;
+                self.bytes += u64::from(len);
+                return true;
+            }
+            FeedPlace::Duplicate { .. } => self.dropped[0] |= bit,
+            FeedPlace::OutOfSequence => self.dropped[2] |= bit,
+        }
+        false
+    }
+
+    /// Notes that a datagram is not sent after all, since it is late.
+    pub(super) fn give_up(&mut self, bit: u128, len: u32) {
+        self.sent &= !bit;
+        self.bytes -= u64::from(len);
+        self.dropped[1] |= bit;
+    }
+}
+
+/// The number of the rule that has the outputs of a merge, if a plan has it.
+fn head_of(plan: &Plan, merger: u32) -> Option<u32> {
+    let is_head =
+        |rule: &PlanRule| rule.merge.is_some_and(|merge| merge.merger == merger && merge.leg == 0);
+    let number = plan.rules.iter().position(is_head)?;
+    u32::try_from(number).ok()
 }
 
 /// Counts what a merger knows of all inputs, in the words of the first one.
@@ -186,7 +334,7 @@ fn count_merge(words: &mut SlotWords, merger: &Merger, before: Option<u8>) {
 
 /// Counts the place of a datagram for an input.
 #[inline]
-fn count_place(words: &mut SlotWords, place: FeedPlace) {
+pub(super) fn count_place(words: &mut SlotWords, place: FeedPlace) {
     let word = match place {
         FeedPlace::First => rule::FIRST,
         FeedPlace::Late => rule::LATE,
@@ -201,7 +349,7 @@ fn count_place(words: &mut SlotWords, place: FeedPlace) {
 
 impl Lanes<'_> {
     /// Adds the datagrams of a piece that are sent to the lane of a rule: as few entries as may be.
-    fn link_runs(
+    pub(super) fn link_runs(
         &mut self,
         rule: u32,
         piece: EntryPiece,

@@ -9,6 +9,7 @@ pub mod buffers;
 mod clocks;
 mod counts;
 mod egress;
+mod held;
 pub mod ingress;
 mod intake;
 mod lanes;
@@ -35,7 +36,7 @@ use crate::engine::clocks::{clocks, coarse_clock_ms, real_clock_ns};
 use crate::engine::egress::Egress;
 use crate::engine::lanes::Lanes;
 use crate::engine::loops::LoopWatch;
-use crate::engine::mergers::{MAX_PARTS, Mergers, is_merged};
+use crate::engine::mergers::{Mergers, is_merged};
 use crate::engine::plan::Plan;
 use crate::engine::window::Window;
 use crate::stats::{MAX_SLOTS, Writer};
@@ -162,16 +163,16 @@ impl Engine {
             self.ring.poll()?;
         } else {
             self.intake.watch_rings(&mut self.ring)?;
-            if self.egress.has_waiting() {
-                self.ring.wait_for(self.egress.rest_us())?;
-            } else {
-                self.ring.wait()?;
+            match self.rest_us() {
+                Some(rest_us) => self.ring.wait_for(rest_us)?,
+                None => self.ring.wait()?,
             }
         }
         let Reaped { woken, is_all } = self.reap()?;
         self.relay()?;
         self.retire();
-        if self.drained.is_some() && is_all && !self.egress.has_waiting() {
+        let waits = self.egress.has_waiting() || self.mergers.has_held();
+        if self.drained.is_some() && is_all && !waits {
             // The receiver is gone if it has waited for too long.
             self.drained.take().map(|answer| answer.send(()));
         }
@@ -293,26 +294,20 @@ impl Engine {
         Lanes { ring, plan, window, egress, counters }.enter(buffer, &arrival, rules)
     }
 
-    /// Sends what is in the window if there may be no room for the parts of a super-frame.
-    #[cold]
-    #[inline(never)]
-    fn make_room_for_parts(&mut self) -> io::Result<()> {
-        let Self { ring, plan, window, egress, counters, .. } = self;
-        if !window.has_room_for_parts(MAX_PARTS) {
-            egress.send_window(ring, window, plan, counters)?;
-            window.drain().for_each(|buffer| ring.give_back(buffer));
-        }
-        Ok(())
-    }
-
     /// Sends what was received, gives the buffers back, arms the listeners, and publishes the
     /// counters.
     fn relay(&mut self) -> io::Result<()> {
-        let Self { ring, window, plan, egress, counters, .. } = self;
+        if self.plan.has_merges {
+            self.release_held()?;
+        }
+        let Self { ring, window, plan, egress, counters, mergers, .. } = self;
         egress.send_window(ring, window, plan, counters)?;
         counters.measure(clocks);
         for buffer in window.drain() {
             ring.give_back(buffer);
+        }
+        if plan.has_merges {
+            mergers.reclaim();
         }
         ring.offer_buffers();
         self.intake.listen(ring)?;
@@ -336,6 +331,10 @@ impl Engine {
 
     /// Switches to a new plan, and returns the previous one to be freed in another thread.
     fn adopt(&mut self, mut plan: Box<Plan>) -> io::Result<()> {
+        if self.mergers.has_held() {
+            self.mergers.expire_changed(&self.plan, &plan);
+            self.relay()?;
+        }
         let plans = (&*self.plan, &*plan);
         self.egress.settle(&mut self.ring, plans, &mut self.counters)?;
         for released in &plan.released {
@@ -345,7 +344,7 @@ impl Engine {
         for grant in &plan.grants {
             self.counters.grant(grant);
         }
-        self.mergers.adopt(&mut plan);
+        self.mergers.adopt(&mut plan, &mut self.ring)?;
         self.intake.adopt(&plan.sources, &mut self.ring)?;
         self.window.resize(self.intake.most_datagrams(), plan.rules.len());
         self.egress.adopt(&plan, &self.plan);
@@ -393,6 +392,8 @@ impl Engine {
             self.relay()?;
         }
         self.end_reception()?;
+        self.mergers.expire_all();
+        self.relay()?;
         self.egress.finish(&mut self.ring, &self.plan, &mut self.counters)?;
         self.counters.publish();
         Ok(())

@@ -135,6 +135,12 @@ impl Window {
         self.push(WindowEntry { buffer, start, len, segment, count, ttl, dscp, is_part: true })
     }
 
+    /// Adds a datagram whose buffer is not given back.
+    pub(crate) fn push_view(&mut self, entry: WindowEntry) -> u16 {
+        self.parts += 1;
+        self.push(WindowEntry { is_part: true, ..entry })
+    }
+
     /// Appends a datagram to a rule's lane, or to its flow's lane if the rule's outputs preserve
     /// fields; false if there is no more room.
     #[inline(always)]

@@ -50,11 +50,7 @@ impl Failover {
         {
             self.active = leg;
         }
-        if leg == self.active {
-            FeedPlace::First
-        } else {
-            FeedPlace::Duplicate { skew_us: None }
-        }
+        if leg == self.active { FeedPlace::First } else { FeedPlace::Duplicate { skew_us: None } }
     }
 
     fn is_silent(&self, leg: usize, now_us: u64) -> bool {

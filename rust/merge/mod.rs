@@ -8,6 +8,7 @@
 mod failover;
 mod leg;
 mod payloads;
+mod reorder;
 mod sequence;
 mod stream;
 #[cfg(test)]
@@ -18,6 +19,8 @@ use serde::Deserialize;
 use crate::stats::sequences::{Format, Units};
 use failover::Failover;
 use payloads::Payloads;
+pub use reorder::{Admission, MOST_HELD, Reorderer};
+pub use sequence::NumberSpan;
 use sequence::Sequences;
 
 /// The most feeds of a rule.
@@ -49,6 +52,8 @@ pub enum MergeMode {
     },
 }
 
+/// The longest time for which datagrams are held, in microseconds.
+const MOST_HOLD_US: u32 = 500_000;
 /// The longest silence of a failover, in milliseconds.
 const MOST_AFTER_MS: u32 = 60_000;
 
@@ -60,17 +65,24 @@ pub struct MergeSpec {
     pub mode: MergeMode,
     /// Whether datagrams that arrive after later ones are sent.
     pub late: bool,
+    /// How long datagrams ahead of a gap are held, in microseconds; 0 for not at all.
+    #[serde(default)]
+    pub hold_us: u32,
 }
 
 impl MergeSpec {
     /// Whether its fields are in their ranges.
     #[must_use]
     pub const fn is_valid(self) -> bool {
-        match self.mode {
-            MergeMode::Seq { bits, .. } => matches!(bits, 16 | 24 | 32 | 48 | 64),
-            MergeMode::Failover { after_ms } => 0 < after_ms && after_ms <= MOST_AFTER_MS,
-            _ => true,
-        }
+        let has_numbers = match self.mode {
+            MergeMode::Rtp
+            | MergeMode::Mold
+            | MergeMode::Seq { bits: 16 | 24 | 32 | 48 | 64, .. } => true,
+            MergeMode::Hash => false,
+            MergeMode::Failover { after_ms } if 0 < after_ms && after_ms <= MOST_AFTER_MS => false,
+            _ => return false,
+        };
+        self.hold_us == 0 || has_numbers && !self.late && self.hold_us <= MOST_HOLD_US
     }
 }
 
@@ -94,6 +106,7 @@ pub enum FeedPlace {
 pub struct Merger {
     spec: MergeSpec,
     rule: Known,
+    order: Option<Box<Reorderer>>,
 }
 
 enum Known {
@@ -112,13 +125,38 @@ impl Merger {
             MergeMode::Seq { offset, bits, little_endian } => {
                 Format::Field { offset, bits, little_endian }
             }
-            MergeMode::Hash => return Self { spec, rule: Known::Payloads(Payloads::new()) },
+            MergeMode::Hash => {
+                return Self { spec, rule: Known::Payloads(Payloads::new()), order: None };
+            }
             MergeMode::Failover { after_ms } => {
                 let failover = Failover::new(u64::from(after_ms) * 1000);
-                return Self { spec, rule: Known::Times(failover) };
+                return Self { spec, rule: Known::Times(failover), order: None };
             }
         };
-        Self { spec, rule: Known::Numbers(format, Box::new(Sequences::new(format.bits()))) }
+        let hold_us = u64::from(spec.hold_us);
+        let order = (hold_us > 0).then(|| Box::new(Reorderer::new(hold_us)));
+        let rule = Known::Numbers(format, Box::new(Sequences::new(format.bits())));
+        Self { spec, rule, order }
+    }
+
+    /// The order of its numbers, if datagrams are held for it.
+    pub fn order(&mut self) -> Option<&mut Reorderer> {
+        self.order.as_deref_mut()
+    }
+
+    /// The same, to look at.
+    #[must_use]
+    pub fn held_order(&self) -> Option<&Reorderer> {
+        self.order.as_deref()
+    }
+
+    /// The numbers of the last datagram, if it is new and has a place, with the order that they are
+    /// held for.
+    pub fn span_in_order(&mut self) -> Option<(NumberSpan, &mut Reorderer)> {
+        match &self.rule {
+            Known::Numbers(_, sequences) => sequences.span().zip(self.order.as_deref_mut()),
+            Known::Payloads(_) | Known::Times(_) => None,
+        }
     }
 
     /// Finds the place of a datagram that a feed has delivered at this time.

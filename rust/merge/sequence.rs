@@ -23,6 +23,18 @@ const DOUBTED_REPEATS: u64 = 4;
 /// as long is free.
 const IDLE_US: u64 = 3_000_000;
 
+/// New numbers of a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NumberSpan {
+    /// The place of their stream among those that are known.
+    pub(super) at: usize,
+    /// How often streams had begun when that one did.
+    pub(super) epoch: u64,
+    /// The first number, which does not wrap.
+    pub(super) first: u64,
+    pub(super) count: u64,
+}
+
 pub(super) struct Sequences {
     legs: [Leg; MAX_LEGS],
     streams: [NumberWindow; STREAMS],
@@ -33,6 +45,11 @@ pub(super) struct Sequences {
     new: u64,
     /// The stream of the first datagram, until it is used for other numbers.
     opening: Option<usize>,
+    /// How often streams have begun, and when each of them did by that count.
+    begun: u64,
+    epochs: [u64; STREAMS],
+    /// The numbers of the last datagram, if it is new and has a place.
+    span: Option<NumberSpan>,
     /// The last heartbeat, the feed that it came from, and when.
     heartbeat: Option<(u64, usize, u64)>,
 }
@@ -48,6 +65,9 @@ impl Sequences {
             restarts: 0,
             new: 0,
             opening: None,
+            begun: 0,
+            epochs: [0; STREAMS],
+            span: None,
             heartbeat: None,
         }
     }
@@ -64,9 +84,15 @@ impl Sequences {
         self.legs[leg].missing()
     }
 
+    /// The numbers of the last datagram, if it is new and has a place.
+    pub(super) const fn span(&self) -> Option<NumberSpan> {
+        self.span
+    }
+
     /// Finds the place of these units.
     #[inline]
     pub(super) fn place(&mut self, leg: usize, units: Units, now_us: u64) -> FeedPlace {
+        self.span = None;
         if units.count == 0 {
             return self.place_heartbeat(leg, units, now_us);
         }
@@ -159,6 +185,7 @@ impl Sequences {
         }
         if new > 0 {
             self.new += 1;
+            self.span = Some(NumberSpan { at, epoch: self.epochs[at], first, count });
             self.streams[at].note_new(now_us);
             self.legs[leg].end_repeats();
             return if is_next { FeedPlace::First } else { FeedPlace::Late };
@@ -253,6 +280,8 @@ impl Sequences {
         self.legs.iter_mut().for_each(|leg| leg.leave(at));
         self.opening = self.opening.filter(|&opening| opening != at);
         self.streams[at].begin(units.stream, units.first, now_us);
+        self.begun += 1;
+        self.epochs[at] = self.begun;
         self.legs[leg].end_strange(units.stream);
         self.legs[leg].follow(at, units.first);
         self.place_marked(at, leg, units, now_us)

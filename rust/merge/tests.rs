@@ -1,6 +1,6 @@
-use super::{FeedPlace, MergeMode, MergeSpec, Merger};
+use super::{Admission, FeedPlace, MergeMode, MergeSpec, Merger};
 
-const RTP: MergeSpec = MergeSpec { mode: MergeMode::Rtp, late: true };
+const RTP: MergeSpec = MergeSpec { mode: MergeMode::Rtp, late: true, hold_us: 0 };
 
 fn rtp(ssrc: u32, number: u64) -> Vec<u8> {
     let mut packet = vec![0x80, 96];
@@ -246,7 +246,7 @@ fn a_feed_with_numbers_of_its_own_does_not_take_over() {
 
 #[test]
 fn messages_of_other_packets_are_new_if_one_of_them_is() {
-    let mut merger = Merger::new(MergeSpec { mode: MergeMode::Mold, late: true });
+    let mut merger = Merger::new(MergeSpec { mode: MergeMode::Mold, ..RTP });
     let skew_us = Some(5);
     assert_eq!(merger.place(0, &mold(1, 3), 10), FeedPlace::First);
     assert_eq!(merger.place(1, &mold(1, 2), 15), FeedPlace::Duplicate { skew_us });
@@ -260,7 +260,7 @@ fn messages_of_other_packets_are_new_if_one_of_them_is() {
 
 #[test]
 fn payloads_are_the_same_for_a_second() {
-    let mut merger = Merger::new(MergeSpec { mode: MergeMode::Hash, late: true });
+    let mut merger = Merger::new(MergeSpec { mode: MergeMode::Hash, ..RTP });
     assert_eq!(merger.place(0, b"one", 1), FeedPlace::First);
     assert_eq!(merger.place(1, b"two", 2), FeedPlace::First);
     assert_eq!(merger.place(1, b"one", 5), FeedPlace::Duplicate { skew_us: Some(4) });
@@ -364,13 +364,50 @@ mod properties {
             prop_assert!(late || out == sorted);
         }
 
+        /// What any feed has leaves in order, if no feed is further behind than numbers are held.
+        #[test]
+        fn what_is_held_leaves_in_order(start in 0..100_000_u64, arrivals in feeds(40)) {
+            let spec = MergeSpec { late: false, hold_us: 20_000, ..RTP };
+            let mut merger = PacedMerger::new(spec);
+            let (mut held, mut out) = (Vec::new(), Vec::new());
+            for &(leg, number) in &arrivals {
+                let number = start + number;
+                let place = merger.place(leg, 7, number);
+                let now_us = merger.now_us;
+                let Some((span, order)) = merger.merger.span_in_order() else {
+                    prop_assert!(place != FeedPlace::First);
+                    continue;
+                };
+                prop_assert!(!order.begin(span));
+                match order.admit(span, now_us) {
+                    Admission::Sent => out.push(number),
+                    Admission::Held(_) => held.push(number),
+                    Admission::Late => prop_assert!(false, "{} is late", number),
+                }
+                while let Some(ticket) = order.pop(now_us) {
+                    out.push(held[usize::try_from(ticket).unwrap()]);
+                }
+            }
+            let order = merger.merger.order().unwrap();
+            order.expire();
+            while let Some(ticket) = order.pop(0) {
+                out.push(held[usize::try_from(ticket).unwrap()]);
+            }
+            let first = arrivals.first().map_or(0, |arrival| start + arrival.1);
+            let mut all: Vec<_> = arrivals.iter().map(|arrival| start + arrival.1).collect();
+            all.retain(|number| *number >= first);
+            all.sort_unstable();
+            all.dedup();
+            prop_assert_eq!(out, all);
+        }
+
         #[test]
         fn any_bytes_have_a_place(
             mode in modes(),
             datagrams in prop::collection::vec((any::<u8>(), datagram(), any::<u64>()), 0..200),
             late in any::<bool>(),
         ) {
-            let mut merger = Merger::new(MergeSpec { mode, late });
+            let mut merger = Merger::new(MergeSpec { mode, late, hold_us: 0 });
             for (leg, datagram, now_us) in &datagrams {
                 merger.place(*leg, datagram, *now_us);
                 prop_assert!(merger.missing(*leg) <= 1 << 40 || mode != MergeMode::Rtp);

@@ -85,6 +85,7 @@ _EXPECTATIONS = st.one_of(
 _MERGES = st.sampled_from(["rtp", "mold", "hash", "failover", "seq:4:32", "seq:9:16le"])
 _AFTERS = st.sampled_from([None, "1ms", "200ms", "60s"])
 _LATES: st.SearchStrategy[Literal["send", "drop"] | None] = st.sampled_from([None, "send", "drop"])
+_REORDERS = st.sampled_from([None, "1ms", "5ms", "500ms"])
 _INPUT_COUNTS = st.integers(2, 4)
 _RULE_NAMES = st.one_of(st.none(), NAMES.filter(lambda name: len(name) <= 64))
 
@@ -160,6 +161,8 @@ def merging_rules(draw: st.DrawFn, interfaces: st.SearchStrategy[str] = INTERFAC
         st.lists(inputs(interfaces), min_size=count, max_size=count, unique_by=str)
     )
     merge = draw(_MERGES)
+    has_numbers = merge not in {"hash", "failover"}
+    late = draw(_LATES) if has_numbers else None
     return Rule(
         first,
         [draw(outputs(interfaces)) for _ in range(draw(_OUTPUT_COUNTS))],
@@ -167,8 +170,9 @@ def merging_rules(draw: st.DrawFn, interfaces: st.SearchStrategy[str] = INTERFAC
         name=draw(_RULE_NAMES),
         expect=draw(_EXPECTATIONS),
         merge=merge,
-        late=None if merge in {"hash", "failover"} else draw(_LATES),
+        late=late,
         after=draw(_AFTERS) if merge == "failover" else None,
+        reorder=draw(_REORDERS) if has_numbers and late != "send" else None,
     )
 
 

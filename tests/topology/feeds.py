@@ -27,6 +27,16 @@ def number_of(payload: bytes) -> int:
     return number
 
 
+def mold(number: int) -> bytes:
+    """A MoldUDP64 packet with one message."""
+    return b"SESSION-90" + struct.pack(">QHHI", 1 + number, 1, 4, number)
+
+
+def counted(number: int) -> bytes:
+    """A counter behind four other bytes, least significant byte first."""
+    return b"HEAD" + struct.pack("<I", 0xFFFF_FF00 + number & 0xFFFF_FFFF) + bytes(20)
+
+
 class Feeds:
     """A sender of each feed, and the receiver of the merged one."""
 
@@ -35,6 +45,7 @@ class Feeds:
         self.senders = [lab.sender(g, PORT, interface=i) for g, i, _ in (A, B)]
         self.receiver = lab.receive("239.2.90.1", 6001)
         self.next = 0
+        self.ticked = [0, 0]
 
     def send(self, leg: int, numbers: Sequence[int], *, start: int = 65_000) -> None:
         """Send packets with these numbers on one feed."""
@@ -53,6 +64,7 @@ class Feeds:
                 due_s = begin_s + (place + leg / 5) * interval_s
                 time.sleep(max(0.0, due_s - time.monotonic()))
                 self.send(leg, [number])
+                self.ticked[leg] += 1
         time.sleep(max(0.0, begin_s + count * interval_s - time.monotonic()))
         return numbers
 

@@ -44,8 +44,8 @@ class FedEvents:
                     return found
             assert time.monotonic() < deadline, (kind, event, self._unseen)
             self._feeds.tick(*legs, count=10)
-            while (found := self._read(0)) is not None:
-                self._unseen.append(found)
+            while (new := self._read(0.02)) is not None:
+                self._unseen.append(new)
 
 
 @pytest.fixture

@@ -3,17 +3,27 @@
 import os
 import random
 import signal
-import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-import mcr
-
 from .checks import assert_balanced, dropped, settle
 from .daemons import serving
-from .feeds import PORT, RULE, OUT, A, B, Feeds, merge_of, number_of, received, rtp
+from .feeds import (
+    OUT,
+    PORT,
+    RULE,
+    A,
+    B,
+    Feeds,
+    counted,
+    merge_of,
+    mold,
+    number_of,
+    received,
+    rtp,
+)
 from .lab import Lab
 from .relays import Ingress, relaying
 
@@ -84,16 +94,6 @@ def test_a_feed_may_be_cut_and_the_sender_restart(lab: Lab, feeds: Feeds) -> Non
     numbers = [number_of(payload) for payload in got]
     assert merge_of(stats).restarts == 1
     assert len(set(numbers)) == len(numbers) >= 397
-
-
-def mold(number: int) -> bytes:
-    """A MoldUDP64 packet with one message."""
-    return b"SESSION-90" + struct.pack(">QHHI", 1 + number, 1, 4, number)
-
-
-def counted(number: int) -> bytes:
-    """A counter behind four other bytes, least significant byte first."""
-    return b"HEAD" + struct.pack("<I", 0xFFFF_FF00 + number & 0xFFFF_FFFF) + bytes(20)
 
 
 def unnumbered(number: int) -> bytes:

@@ -1,5 +1,4 @@
-"""Inputs of merging rules as events: one that is down, another one that is sent, and numbers that
-no input has delivered."""
+"""Inputs of merging rules as events: those that are down, switches, and gaps on all inputs."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping

@@ -71,7 +71,8 @@ def check(
 
     CRITICAL: no daemon, an alarm because less arrives than a rule expects, a loop, an input that
     cannot receive, an output that cannot send, a worker that does not run. WARNING: more sources
-    than expected, an input of a merge that is down while another delivers. Rules that expect nothing may be silent. UNKNOWN: no such rule, wrong usage.
+    than expected, an input of a merge that is down while another delivers. Rules that expect
+    nothing may be silent. UNKNOWN: no such rule, wrong usage.
     """
     if rules and len(rules) == 1 and is_configuration(rules[0]):
         check_file(rules[0])

@@ -165,6 +165,7 @@ RULE: Mapping[str, Key] = {
     "inputs": Key("Several inputs that are merged, each as text or as a table.", {}),
     "merge": Key("By what datagrams of several inputs are known to be the same.", _TEXT),
     "late": Key("What becomes of datagrams behind later ones.", {"enum": list(get_args(Late))}),
+    "reorder": Key("How long what is ahead of a gap is held, such as 5ms.", _TEXT),
     "after": Key("The silence after which a failover sends another input, such as 200ms.", _TEXT),
     "outputs": Key("Where its copies go, each as text or as a table.", {}),
     "for": Key("Values of {names} in the rule, which is repeated for each.", {}),

@@ -46,6 +46,7 @@ class RuleParts:
     merge: str | None = None
     late: redundancy.Late | None = None
     after: str | None = None
+    reorder: str | None = None
 
     @property
     def options(self) -> Arguments:
@@ -225,11 +226,12 @@ _INPUT = _Side(
         "merge": _Option(
             "merge",
             redundancy.merge,
-            "rtp|mold|hash|failover",
-            "merge several inputs; seq:OFFSET:WIDTH, too",
+            "rtp|mold|failover",
+            "merge several inputs; hash, seq:OFFSET:WIDTH",
         ),
         "late": _Option("late", redundancy.late, "send|drop", "what a merge passed over already"),
         "after": _Option("after", redundancy.after, "200ms", "the silence before a failover"),
+        "reorder": _Option("reorder", redundancy.reorder, "5ms", "hold gaps open, send in order"),
     },
 )
 _OUTPUT = _Side(

@@ -117,7 +117,10 @@ class Rule:
     late: Late | None
     """Whether to ``send`` or ``drop`` what no input delivered before later ones; None sends."""
     after: str | None
-    """The silence, such as ``200ms``, after which a failover sends another input; None is 200 ms."""
+    """The silence, such as ``2s``, after which a failover sends another input; None is 200 ms."""
+    reorder: str | None
+    """How long, such as ``5ms``, what is ahead of a gap is held, so that it is sent in order; None
+    sends it at once."""
     _id: str | None = field(init=False, repr=False, compare=False)
     """That of before it was edited."""
     _text_id: str | None = field(init=False, repr=False, compare=False)
@@ -134,6 +137,7 @@ class Rule:
         merge: str | None = None,
         late: Late | None = None,
         after: str | None = None,
+        reorder: str | None = None,
     ) -> None:
         """Combines the parts; `expect` may be text, such as ``2s+1000pps+1source``.
 
@@ -153,6 +157,7 @@ class Rule:
             "merge": check.optional("merge", redundancy.merge, merge),
             "late": check.optional("late", redundancy.late, late),
             "after": check.optional("after", redundancy.after, after),
+            "reorder": check.optional("reorder", redundancy.reorder, reorder),
         }
         check.raise_if_any()
         fill(self, values | {"_id": None, "_text_id": None, "_canonical": None})

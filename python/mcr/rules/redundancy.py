@@ -15,11 +15,14 @@ from .fields import (
 )
 
 Late = Literal["send", "drop"]
-MERGE_OPTIONS = ("merge", "late", "after")
+MERGE_OPTIONS = ("merge", "late", "after", "reorder")
 """The options that need several inputs."""
 
 _WORDS = ("rtp", "mold", "hash", "failover")
+_WITHOUT_NUMBERS = ("hash", "failover")
 _MOST_AFTER_MS = 60_000
+_MOST_REORDER_MS = 500
+"""More than the 450 ms of ST 2022-7, class C."""
 _USUAL_AFTER = "200ms"
 """Longer than the pauses of a stream of at least ten datagrams a second, even with jitter."""
 
@@ -66,6 +69,11 @@ def after(value: object) -> str:
     return duration(value, _MOST_AFTER_MS)
 
 
+def reorder(value: object) -> str:
+    """How long datagrams ahead of a gap are held, in canonical text."""
+    return duration(value, _MOST_REORDER_MS, "; omit the option to send at once")
+
+
 def after_ms_in_use(after: str | None) -> int:
     """The silence in milliseconds after which another input is sent."""
     return milliseconds(after or _USUAL_AFTER)
@@ -81,20 +89,30 @@ def check_merge(
         options: the value of each of `MERGE_OPTIONS`; None for one that is not given.
         check: gets the problems.
     """
-    merge = options["merge"]
     if len(inputs) == 1:
         for name in MERGE_OPTIONS:
             if options[name] is not None:
                 check.add(name, "needs several inputs; write 'INPUT + INPUT,merge=rtp to OUTPUT'")
         return
-    if merge is None:
-        check.add("merge", "is missing; write merge=rtp, mold, hash, failover or seq:OFFSET:WIDTH")
-    if merge in {"hash", "failover"} and options["late"] is not None:
-        check.add("late", f"needs numbers, which merge={merge} does not read; omit it")
-    if merge is not None and merge != "failover" and options["after"] is not None:
-        check.add("after", f"needs merge=failover, not merge={merge}; omit it")
+    _check_options(options, check)
     for number, each in enumerate(inputs, 1):
         if each in inputs[: number - 1]:
             check.add(("input", number), "is given twice; omit one")
         if block_bits(each.group) or isinstance(each.port, range):
             check.add(("input", number), "must be one group and port to be merged")
+
+
+def _check_options(options: Mapping[str, Any], check: ProblemCollector) -> None:
+    """Notes options that do not fit each other."""
+    merge = options["merge"]
+    if merge is None:
+        check.add("merge", "is missing; write merge=rtp, mold, hash, failover or seq:OFFSET:WIDTH")
+        return
+    if merge in _WITHOUT_NUMBERS:
+        for name in ("late", "reorder"):
+            if options[name] is not None:
+                check.add(name, f"needs numbers, which merge={merge} does not read; omit it")
+    elif options["reorder"] is not None and options["late"] == "send":
+        check.add("late", "must be drop with reorder, which keeps the order; omit it")
+    if merge != "failover" and options["after"] is not None:
+        check.add("after", f"needs merge=failover, not merge={merge}; omit it")

@@ -83,6 +83,7 @@ class RuleResolver:
             merge=rule.merge,
             late=rule.late,
             after=rule.after,
+            reorder=rule.reorder,
         )
         port_limit = SOCKET_LIMIT if self._host.ingress == "packet" else None
         for each in (rule_input, *legs):

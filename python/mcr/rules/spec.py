@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
+from .durations import milliseconds
 from .fields import Address, Join, Keep, Network, Ttl, block_of
 from .grammar import format_ports
 from .rates import rate_members
@@ -137,6 +138,8 @@ class ResolvedRule:
     """What becomes of datagrams behind later ones; None sends them."""
     after: str | None = None
     """The silence after which a failover sends another input, in canonical text."""
+    reorder: str | None = None
+    """How long what is ahead of a gap is held, in canonical text; None sends it at once."""
 
     @property
     def inputs(self) -> tuple[ResolvedInput, ...]:
@@ -274,7 +277,9 @@ def _merge(rule: ResolvedRule) -> dict[str, Any]:
         place = _sequence(rule.merge.removeprefix("seq:"))
         place.pop("format")
         mode = {"seq": place}
-    by = {"mode": mode, "late": rule.late != "drop"}
+    by = {"mode": mode, "late": rule.late != "drop" and rule.reorder is None}
+    if rule.reorder is not None:
+        by["hold_us"] = 1000 * milliseconds(rule.reorder)
     return {"by": by, "others": [_input(each) for each in rule.others]}
 
 

@@ -1,5 +1,4 @@
-"""An alarm: an expectation of a rule that its traffic does not meet, a loop, or an input that is
-down."""
+"""An alarm: traffic that does not meet a rule's expectation, a loop, or an input that is down."""
 
 from dataclasses import dataclass, field
 from typing import Literal

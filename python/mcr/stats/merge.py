@@ -125,9 +125,7 @@ def merge_stats(
     )
 
 
-def leg_status(
-    number: int, age_ms: int | None, active: int | None, longest_ms: int
-) -> LegStatus:
+def leg_status(number: int, age_ms: int | None, active: int | None, longest_ms: int) -> LegStatus:
     """The status of an input.
 
     Args:

@@ -95,6 +95,8 @@ class RuleObject(Params):
     """Whether to send or drop what no input delivered before later ones; null sends."""
     after: str | None = None
     """The silence after which a failover sends another input, such as "200ms"."""
+    reorder: str | None = None
+    """How long what is ahead of a gap is held, so that it is sent in order, such as "5ms"."""
     input: InputObject | None = None
     inputs: list[InputObject] | None = None
     """Several inputs that are merged, in place of `input`."""

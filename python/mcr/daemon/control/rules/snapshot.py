@@ -82,6 +82,7 @@ class _KeptRule(BaseModel):
     merge: str | None = None
     late: str | None = None
     after: str | None = None
+    reorder: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
