@@ -25,11 +25,13 @@ pub enum Loss {
     QueueFull,
     /// It waited for the output's rate when its process died.
     Abandoned,
+    /// It exceeded what the rate of its interface leaves for its class.
+    ClassLimited,
 }
 
 impl Loss {
     /// All reasons, in the order of their words.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::SendError,
         Self::OutputFull,
         Self::TooBig,
@@ -39,6 +41,7 @@ impl Loss {
         Self::RateLimited,
         Self::QueueFull,
         Self::Abandoned,
+        Self::ClassLimited,
     ];
     /// The number of reasons.
     pub const COUNT: usize = Self::ALL.len();
@@ -66,6 +69,7 @@ impl Loss {
             Self::RateLimited => "rate_limited",
             Self::QueueFull => "queue_full",
             Self::Abandoned => "abandoned",
+            Self::ClassLimited => "class_limited",
         }
     }
 }

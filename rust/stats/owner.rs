@@ -154,6 +154,8 @@ fn balance_interface(words: &mut SlotWords) {
 fn balance_output(words: &mut SlotWords) {
     let pairs = words[output::ERRORS..].chunks_exact(2).take(output::ERROR_PAIRS);
     let failed = pairs.map(|pair| pair[1]).sum();
+    // A layout with more pairs had an errno here.
+    words[output::ERRORS + 2 * (output::ERROR_PAIRS - 1)] = 0;
     words[output::DROPPED + Loss::SendError as usize] = failed;
     words[output::DROPPED + Loss::Abandoned as usize] +=
         std::mem::take(&mut words[output::WAITING]);

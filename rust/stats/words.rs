@@ -96,12 +96,12 @@ pub mod output {
     /// Copies lost, one word for each [`Loss`].
     pub const DROPPED: usize = 5;
     /// Copies that wait for the output's rate.
-    pub const WAITING: usize = 14;
+    pub const WAITING: usize = 15;
     /// Pairs of errno and count for the copies lost as `send_error`; the last pair, with errno 0,
     /// counts errors without a pair of their own.
-    pub const ERRORS: usize = 15;
+    pub const ERRORS: usize = 16;
     /// The number of such pairs.
-    pub const ERROR_PAIRS: usize = 6;
+    pub const ERROR_PAIRS: usize = 5;
     /// The time of the last loss, in milliseconds of CLOCK_MONOTONIC_COARSE; 0 for none.
     pub const LOST_MS: usize = ERRORS + 2 * ERROR_PAIRS;
     /// Its [`Loss`].
