@@ -125,6 +125,7 @@ def test_json_keys_are_stable() -> None:
                 "merge": None,
             }
         ],
+        "classes": [],
     }
 
 

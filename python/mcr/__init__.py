@@ -70,7 +70,11 @@ if TYPE_CHECKING:
     from .rules import Rule as Rule
     from .rules.expectation import Expectation as Expectation
     from .rules.hostnames import HostChange as HostChange
+    from .rules.shaping import InterfaceRate as InterfaceRate
+    from .rules.shaping import Shaping as Shaping
+    from .rules.shaping import TrafficClass as TrafficClass
     from .stats import Alarm as Alarm
+    from .stats import ClassStats as ClassStats
     from .stats import FlowStats as FlowStats
     from .stats import InterfaceStats as InterfaceStats
     from .stats import LatencyStats as LatencyStats
@@ -146,8 +150,10 @@ _EXPORTS = {
     ".rules": ("Input", "Output", "Rule"),
     ".rules.expectation": ("Expectation",),
     ".rules.hostnames": ("HostChange",),
+    ".rules.shaping": ("InterfaceRate", "Shaping", "TrafficClass"),
     ".stats": (
         "Alarm",
+        "ClassStats",
         "FlowStats",
         "InterfaceStats",
         "LatencyStats",

@@ -416,17 +416,24 @@ class RelayCore:
         """The error that ended an engine; None if none did."""
 
     def apply(
-        self, remove: Sequence[str], put: bytes, edit: bytes, whole: bool, note: object
+        self,
+        remove: Sequence[str],
+        put: bytes,
+        edit: bytes,
+        whole: bool,
+        shaping: bytes | None,
+        note: object,
     ) -> None:
         """Remove rules by their ids and put others; on an error nothing changes.
 
         `put` is a JSON array from `rules.spec.rule_specs`: its rules are added, or replace those
         with the same ids. `edit` is one of `rules.spec.edit_spec`: these rules get some other
         outputs. `whole` removes all rules that neither contains. Rules that stay the same, enabled
-        or not, keep their sockets and counters, and so do the outputs that stay. A successful
-        change sets `changed` to
-        `note` before this returns, so that no signal handler of Python runs in between. Raises
-        RuleError, RightsError, InterfaceError or EngineError.
+        or not, keep their sockets and counters, and so do the outputs that stay. `shaping` is a
+        JSON object from `rules.shaping.shaping_spec`, or None to leave classes and rates of
+        interfaces as they are. A successful change sets `changed` to `note` before this returns, so
+        that no signal handler of Python runs in between. Raises RuleError, RightsError,
+        InterfaceError or EngineError.
         """
 
     @property

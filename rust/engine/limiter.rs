@@ -11,10 +11,18 @@ use crate::spec::{OutputRate, RateUnit};
 const TICKS_PER_NS: u64 = 16;
 const TICKS_PER_S: u64 = 1_000_000_000 * TICKS_PER_NS;
 
+/// What tokens a rate charges for datagrams: the time in which the rate sends them, in ticks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TokenCost {
+    unit: RateUnit,
+    per_s: u64,
+}
+
 /// The token bucket of an output.
 #[derive(Debug)]
 pub struct RateLimiter {
     limit: OutputRate,
+    token_cost: TokenCost,
     /// The time in which an empty bucket fills, in ticks.
     depth: u64,
     /// How long a datagram may wait, in ticks.
@@ -33,27 +41,70 @@ pub(super) struct Load {
     pub(super) bytes: u32,
 }
 
+impl TokenCost {
+    pub(super) const fn of(rate: &OutputRate) -> Self {
+        Self { unit: rate.unit, per_s: rate.per_s }
+    }
+
+    /// This time in ticks.
+    pub(super) const fn now(now_ns: u64) -> u64 {
+        now_ns.saturating_mul(TICKS_PER_NS)
+    }
+
+    /// The tokens of a burst of so many bytes or datagrams.
+    pub(super) fn burst(self, burst: u64) -> u64 {
+        match self.unit {
+            RateUnit::Bits => self.ticks(8 * burst),
+            RateUnit::Datagrams => self.ticks(burst),
+        }
+    }
+
+    /// The tokens of datagrams of so many bytes together.
+    pub(super) fn cost(self, datagrams: u32, bytes: u64) -> u64 {
+        match self.unit {
+            RateUnit::Bits => self.ticks(8 * bytes),
+            RateUnit::Datagrams => self.ticks(datagrams.into()),
+        }
+    }
+
+    /// How many datagrams these tokens pay for, and what they cost.
+    pub(super) fn afford(self, load: Load, credit: u64) -> (u32, u64) {
+        let Load { datagrams, segment, bytes } = load;
+        let all = self.cost(datagrams, bytes.into());
+        if all <= credit {
+            return (datagrams, all);
+        }
+        let whole = credit / self.cost(1, segment.into()).max(1);
+        let admitted = u32::try_from(whole).unwrap_or(u32::MAX).min(datagrams - 1);
+        (admitted, self.cost(admitted, u64::from(admitted) * u64::from(segment)))
+    }
+
+    /// The time in which the rate sends this many bits or datagrams.
+    fn ticks(self, amount: u64) -> u64 {
+        let ticks = u128::from(amount) * u128::from(TICKS_PER_S) / u128::from(self.per_s);
+        u64::try_from(ticks).unwrap_or(u64::MAX)
+    }
+}
+
 impl RateLimiter {
     /// A full bucket.
     #[must_use]
     pub fn new(limit: OutputRate) -> Self {
         let patience = u64::from(limit.queue_us) * 1000 * TICKS_PER_NS;
-        let mut limiter = Self { limit, depth: 0, patience, full_at: AtomicU64::new(0) };
-        limiter.depth = match limit.unit {
-            RateUnit::Bits => limiter.ticks(8 * limit.burst),
-            RateUnit::Datagrams => limiter.ticks(limit.burst),
-        };
-        limiter
+        let token_cost = TokenCost::of(&limit);
+        let depth = token_cost.burst(limit.burst);
+        Self { limit, token_cost, depth, patience, full_at: AtomicU64::new(0) }
     }
 
     /// Takes the tokens of as many datagrams as there are tokens for; returns their number.
     pub(super) fn admit(&self, now_ns: u64, load: Load) -> u32 {
-        let now = now_ns.saturating_mul(TICKS_PER_NS);
+        let now = TokenCost::now(now_ns);
         let mut admitted = 0;
         let take = |full_at: u64| {
             let full_at = full_at.max(now);
             let cost;
-            (admitted, cost) = self.afford(load, (now + self.depth).saturating_sub(full_at));
+            let credit = (now + self.depth).saturating_sub(full_at);
+            (admitted, cost) = self.token_cost.afford(load, credit);
             (admitted > 0).then(|| full_at + cost)
         };
         self.full_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok();
@@ -75,14 +126,14 @@ impl RateLimiter {
     /// The time in nanoseconds between a datagram of `bytes` bytes and the next one.
     #[must_use]
     pub(super) fn spacing_ns(&self, bytes: u32) -> u64 {
-        self.cost(1, bytes.into()) / TICKS_PER_NS
+        self.token_cost.cost(1, bytes.into()) / TICKS_PER_NS
     }
 
     /// Takes the tokens of a datagram of `bytes` bytes; returns when it may leave, in nanoseconds of
     /// CLOCK_MONOTONIC, or `None` if that is later than it may wait.
     pub(super) fn reserve(&self, now_ns: u64, bytes: u32) -> Option<u64> {
-        let now = now_ns.saturating_mul(TICKS_PER_NS);
-        let cost = self.cost(1, bytes.into());
+        let now = TokenCost::now(now_ns);
+        let cost = self.token_cost.cost(1, bytes.into());
         let depth = if self.limit.paced { cost } else { self.depth };
         if cost > depth {
             return None;
@@ -109,32 +160,6 @@ impl RateLimiter {
         };
         let waiting = bytes_per_s.saturating_mul(self.limit.queue_us.into()) / 1_000_000;
         u32::try_from((LEAST + 2 * waiting).min(MOST)).unwrap_or(u32::MAX)
-    }
-
-    /// How many datagrams these ticks pay for, and what they cost.
-    fn afford(&self, load: Load, credit: u64) -> (u32, u64) {
-        let Load { datagrams, segment, bytes } = load;
-        let all = self.cost(datagrams, bytes.into());
-        if all <= credit {
-            return (datagrams, all);
-        }
-        let whole = credit / self.cost(1, segment.into()).max(1);
-        let admitted = u32::try_from(whole).unwrap_or(u32::MAX).min(datagrams - 1);
-        (admitted, self.cost(admitted, u64::from(admitted) * u64::from(segment)))
-    }
-
-    /// The ticks that datagrams of so many bytes together cost.
-    fn cost(&self, datagrams: u32, bytes: u64) -> u64 {
-        match self.limit.unit {
-            RateUnit::Bits => self.ticks(8 * bytes),
-            RateUnit::Datagrams => self.ticks(datagrams.into()),
-        }
-    }
-
-    /// The time in which the bucket gets this many bits or datagrams.
-    fn ticks(&self, amount: u64) -> u64 {
-        let ticks = u128::from(amount) * u128::from(TICKS_PER_S) / u128::from(self.limit.per_s);
-        u64::try_from(ticks).unwrap_or(u64::MAX)
     }
 }
 

@@ -12,6 +12,7 @@ mod egress;
 mod held;
 pub mod ingress;
 mod intake;
+pub mod interface_limiter;
 mod lanes;
 pub mod limiter;
 mod listener;

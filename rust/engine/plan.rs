@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use crate::engine::buffers::SizeClass;
 use crate::engine::ingress::{Delivery, OrderCheck};
+use crate::engine::interface_limiter::ClassShare;
 use crate::engine::limiter::RateLimiter;
 use crate::engine::rewrite::{Preserved, Rewrite};
 use crate::engine::tap::PlanTaps;
@@ -34,7 +35,7 @@ pub struct Plan {
     pub rules: Arc<[PlanRule]>,
     /// The outputs of [`SHARE_RULES`] rules each; plans with the same outputs share them.
     pub outputs: Box<[Arc<[PlanOutput]>]>,
-    /// Whether some output has a rate.
+    /// Whether some output, or its interface, has a rate.
     pub has_limits: bool,
     /// The AF_XDP sockets of this worker, one for each interface that outputs may send on.
     pub links: Box<[XdpLink]>,
@@ -118,8 +119,17 @@ pub struct PlanOutput {
     pub rewrite: Option<Arc<Rewrite>>,
     /// How its datagrams may leave through a link instead of the socket, if they may.
     pub xdp: Option<Arc<XdpOutput>>,
-    /// Its token bucket, which all workers of a relay share; `None` for any rate.
-    pub limiter: Option<Arc<RateLimiter>>,
+    /// Its token buckets, which all workers of a relay share; `None` for any rate.
+    pub buckets: Option<Box<OutputBuckets>>,
+}
+
+/// The token buckets of an output: at least one.
+#[derive(Clone, Debug)]
+pub struct OutputBuckets {
+    /// Its own, if it has a rate.
+    pub own: Option<Arc<RateLimiter>>,
+    /// That of its class, if its interface has a rate.
+    pub class: Option<ClassShare>,
 }
 
 /// An AF_XDP socket of one worker on one interface.
@@ -211,7 +221,35 @@ impl Plan {
     }
 }
 
+impl OutputBuckets {
+    /// Those of an output; `None` if there is none.
+    #[must_use]
+    pub fn of(own: Option<Arc<RateLimiter>>, class: Option<ClassShare>) -> Option<Box<Self>> {
+        let has_any = own.is_some() || class.is_some();
+        has_any.then(|| Box::new(Self { own, class }))
+    }
+
+    /// Whether these are the same buckets.
+    #[must_use]
+    pub fn are_same(one: Option<&Self>, other: Option<&Self>) -> bool {
+        let (Some(one), Some(other)) = (one, other) else {
+            return one.is_none() && other.is_none();
+        };
+        let own = |buckets: &Self| buckets.own.as_ref().map(Arc::as_ptr);
+        let is_same_class = match (&one.class, &other.class) {
+            (Some(one), Some(other)) => one.is_same(other),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        own(one) == own(other) && is_same_class
+    }
+}
+
 impl PlanOutput {
+    /// Its own token bucket, if it has a rate.
+    pub(super) fn limiter(&self) -> Option<&Arc<RateLimiter>> {
+        self.buckets.as_ref()?.own.as_ref()
+    }
+
     /// Whether its datagrams leave, as far as is known.
     #[inline]
     pub(super) fn has_carrier(&self) -> bool {

@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::relay::{
     EgressMode, Ingress, OffloadMode, Relay, RuleChange, RuleEdit, Settings, Share, senders,
 };
+use crate::spec::ShapingSpec;
 use crate::sys::scm_rights;
 
 /// The longest time until Ctrl-C is noticed in a wait.
@@ -112,9 +113,12 @@ impl RelayCore {
     /// `put` is a JSON array from `rules.spec.rule_specs`: its rules are added, or replace those
     /// with the same ids. `edit` is one of `rules.spec.edit_spec`: these rules get some other
     /// outputs. `whole` removes all rules that neither contains. Rules that stay the same, enabled
-    /// or not, keep their sockets and counters, and so do the outputs that stay. A successful change sets `changed` to
-    /// `note` before this returns, so that no signal handler of Python runs in between. Raises
-    /// RuleError, RightsError, InterfaceError or EngineError.
+    /// or not, keep their sockets and counters, and so do the outputs that stay. `shaping` is a JSON
+    /// object from `rules.shaping.shaping_spec`, or None to leave classes and rates of interfaces as
+    /// they are. A successful change sets `changed` to `note` before this returns, so that no signal
+    /// handler of Python runs in between. Raises RuleError, RightsError, InterfaceError or
+    /// EngineError.
+    #[expect(clippy::too_many_arguments, reason = "the parts of a change, by position")]
     fn apply(
         &self,
         py: Python<'_>,
@@ -122,10 +126,13 @@ impl RelayCore {
         put: &[u8],
         edit: &[u8],
         whole: bool,
+        shaping: Option<&[u8]>,
         note: Py<PyAny>,
     ) -> PyResult<()> {
         let (put, edit) = (read_rules(put)?, read::<Vec<RuleEdit>>(edit)?);
-        let change = RuleChange { remove: &remove, put: &put, edit: &edit, whole };
+        let shaping = shaping.map(read::<ShapingSpec>).transpose()?;
+        let shaping = shaping.as_ref();
+        let change = RuleChange { remove: &remove, put: &put, edit: &edit, whole, shaping };
         let applied = py.detach(|| self.relay.apply(&change, |_| true));
         applied.map_err(|refusal| refusal.error)?;
         let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);

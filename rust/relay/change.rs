@@ -51,9 +51,15 @@ impl Relay {
         let known = state.inputs.all_source_ids();
         let opened = shared.open(&mut state, &difference)?;
         if agreed(&Prepared { state: &state }) {
+            let before = difference.shaping.map(|spec| state.shaping.replace(spec));
             #[cfg(feature = "offload")]
             let opened = shared.place(&mut state, &difference, opened, &known);
-            shared.swap(&mut state, &difference, opened)?;
+            if let Err(error) = shared.swap(&mut state, &difference, opened) {
+                if let Some(before) = before {
+                    state.shaping.replace(&before);
+                }
+                return Err(error.into());
+            }
             #[cfg(feature = "offload")]
             shared.follow_placed(&mut state)?;
             return Ok(true);
@@ -158,7 +164,7 @@ impl Shared {
 
     /// Passes plans for the current state to the engines, then frees the released slots.
     pub(super) fn follow_plans(&self, state: &mut State, owners: SlotChanges) -> Result<()> {
-        let touched = std::mem::take(&mut state.touched);
+        let touched = (std::mem::take(&mut state.touched), state.shaping.take_is_new());
         let workers = self.settings.workers;
         self.workers.adopt(self.plans().compile(state, touched, workers, &owners))?;
         self.version.fetch_add(1, Ordering::Release);

@@ -11,6 +11,7 @@
 //! network       links, routes, and how open sockets follow them
 //! engines       plans, rings and threads              counters   slots and reports
 //! egress        how copies leave: sockets or XDP links
+//! shaping       the rates of interfaces, and the classes that share them
 //! taps          what engines record for programs that watch
 //! warning       what is wrong with this host
 //! offload       the rules that the kernel relays      explain    what it would do, and why
@@ -30,6 +31,7 @@ mod offload;
 mod rule_change;
 mod rule_edit;
 mod settings;
+mod shaping;
 mod state;
 mod taps;
 mod warning;

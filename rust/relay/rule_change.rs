@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::error::ChangeError;
 use super::live::{LiveRule, RuleId};
 use super::rule_edit::RuleEdit;
+use crate::error::Error;
 use crate::merge::MAX_LEGS;
-use crate::spec::{RuleSpec, leg_id, rule_of_leg};
+use crate::spec::{RuleSpec, ShapingSpec, leg_id, rule_of_leg};
 
 /// A change of the rules. A rule that stays the same keeps its sockets and counters, also if it is
 /// enabled or disabled.
@@ -21,6 +22,8 @@ pub struct RuleChange<'a> {
     pub edit: &'a [RuleEdit],
     /// Whether to remove every rule that `put` and `edit` do not contain.
     pub whole: bool,
+    /// Other classes and rates of interfaces; `None` for the same as before.
+    pub shaping: Option<&'a ShapingSpec>,
 }
 
 /// The steps of a [`RuleChange`].
@@ -32,6 +35,8 @@ pub(super) struct Difference<'a> {
     pub(super) add: Vec<Cow<'a, RuleSpec>>,
     /// Rules to enable (true) or disable (false).
     pub(super) enable: Vec<(RuleId, bool)>,
+    /// Other classes and rates of interfaces.
+    pub(super) shaping: Option<&'a ShapingSpec>,
 }
 
 impl<'a> Difference<'a> {
@@ -43,7 +48,10 @@ impl<'a> Difference<'a> {
         change: &RuleChange<'a>,
         rules: &BTreeMap<RuleId, LiveRule>,
     ) -> Result<Self, ChangeError> {
-        let mut difference = Self::default();
+        let mut difference = Self { shaping: change.shaping, ..Self::default() };
+        if let Some(fault) = change.shaping.and_then(|shaping| shaping.check().err()) {
+            return Err(Error::Invalid(format!("the shaping has {fault}")).into());
+        }
         let mut put = BTreeSet::new();
         let mut note = |id: &'a str| match put.insert(id) {
             true => Ok(()),

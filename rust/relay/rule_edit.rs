@@ -16,6 +16,9 @@ pub struct RuleEdit {
     pub enabled: bool,
     /// Its outputs afterwards, in their order.
     pub outputs: Vec<OutputPiece>,
+    /// The class of its copies afterwards; `None` for the default.
+    #[serde(default)]
+    pub class: Option<String>,
 }
 
 /// A part of a rule's outputs after an edit.
@@ -57,8 +60,9 @@ impl RuleEdit {
                 OutputPiece::New(output) => outputs.push((**output).clone()),
             }
         }
-        let (id, enabled) = (self.id.clone(), self.enabled);
-        let mut spec = RuleSpec { id, enabled, input: live.input_spec(), outputs, merge: None };
+        let (id, enabled, class) = (self.id.clone(), self.enabled, self.class.clone());
+        let input = live.input_spec();
+        let mut spec = RuleSpec { id, enabled, input, outputs, merge: None, class };
         spec.check().map_err(|fault| ChangeError::of_rule(&self.id, &format!("it has {fault}")))?;
         spec.merge = live.merge.map(|(by, leg)| InputMerge { by, others: Vec::new(), leg });
         Ok(spec)

@@ -21,6 +21,7 @@ use super::offload::RuleWay;
 #[cfg(feature = "offload")]
 use super::offload::kernel_relay::KernelRelay;
 use super::rule_change::Difference;
+use super::shaping::LiveShaping;
 use super::taps::LiveTaps;
 use super::{ChangeError, EgressMode, Ingress, Settings, warn_once};
 use crate::engine::ingress::OrderCheck;
@@ -60,6 +61,8 @@ pub(super) struct State {
     descriptors: Descriptors,
     /// What engines record for programs that watch.
     pub(super) taps: LiveTaps,
+    /// The rates of interfaces, and the classes that share them.
+    pub(super) shaping: LiveShaping,
 }
 
 /// The rules that a change has opened and their slots; no engine uses them yet.
@@ -100,6 +103,7 @@ impl State {
             slot_changes: SlotChanges::default(),
             descriptors: Descriptors::default(),
             taps: LiveTaps::default(),
+            shaping: LiveShaping::new(settings.share),
         })
     }
 
@@ -275,7 +279,7 @@ impl State {
             Some(slot) => slot,
             None => self.allocate(stats::SlotOwner::rule(&spec.id), opened)?.slot,
         };
-        let RuleSpec { id, enabled, input, merge, .. } = spec.clone();
+        let RuleSpec { id, enabled, input, merge, class, .. } = spec.clone();
         let merge = merge.map(|merge| (merge.by, merge.leg));
         let interface_name = input.interface.clone();
         let group_interface =
@@ -297,6 +301,7 @@ impl State {
             group_interface,
             outputs,
             merge,
+            class,
         };
         if let Err(error) = self.attach(&mut rule, context.links) {
             if !blocked::is_transient(&error) {

@@ -8,12 +8,14 @@ use serde::{Deserialize, Deserializer};
 
 pub use self::rate::{OutputRate, RateUnit};
 pub use self::rule::{InputMerge, RuleSpec, leg_id, rule_of_leg};
+pub use self::shaping::{ClassSpec, DEFAULT_CLASS, InterfaceRateSpec, ShapingSpec, is_class_name};
 use crate::addr::Addr;
 use crate::rules::{InputKey, TableRule};
 use crate::stats::sequences::SequenceSpec;
 
 mod rate;
 mod rule;
+mod shaping;
 
 /// The largest block that a rule joins group by group, as a power of two.
 const MAX_JOINED_BITS: u8 = 12;

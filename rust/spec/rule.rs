@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde::Deserialize;
 
-use super::{InputSpec, OutputSpec, first_fault};
+use super::{InputSpec, OutputSpec, first_fault, is_class_name};
 use crate::merge::{MAX_LEGS, MergeSpec};
 
 /// A rule resolved for this host.
@@ -22,6 +22,9 @@ pub struct RuleSpec {
     /// How its input is merged with others, if it is.
     #[serde(default)]
     pub merge: Option<InputMerge>,
+    /// The class of its copies; `None` for the default.
+    #[serde(default)]
+    pub class: Option<String>,
 }
 
 /// How an input is merged with others.
@@ -47,6 +50,9 @@ impl RuleSpec {
         if let Some(merge) = &self.merge {
             merge.check(&self.input)?;
         }
+        if self.class.as_deref().is_some_and(|class| !is_class_name(class)) {
+            return Err("an invalid class");
+        }
         self.outputs.iter().try_for_each(|output| {
             output.check()?;
             output.check_with_input(&self.input)
@@ -65,6 +71,7 @@ impl RuleSpec {
             input: input.clone(),
             outputs: Vec::new(),
             merge: Some(InputMerge { by: merge.by, others: Vec::new(), leg }),
+            class: None,
         };
         let by = self.merge.as_ref().map(|merge| merge.by);
         let head = Self {

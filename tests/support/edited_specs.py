@@ -15,4 +15,6 @@ def edited(rules: Mapping[str, dict[str, Any]], edit: Mapping[str, Any]) -> dict
             outputs += before["outputs"][first : first + count]
         else:
             outputs.append(piece)
-    return {**before, "enabled": edit["enabled"], "outputs": outputs}
+    kept = {name: own for name, own in before.items() if name != "class"}
+    own = {"class": edit["class"]} if "class" in edit else {}
+    return {**kept, **own, "enabled": edit["enabled"], "outputs": outputs}

@@ -50,12 +50,19 @@ class FakeCore:
         self.made.append(self)
 
     def apply(
-        self, remove: Sequence[str], put: bytes, edit: bytes, whole: bool, note: object
+        self,
+        remove: Sequence[str],
+        put: bytes,
+        edit: bytes,
+        whole: bool,
+        shaping: bytes | None,
+        note: object,
     ) -> None:
         """All or nothing, like the real one; a rule that is applied again stays as it is."""
         if self.refuse_change is not None:
             raise self.refuse_change
         assert not whole
+        assert shaping is None or json.loads(shaping)["classes"]
         changed = (*json.loads(put), *(edited(self.rules, each) for each in json.loads(edit)))
         rules = {rule["id"]: rule for rule in changed}
         fresh = [each for each, rule in rules.items() if self.rules.get(each) != rule]

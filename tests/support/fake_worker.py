@@ -147,7 +147,7 @@ class FakeWorker:
 
     def _hello(self, _request: dict[str, Any]) -> dict[str, Any]:
         return {
-            "protocol": 3,
+            "protocol": 4,
             "number": self.number,
             "pid": self.pid,
             "ingress": "udp",

@@ -11,6 +11,7 @@ from mcr.daemon.control.events import EventBus
 from mcr.daemon.control.supervisor_channel import WorkerExited, WorkerStarted
 from mcr.daemon.control.workers.messages import prepare_body
 from mcr.daemon.control.workers.pool import WorkerPool
+from mcr.rules.shaping import Shaping
 
 Spec = tuple[str, bool, bytes]
 
@@ -20,6 +21,7 @@ class FakeRulebook:
 
     def __init__(self) -> None:
         self.revision = 0
+        self.shaping = Shaping()
         self.rules: dict[str, Spec] = {}
 
     def specs(self) -> list[Spec]:

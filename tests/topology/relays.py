@@ -25,6 +25,8 @@ class Options(TypedDict, total=False):
     verify_checksums: bool
     flows: bool
     latency: bool
+    classes: Sequence[mcr.TrafficClass]
+    interface_rates: Sequence[mcr.InterfaceRate]
 
 
 @contextlib.contextmanager

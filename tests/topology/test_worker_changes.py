@@ -18,7 +18,7 @@ def test_a_change_has_two_phases(
     control = worker.connect()
     hello = control.ask("hello")
     assert hello == {
-        "protocol": 3,
+        "protocol": 4,
         "number": 0,
         "pid": worker.process.pid,
         "ingress": resources.ingress,

@@ -60,7 +60,10 @@ def plan(
 ) -> None:
     """Show what a configuration would change in the daemon; change nothing."""
     configuration = read_configuration(file)
-    call = methods.apply_rules(wanted_forms(configuration), prune=prune, dry_run=True)
+    shaping = configuration.shaping
+    call = methods.apply_rules(
+        wanted_forms(configuration), prune=prune, shaping=shaping, dry_run=True
+    )
     with configuration.placed():
         ask(socket, call, as_json, _show)
 
@@ -85,17 +88,23 @@ def apply(
             "needs a terminal to ask on; add --yes, or --dry-run", param_hint="'FILE'"
         )
     configuration = read_configuration(file)
-    wanted = wanted_forms(configuration)
+    wanted, shaping = wanted_forms(configuration), configuration.shaping
     expected: int | None = None
     with configuration.placed():
         if not yes and not dry_run:
             with connect(socket) as client:
-                change = client.apply_rules(wanted, prune=prune, dry_run=True)
+                change = client.apply_rules(wanted, prune=prune, shaping=shaping, dry_run=True)
             _show(change)
             if change.is_empty or not typer.confirm("Apply?", err=True):
                 return
             expected = change.revision
-        call = methods.apply_rules(wanted, prune=prune, expected_revision=expected, dry_run=dry_run)
+        call = methods.apply_rules(
+            wanted,
+            prune=prune,
+            shaping=shaping,
+            expected_revision=expected,
+            dry_run=dry_run,
+        )
         ask(socket, call, as_json, _show if expected is None else _show_revision)
     _warn_of_other(file, socket)
 
@@ -134,6 +143,7 @@ def schema() -> None:
 def _text_of_daemon(socket: str | None) -> str:
     with connect(socket) as client:
         configuration, listed = client.configuration(), client.rules()
+        shaping = client.shaping().as_shaping()
     rules = [
         WrittenRule(
             Rule.parse(info.rule) if info.object is None else rule_from_object(info.object),
@@ -141,7 +151,7 @@ def _text_of_daemon(socket: str | None) -> str:
         )
         for info in listed
     ]
-    return write_toml(configuration.settings, rules)
+    return write_toml(configuration.settings, rules, shaping=shaping)
 
 
 def _warn_of_other(file: str, socket: str | None) -> None:
@@ -160,6 +170,9 @@ def _show(change: ConfigurationResult) -> None:
     counts = {"added": change.added, "changed": change.changed, "removed": change.removed}
     told = [f"{len(each)} {verb}" for verb, each in counts.items()]
     print(f"{', '.join(told)}, {change.unchanged} unchanged")
+    for noun, names in (("class", change.classes), ("interface", change.interfaces)):
+        for each in names:
+            print(printable(f"{noun} {each}: changed"))
     _show_ids("enabled or disabled at run time, stays so", change.overruled)
     _show_ids("added at run time, stays", change.beside)
     _show_revision(change)

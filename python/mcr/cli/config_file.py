@@ -70,7 +70,10 @@ def check_configuration(configuration: Configuration) -> tuple[str, ...]:
     ingress: Ingress = "udp" if configuration.settings.get("ingress") == "udp" else "packet"
     rules, host = configuration.parsed, _native.interfaces()
     with configuration.placed():
-        return RuleSet(ingress).plan(host, add=rules, names=HostResolver()).warnings
+        plan = RuleSet(ingress).plan(
+            host, add=rules, names=HostResolver(), shaping=configuration.shaping
+        )
+        return plan.warnings
 
 
 def _include_of(main: FileContent) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from ..errors import McrError
 from ..taps.filter import RING_BYTES, TRACE_FRAME_BYTES, Taken, TapFilter
 from ..taps.stream import TapStream
 from ..time_limit import time_limit
-from . import methods
+from . import methods, shaping_methods
 from .connect import open_connection
 from .event_cursor import EventCursor
 from .methods import Call
@@ -186,6 +186,8 @@ class AsyncClient:
     log_levels = _method(methods.log_levels)
     set_log_level = _method(methods.set_log_level)
     resolve_hosts = _method(methods.resolve_hosts)
+    shaping = _method(shaping_methods.shaping)
+    change_shaping = _method(shaping_methods.change_shaping)
     shutdown = _method(methods.shutdown)
 
     def events(

@@ -39,6 +39,7 @@ from ..rules import Output, Rule
 from ..rules.edit import Options, OutputRef, RuleEdit
 from ..rules.hostnames import HostChange
 from ..rules.objects import text_or_object
+from ..rules.shaping import Shaping, shaping_object
 from ..taps.filter import TapFilter
 
 T = TypeVar("T")
@@ -50,7 +51,7 @@ protocol."""
 KnownRule = Rule | RuleInfo | str
 """A rule of the daemon: as a value, or by its id or name."""
 
-_DOUBT = (
+DOUBT = (
     "the change may or may not have been made: compare the revision, which was {revision} in its"
     " last answer"
 )
@@ -77,12 +78,12 @@ class Call(Generic[T]):
 
 def hello() -> Call[Hello]:
     """Return facts about the daemon, such as its process and revision, as they are now."""
-    return _call("hello", {"protocol": PROTOCOL, "client": "mcr.Client"}, Hello)
+    return call_of("hello", {"protocol": PROTOCOL, "client": "mcr.Client"}, Hello)
 
 
 def ping() -> Call[Pong]:
     """Check that the daemon answers."""
-    return _call("ping", {}, Pong)
+    return call_of("ping", {}, Pong)
 
 
 def rules(which: Iterable[KnownRule] | None = None) -> Call[RuleList]:
@@ -91,7 +92,7 @@ def rules(which: Iterable[KnownRule] | None = None) -> Call[RuleList]:
     Raises:
         RuleError: the daemon has no such rule.
     """
-    return _call("rules.list", _given(rules=_ids(which)), RuleList)
+    return call_of("rules.list", given_members(rules=_ids(which)), RuleList)
 
 
 def rule(which: KnownRule) -> Call[RuleInfo]:
@@ -126,7 +127,7 @@ def add_rules(
         InterfaceError, RightsError, EngineError: a worker failed; nothing has changed.
         DaemonError: no answer; the text says whether the change may have been made.
     """
-    given = _given(
+    given = given_members(
         rules=_new(rules), enabled=enabled, expected_revision=expected_revision, dry_run=dry_run
     )
     return _change("rules.add", given)
@@ -196,7 +197,7 @@ def replace_rules(
     Rules that stay keep their counters and relay without interruption. The result of `rules()` is
     accepted: each `RuleInfo` says whether its rule is enabled. The errors are those of `add_rules`.
     """
-    given = _given(rules=_new(rules), expected_revision=expected_revision, dry_run=dry_run)
+    given = given_members(rules=_new(rules), expected_revision=expected_revision, dry_run=dry_run)
     return _change("rules.replace", given)
 
 
@@ -204,6 +205,7 @@ def apply_rules(
     rules: Iterable[NewRule],
     *,
     prune: bool = False,
+    shaping: Shaping | None = None,
     expected_revision: int | None = None,
     dry_run: bool = False,
 ) -> Call[ConfigurationResult]:
@@ -216,21 +218,23 @@ def apply_rules(
     Args:
         rules: the rules, each with its number in errors.
         prune: also remove the rules that clients have added, and enable what they have disabled.
+        shaping: all classes and rates of interfaces that are wanted; None leaves them.
         expected_revision: change nothing if the rules are at another revision.
         dry_run: check the change and return its effect, without making it.
     """
-    given = _given(
+    given = given_members(
         rules=_new(rules),
         prune=prune or None,
+        shaping=None if shaping is None else shaping_object(shaping),
         expected_revision=expected_revision,
         dry_run=dry_run,
     )
-    return _call("rules.apply", given, ConfigurationResult, "" if dry_run else _DOUBT)
+    return call_of("rules.apply", given, ConfigurationResult, "" if dry_run else DOUBT)
 
 
 def configuration() -> Call[DaemonConfiguration]:
     """Return the settings that the daemon runs with, and the path of its configuration file."""
-    return _call("config.get", {}, DaemonConfiguration)
+    return call_of("config.get", {}, DaemonConfiguration)
 
 
 def reload(*, prune: bool = False) -> Call[ConfigurationResult]:
@@ -243,7 +247,7 @@ def reload(*, prune: bool = False) -> Call[ConfigurationResult]:
         RuleError: the configuration is refused, with all problems; nothing has changed.
         McrError: the files cannot be read, or a worker failed; nothing has changed.
     """
-    return _call("config.reload", _given(prune=prune or None), ConfigurationResult, _DOUBT)
+    return call_of("config.reload", given_members(prune=prune or None), ConfigurationResult, DOUBT)
 
 
 def edit_rule(
@@ -281,7 +285,7 @@ def edit_rule(
     )
     given = {"rule": _id(rule), **edit.as_object()}
     return _change(
-        "rules.edit", given | _given(expected_revision=expected_revision, dry_run=dry_run)
+        "rules.edit", given | given_members(expected_revision=expected_revision, dry_run=dry_run)
     )
 
 
@@ -291,7 +295,7 @@ def stats(rules: Iterable[KnownRule] | None = None) -> Call[DaemonStats]:
     Raises:
         RuleError: the daemon has no such rule.
     """
-    return _call("stats", _given(rules=_ids(rules)), DaemonStats)
+    return call_of("stats", given_members(rules=_ids(rules)), DaemonStats)
 
 
 def flows(rules: Iterable[KnownRule] | None = None, *, limit: int = 1000) -> Call[FlowList]:
@@ -304,7 +308,7 @@ def flows(rules: Iterable[KnownRule] | None = None, *, limit: int = 1000) -> Cal
     Raises:
         RuleError: the daemon has no such rule.
     """
-    return _call("flows", _given(rules=_ids(rules), limit=limit), FlowList)
+    return call_of("flows", given_members(rules=_ids(rules), limit=limit), FlowList)
 
 
 def explain(datagrams: Iterable[DatagramFacts | str]) -> Call[tuple[Explanation, ...]]:
@@ -335,7 +339,7 @@ def interfaces() -> Call[tuple[InterfaceInfo, ...]]:
 
 def log_levels() -> Call[LogLevels]:
     """Return the log levels."""
-    return _call("logs.get", {}, LogLevels)
+    return call_of("logs.get", {}, LogLevels)
 
 
 def set_log_level(level: str | None, facility: str | None = None) -> Call[LogLevels]:
@@ -347,7 +351,7 @@ def set_log_level(level: str | None, facility: str | None = None) -> Call[LogLev
         facility: supervisor, control, worker, ingress, egress, pool, parser, rules, stats,
             interfaces or security; None sets the common level.
     """
-    return _call("logs.set", {"level": level, **_given(facility=facility)}, LogLevels)
+    return call_of("logs.set", {"level": level, **given_members(facility=facility)}, LogLevels)
 
 
 def resolve_hosts() -> Call[tuple[HostChange, ...]]:
@@ -366,29 +370,29 @@ def shutdown() -> Call[None]:
 
 def subscribe(kinds: Iterable[str] | None, after: int | None) -> Call[EventPosition]:
     """Subscribe to events on this connection."""
-    params = _given(kinds=None if kinds is None else list(kinds), after=after)
-    return _call("events.subscribe", params, EventPosition)
+    params = given_members(kinds=None if kinds is None else list(kinds), after=after)
+    return call_of("events.subscribe", params, EventPosition)
 
 
 def start_tap(wanted: TapFilter) -> Call[TapStarted]:
     """Have the workers record datagrams while this connection is open."""
     given = {name: getattr(wanted, name) for name in wanted.__slots__}
-    return _call("taps.start", _given(**given), TapStarted)
+    return call_of("taps.start", given_members(**given), TapStarted)
 
 
-def _call(method: str, params: Json, result: type[R], doubt: str = "") -> Call[R]:
+def call_of(method: str, params: Json, result: type[R], doubt: str = "") -> Call[R]:
     """A call that returns the protocol's result unconverted."""
     return Call(method, params, result, lambda result: result, doubt)
 
 
 def _change(method: str, params: Json) -> Call[ChangeResult]:
-    return _call(method, params, ChangeResult, "" if "dry_run" in params else _DOUBT)
+    return call_of(method, params, ChangeResult, "" if "dry_run" in params else DOUBT)
 
 
 def _change_known(
     method: str, rules: Iterable[KnownRule], expected_revision: int | None, dry_run: bool
 ) -> Call[ChangeResult]:
-    given = _given(rules=_ids(rules), expected_revision=expected_revision, dry_run=dry_run)
+    given = given_members(rules=_ids(rules), expected_revision=expected_revision, dry_run=dry_run)
     return _change(method, given)
 
 
@@ -425,7 +429,7 @@ def _id(rule: KnownRule) -> str:
     return rule.id
 
 
-def _given(**params: Any) -> dict[str, Any]:  # noqa: ANN401 -- JSON
+def given_members(**params: Any) -> dict[str, Any]:  # noqa: ANN401 -- JSON
     """The parameters that differ from the protocol's defaults."""
     defaults = {"enabled": True, "dry_run": False}
     return {

@@ -19,7 +19,7 @@ from ..protocol.constants import SOCKET_VARIABLE, default_socket
 from ..taps.filter import RING_BYTES, TRACE_FRAME_BYTES, Taken, TapFilter
 from ..taps.stream import TapStream
 from ..time_limit import time_limit
-from . import methods
+from . import methods, shaping_methods
 from .event_cursor import EventCursor
 from .methods import Call
 from .session import Session
@@ -114,6 +114,8 @@ class Client:
     log_levels = _method(methods.log_levels)
     set_log_level = _method(methods.set_log_level)
     resolve_hosts = _method(methods.resolve_hosts)
+    shaping = _method(shaping_methods.shaping)
+    change_shaping = _method(shaping_methods.change_shaping)
     shutdown = _method(methods.shutdown)
 
     def events(

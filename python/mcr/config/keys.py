@@ -10,10 +10,11 @@ from typing import Any, NamedTuple, get_args
 from ..choices import Egress, Hosts, IngressChoice, LogFormat, Offload
 from ..protocol.log_spec import LogSpec
 from ..relay.settings import WORKERS_LIMIT
-from ..rules import fields
+from ..rules import fields, rates, shaping
 from ..rules.expectation import Expectation
 from ..rules.fields import Invalid, Join
 from ..rules.redundancy import Late
+from ..rules.shaping import PRIORITY_LIMIT, WEIGHT_LIMIT
 
 Schema = Mapping[str, Any]
 _INTEGER, _TEXT, _SWITCH = {"type": "integer"}, {"type": "string"}, {"type": "boolean"}
@@ -161,6 +162,7 @@ RULE: Mapping[str, Key] = {
     "enabled": Key("Whether the rule relays.", _SWITCH),
     "name": Key("Its name in commands and reports.", _TEXT),
     "expect": Key("What an alarm follows from.", _TEXT),
+    "class": Key("The class of its copies, one of the table classes.", _TEXT),
     "input": Key("Where its datagrams come from, as text or as a table.", {}),
     "inputs": Key("Several inputs that are merged, each as text or as a table.", {}),
     "merge": Key("By what datagrams of several inputs are known to be the same.", _TEXT),
@@ -170,13 +172,35 @@ RULE: Mapping[str, Key] = {
     "outputs": Key("Where its copies go, each as text or as a table.", {}),
     "for": Key("Values of {names} in the rule, which is repeated for each.", {}),
 }
+CLASS: Mapping[str, Key] = {
+    "priority": Key(
+        "A class of a higher one is served first; 3 by default.",
+        {"type": "integer", "minimum": 0, "maximum": PRIORITY_LIMIT},
+        shaping.priority,
+    ),
+    "weight": Key(
+        "Its share among the classes of its priority; 1 by default.",
+        {"type": "integer", "minimum": 1, "maximum": WEIGHT_LIMIT},
+        shaping.weight,
+    ),
+}
+INTERFACE: Mapping[str, Key] = {
+    "rate": Key("The most to send a second, such as 100mbit or 20kpps.", _TEXT, rates.rate),
+    "burst": Key(
+        "The most that a class sends at once: bytes or datagrams.",
+        {"type": "integer", "minimum": 1},
+        rates.burst,
+    ),
+}
 FILE: Mapping[str, Key] = {
     "include": Key("Patterns of further files, below the directory of this one.", {}),
     "daemon": Key("The options of mcr serve; those of its command line win.", {}),
     "defaults": Key("What the rules of this file leave out.", {}),
+    "classes": Key("Classes of traffic by name.", {}),
+    "interfaces": Key("Interfaces whose outputs share a rate, by name.", {}),
     "rules": Key("The rules, each as text or as a table.", {}),
 }
-MAIN_ONLY = ("include", "daemon")
+MAIN_ONLY = ("include", "daemon", "classes", "interfaces")
 """Keys that an included file cannot have."""
 
 

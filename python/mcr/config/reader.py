@@ -4,16 +4,17 @@ Each problem has its file and line, its key, and the name of the rule.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from ..errors import ConfigError, FieldPath, Problem, RuleError
 from ..rules import Rule
 from ..rules.fields import Invalid
+from ..rules.shaping import NO_SHAPING, InterfaceRate, Shaping, TrafficClass
 from . import keys
 from .document import Document, FileContent, read_documents
 from .expansion import Values, row_words
@@ -30,6 +31,7 @@ _PERMITTED = (
 )
 Settings = Mapping[str, Any]
 _OTHER_RULE = re.compile(r"\brule ([1-9][0-9]{0,5})\b", re.ASCII)
+T = TypeVar("T")
 
 
 class RuleLocation(NamedTuple):
@@ -73,6 +75,8 @@ class Configuration:
     """The table `daemon`."""
     include: tuple[str, ...]
     rules: tuple[WantedRule, ...]
+    shaping: Shaping = NO_SHAPING
+    """The tables `classes` and `interfaces`."""
 
     @cached_property
     def parsed(self) -> tuple[Rule, ...]:
@@ -133,15 +137,17 @@ def read_files(files: Sequence[FileContent]) -> Configuration:
     rules: list[WantedRule] = []
     settings: Settings = {}
     include: tuple[str, ...] = ()
+    shaping = NO_SHAPING
     for document in documents:
         reader = _DocumentReader(document, is_main=document.name == files[0].name)
         rules += islice(reader.rules(), RULES_LIMIT + 1 - len(rules))
         if document is main:
             settings, include = reader.settings(), reader.include()
+            shaping = reader.shaping()
         problems += reader.problems
     if len(rules) > RULES_LIMIT:
         problems.append(Problem("", f"there are more than {RULES_LIMIT} rules"))
-    configuration = Configuration(settings, include, tuple(rules))
+    configuration = Configuration(settings, include, tuple(rules), shaping)
     if problems:
         raise ConfigError((*problems, *_text_problems(configuration))[:_PROBLEMS_LIMIT])
     return configuration
@@ -183,6 +189,12 @@ def _text_problems(configuration: Configuration) -> tuple[Problem, ...]:
     return ()
 
 
+def _rate(interface: str, rate: str | None = None, burst: int | None = None) -> InterfaceRate:
+    if rate is None:
+        raise RuleError([("rate", 'is missing; write such as rate = "100mbit"')])
+    return InterfaceRate(interface, rate, burst)
+
+
 class _DocumentReader:
     """Reads one file, and collects its problems."""
 
@@ -211,6 +223,45 @@ class _DocumentReader:
                 path: KeyPath = ("include",) if isinstance(given, str) else ("include", position)
                 self._add(path, f"{pattern!r} is no pattern {_PERMITTED}")
         return tuple(filter(is_permitted, patterns))
+
+    def shaping(self) -> Shaping:
+        classes = [
+            each
+            for name in self._names("classes")
+            if (each := self._made(("classes", name), keys.CLASS, partial(TrafficClass, name)))
+        ]
+        rates = [
+            own
+            for name in self._names("interfaces")
+            if (own := self._made(("interfaces", name), keys.INTERFACE, partial(_rate, name)))
+        ]
+        try:
+            return Shaping.of(classes, rates)
+        except RuleError as error:
+            for problem in error.problems:
+                self._add((str(problem.path[0]),), problem.message)
+            return NO_SHAPING
+
+    def _names(self, key: str) -> list[str]:
+        tables = self._value.get(key, {})
+        if not isinstance(tables, dict):
+            self._add((key,), f"must be a table; write [{key}.NAME]")
+            return []
+        return list(tables)
+
+    def _made(self, path: KeyPath, known: Mapping[str, Key], make: Callable[..., T]) -> T | None:
+        """What a table describes; None after a problem."""
+        before = len(self.problems)
+        values = self._table(path, known)
+        if len(self.problems) > before:
+            return None
+        try:
+            return make(**values)
+        except RuleError as error:
+            for problem in error.problems:
+                field = str(problem.path[0]) if problem.path else ""
+                self._add((*path, field) if field in known else path, problem.message)
+            return None
 
     def rules(self) -> Iterator[WantedRule]:
         defaults = self._defaults()

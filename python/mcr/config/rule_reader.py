@@ -9,7 +9,7 @@ from ..errors import Problem, RuleError
 from ..rules import Input, Output, Rule, fields, grammar
 from ..rules.expectation import Expectation
 from ..rules.fields import Invalid
-from ..rules.grammar import RULE_OPTIONS
+from ..rules.grammar import RULE_OPTIONS, option_of
 from ..rules.objects import collect, input_from_object, input_members, output_from_object
 from . import keys
 from .expansion import Values, expand, values_of
@@ -109,7 +109,8 @@ def _enabled(table: Table, defaults: RuleDefaults) -> bool:
 def _from_table(table: Table, defaults: RuleDefaults) -> Rule | str:
     problems = [Problem(key, unknown(key, keys.RULE)) for key in table if key not in keys.RULE]
     inner = table.get("rule")
-    own = {key: table[key] for key in RULE_OPTIONS if table.get(key) is not None}
+    given = {each: table.get(option_of(each)) for each in RULE_OPTIONS}
+    own = {each: value for each, value in given.items() if value is not None}
     has_input = any(key in table for key in _INPUTS)
     if inner is not None and (has_input or "outputs" in table):
         problems.append(Problem("rule", "cannot stand beside input and outputs; omit one of them"))

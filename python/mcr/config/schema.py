@@ -22,6 +22,11 @@ def schema() -> Schema:
             input=_table(keys.INPUT_DEFAULTS),
             output=_table(keys.OUTPUT_DEFAULTS),
         ),
+        "classes": {"type": "object", "additionalProperties": _table(keys.CLASS)},
+        "interfaces": {
+            "type": "object",
+            "additionalProperties": _table(keys.INTERFACE, required=("rate",)),
+        },
         "rules": {"type": "array", "items": {"anyOf": [_TEXT, _reference("rule")]}},
     }
     return {

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from ..rules import Rule
 from ..rules.objects import text_or_object
+from ..rules.shaping import NO_SHAPING, Shaping, shaping_object
 
 
 class WrittenRule(NamedTuple):
@@ -18,7 +19,10 @@ class WrittenRule(NamedTuple):
 
 
 def write_toml(
-    settings: Mapping[str, Any], rules: Iterable[WrittenRule], comments: Iterable[str] = ()
+    settings: Mapping[str, Any],
+    rules: Iterable[WrittenRule],
+    comments: Iterable[str] = (),
+    shaping: Shaping | None = None,
 ) -> str:
     """The text of a configuration file.
 
@@ -26,8 +30,14 @@ def write_toml(
         settings: the table `daemon`.
         rules: in their order.
         comments: sentences at the top of the file.
+        shaping: the tables `classes` and `interfaces`; None for none.
     """
-    return "".join(f"{line}\n" for line in _lines(settings, rules, comments))
+    lines = [*_lines(settings, rules, comments)]
+    for table, members in shaping_object(shaping or NO_SHAPING).items():
+        for name, values in members.items():
+            lines += ["", f"[{table}.{_value(name)}]"]
+            lines += (f"{key} = {_value(each)}" for key, each in values.items())
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _lines(

@@ -12,6 +12,7 @@ from ..explain.results import Explanation
 from ..json_codec import Count, JsonObject
 from ..rules.fields import Address, Ttl
 from ..rules.hostnames import HostChange
+from ..rules.shaping import InterfaceRate, Shaping, TrafficClass
 from ..stats import Alarm, FlowStats, OutputLoss, RuleFacts, StateCode, Stats
 from ..stats.model import NO_FACTS
 from ..taps.names import NamedInterface, NamedRule
@@ -210,11 +211,54 @@ class ConfigurationResult(JsonObject):
     overruled: tuple[str, ...]
     """The ids of rules that stay enabled or disabled as at run time, against the configuration."""
     warnings: tuple[str, ...]
+    classes: tuple[str, ...] = ()
+    """The names of classes of traffic that are new, changed or removed."""
+    interfaces: tuple[str, ...] = ()
+    """The names of interfaces with another rate than before, or none any more."""
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing changes."""
-        return not (self.added or self.changed or self.removed)
+        shaping = self.classes or self.interfaces
+        return not (self.added or self.changed or self.removed or shaping)
+
+
+@dataclass(frozen=True, slots=True)
+class ClassInfo(JsonObject):
+    """A class of traffic."""
+
+    name: str
+    priority: Count
+    weight: Count
+    rules: Count
+    """The number of rules in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceRateInfo(JsonObject):
+    """The most that all outputs on an interface send together."""
+
+    interface: str
+    rate: str
+    burst: int | None
+    """Bytes or datagrams; None is what the rate gives in 10 ms."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShapingInfo(JsonObject):
+    """The classes of traffic and the rates of interfaces; with `dry_run` as they would be."""
+
+    revision: Count
+    classes: tuple[ClassInfo, ...]
+    """The highest priority first."""
+    interfaces: tuple[InterfaceRateInfo, ...]
+
+    def as_shaping(self) -> Shaping:
+        """The same as a value."""
+        return Shaping.of(
+            (TrafficClass(each.name, each.priority, each.weight) for each in self.classes),
+            (InterfaceRate(each.interface, each.rate, each.burst) for each in self.interfaces),
+        )
 
 
 @dataclass(frozen=True, slots=True)

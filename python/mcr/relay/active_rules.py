@@ -22,8 +22,10 @@ from ..rules.edit import RuleEdit
 from ..rules.expectation import EMPTY, Expectation
 from ..rules.hostnames import HostName, HostResolver, ResolvedHosts
 from ..rules.ruleset import RulePlan, RuleSet
+from ..rules.shaping import Shaping, shaping_spec
 from ..rules.spec import ResolvedRule
 from ..stats import FlowStats, Stats
+from ..stats.classes import class_stats
 from ..stats.report import flow_stats, stats_from_report, with_latency
 from .candidate_rules import CandidateRules
 from .settings import RelaySettings
@@ -111,7 +113,12 @@ class ActiveRules:
             # First, so that the spare sockets are counted where descriptors are few.
             if has_spares:
                 core.open_spares()
-            active.change(add=candidate.rules, names=names, disabled=candidate.disabled)
+            active.change(
+                add=candidate.rules,
+                names=names,
+                disabled=candidate.disabled,
+                shaping=candidate.shaping,
+            )
         except BaseException:
             core.stop()
             raise
@@ -130,6 +137,12 @@ class ActiveRules:
         """The addresses of the host names in use."""
         self._catch_up()
         return self._set.answers
+
+    @property
+    def shaping(self) -> Shaping:
+        """The classes, and the rates of interfaces."""
+        self._catch_up()
+        return self._set.shaping
 
     @property
     def unfinished(self) -> tuple[Rule, ...]:
@@ -163,7 +176,9 @@ class ActiveRules:
         report, alarms = self.core.stats(), self.monitor.alarms
         stats = stats_from_report(report, self._set.active, self._set.before, uptime_s, alarms)
         latency = self.core.latency([rule.id for rule in stats.rules])
-        return replace(stats, rules=tuple(with_latency(stats.rules, latency)))
+        rules = tuple(with_latency(stats.rules, latency))
+        classes = class_stats(self._set.shaping, self._set, rules)
+        return replace(stats, rules=rules, classes=classes)
 
     @property
     def watched(self) -> dict[str, CountedRule]:
@@ -208,6 +223,7 @@ class ActiveRules:
         add: Iterable[Rule],
         names: HostResolver,
         disabled: Iterable[str] = (),
+        shaping: Shaping | None = None,
     ) -> None:
         """Remove and add rules; those that are removed and added unchanged keep running.
 
@@ -220,8 +236,20 @@ class ActiveRules:
         self._catch_up()
         enabled = dict.fromkeys(disabled, False)
         rules = self._set.identified(add)
-        plan = self._set.plan(interfaces(), remove=remove, add=rules, names=names, enabled=enabled)
+        plan = self._set.plan(
+            interfaces(), remove=remove, add=rules, names=names, enabled=enabled, shaping=shaping
+        )
         self._apply(plan)
+
+    def reshape(self, shaping: Shaping) -> None:
+        """Use other classes and rates of interfaces; no rule changes.
+
+        Raises:
+            RuleError: a rule is in a class that these lack; nothing has changed.
+            EngineError: the engine has ended.
+        """
+        self._catch_up()
+        self._apply(self._set.plan(interfaces(), shaping=shaping))
 
     def edit(self, rule_id: str, edit: RuleEdit, names: HostResolver) -> None:
         """Edit a rule; its id and counters stay, and so do the outputs that are not named.
@@ -266,7 +294,9 @@ class ActiveRules:
         """Have the core make a change and store its plan."""
         put = b",".join(step.after.spec for step in plan.sent if step.layout is None)
         edit = b",".join(step.edit for step in plan.sent if step.layout is not None)
-        self.core.apply(list(plan.removed), b"[%s]" % put, b"[%s]" % edit, False, plan)
+        shaping = None if plan.shaping is None else shaping_spec(plan.shaping)
+        removed = list(plan.removed)
+        self.core.apply(removed, b"[%s]" % put, b"[%s]" % edit, False, shaping, plan)
         self._catch_up()
 
     def _catch_up(self) -> None:

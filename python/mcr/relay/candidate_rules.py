@@ -10,6 +10,7 @@ from typing import Final
 from ..rules import Rule, parse_rules
 from ..rules.edit import RuleEdit
 from ..rules.hostnames import ResolvedHosts
+from ..rules.shaping import Shaping
 
 
 class CandidateRules:
@@ -20,11 +21,12 @@ class CandidateRules:
     warnings: Final[tuple[str, ...]] = ()
     """Empty: rules are checked when the relay opens."""
 
-    def __init__(self, rules: Iterable[Rule | str]) -> None:
+    def __init__(self, rules: Iterable[Rule | str], shaping: Shaping) -> None:
         """Parse the rules; all of them are enabled.
 
         Args:
             rules: values or text.
+            shaping: the classes, and the rates of interfaces.
 
         Raises:
             RuleError: the text of a rule is invalid; `problems` has all problems.
@@ -33,6 +35,7 @@ class CandidateRules:
         """In the order in which they were added."""
         self.disabled: set[str] = set()
         """The ids of the disabled rules."""
+        self.shaping = shaping
 
     def __len__(self) -> int:
         """The number of rules."""
@@ -49,6 +52,15 @@ class CandidateRules:
         rules = (*(rule for rule in self.rules if rule.id not in removed), *add)
         disabled = self.disabled & {rule.id for rule in rules}
         self.rules, self.disabled = rules, disabled
+
+    def reshape(self, shaping: Shaping) -> None:
+        """Use other classes and rates of interfaces.
+
+        Raises:
+            RuleError: a rule is in a class that these lack.
+        """
+        shaping.check_users((rule.traffic_class, rule.name or rule.id) for rule in self.rules)
+        self.shaping = shaping
 
     def edit(self, rule_id: str, edit: RuleEdit) -> None:
         """Edit a rule, which keeps its id and its place.

@@ -15,15 +15,16 @@ from ..rules import Output, Rule, parse_rules
 from ..rules.edit import Options, OutputRef, RuleEdit
 from ..rules.expectation import Expectation
 from ..rules.hostnames import HostChange, HostResolver, resolve_again
+from ..rules.shaping import InterfaceRate, Shaping, TrafficClass
 from ..time_limit import time_limit
 from .active_rules import ActiveRules
 from .candidate_rules import CandidateRules
-from .reports import RelayReports
+from .relay_shaping import RelayShaping
 from .retries import Retries
 from .settings import BUFFER_BYTES, RelaySettings
 
 
-class Relay(RelayReports):
+class Relay(RelayShaping):
     """A multicast relay inside this process.
 
     Use it as a context manager, or call `open`, `start` and `close`. All methods are thread-safe.
@@ -52,20 +53,19 @@ class Relay(RelayReports):
         latency: bool = False,
         hosts: Hosts = "first",
         expect: Expectation | str | None = None,
+        classes: Iterable[TrafficClass] = (),
+        interface_rates: Iterable[InterfaceRate] = (),
     ) -> None:
         """Parse the rules; open nothing yet.
 
         Args:
             rules: the rules, as values or text; they can be changed later.
-            ingress: `packet` (AF_PACKET, needs CAP_NET_RAW), `udp` (joined sockets, no rights),
-                or `auto`: packet where it is permitted.
-            egress: `socket` (UDP sockets), `xdp` (AF_XDP sockets, needs CAP_NET_RAW; a rule with an
-                output that cannot use one is refused), or `auto`: per output, xdp where it is
-                possible and faster.
-            offload: `auto` has the kernel relay the rules that it can (XDP; needs CAP_BPF,
-                CAP_PERFMON and CAP_NET_ADMIN), and the engine all others. Other programs on this
-                host do not see what it relays. `require` refuses a rule that the kernel cannot
-                relay; `off` has the engine relay all.
+            ingress: `packet` (AF_PACKET, CAP_NET_RAW), `udp` (sockets), `auto`: packet if allowed.
+            egress: `socket` (UDP sockets), `xdp` (AF_XDP sockets, needs CAP_NET_RAW; refuses a rule
+                that cannot use one), or `auto`: per output, xdp where it is possible and faster.
+            offload: `auto` has the kernel relay the rules that it can, unseen by other programs
+                (XDP; needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN). `require` refuses a rule that
+                the kernel cannot relay; `off` has the engine relay all.
             workers: engine threads, 1 to 256.
             buffer_bytes: receive buffers of each worker, 1 MiB to 1 TiB. Beside them, each of the
                 first four interfaces with GRO off has a ring of half of this.
@@ -77,6 +77,8 @@ class Relay(RelayReports):
             latency: measure how long the datagrams of each rule take (`RuleStats.latency`).
             hosts: whether copies go to the `first` address of an output's host name or to `all`.
             expect: what the rules expect that say nothing, such as ``2s+1000pps``.
+            classes: the classes of traffic beside ``default``, or with another one.
+            interface_rates: the most that the outputs on interfaces send, shared by class.
 
         Raises:
             RuleError: invalid rule text; `problems` has all problems.
@@ -95,7 +97,8 @@ class Relay(RelayReports):
             hosts=hosts,
             expect=expect,
         )
-        super().__init__(settings, CandidateRules(rules), Retries(self, Relay._finish_rules))
+        candidate = CandidateRules(rules, Shaping.of(classes, interface_rates))
+        super().__init__(settings, candidate, Retries(self, Relay._finish_rules))
 
     def open(self, *, rights_end: bool = False) -> None:
         """Check the rules against this host and open their sockets, with the caller's rights.
@@ -170,7 +173,7 @@ class Relay(RelayReports):
             if running is not None:
                 # First, so that `close` can be repeated if a signal handler interrupts it.
                 running.core.stop()
-                self._candidate = CandidateRules(running.rules)
+                self._candidate = CandidateRules(running.rules, running.shaping)
             self._running, self._life.is_closed = None, True
 
     def wait(self, timeout_s: float | None = None) -> bool:

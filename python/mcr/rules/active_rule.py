@@ -154,7 +154,7 @@ class RuleStep(NamedTuple):
         assert self.layout is not None
         after = self.after
         new = new_outputs(self.layout, after.resolved)
-        return edit_spec(after.id, self.layout, new, after.specs, enabled=after.enabled)
+        return edit_spec(after.resolved, self.layout, new, after.specs, enabled=after.enabled)
 
     @property
     def turn(self) -> RuleTurn | None:

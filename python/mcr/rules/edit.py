@@ -23,7 +23,7 @@ Options = Mapping[str, Any] | str
 arguments of the constructors, where None does."""
 
 _DESTINATION = ("address", "port", "interface")
-_RULE_OPTIONS = ("name", "expect")
+_RULE_OPTIONS = ("name", "expect", "traffic_class")
 _OUTPUT_OPTIONS = tuple(
     each.name for each in fields(Output) if each.init and each.name not in _DESTINATION
 )
@@ -42,7 +42,7 @@ class RuleEdit:
     """The changes of one rule; what they do not name stays."""
 
     options: Mapping[str, Any]
-    """The name or expectation; None takes it away."""
+    """The name, expectation or class; None takes it away."""
     set_outputs: Mapping[OutputRef, Mapping[str, Any]]
     """Options by outputs; None takes an option back."""
     add_outputs: tuple[Output, ...]
@@ -131,9 +131,9 @@ class RuleEdit:
                 removed.add(place)
         check.raise_if_any()
         outputs, layout = _arranged(rule.outputs, changed, removed, self.add_outputs)
-        given = {"name": rule.name, "expect": rule.expect, **self.options}
+        given = {each: getattr(rule, each) for each in _RULE_OPTIONS} | {**self.options}
         new = (each for each in layout if isinstance(each, int))
-        edited = rule.edited(outputs, name=given["name"], expect=given["expect"], new=new)
+        edited = rule.edited(outputs, new=new, **given)
         return EditedRule(edited, layout)
 
 
@@ -169,7 +169,7 @@ def find_output(outputs: Sequence[Output], ref: OutputRef) -> int:
 def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options with JSON values."""
     return {
-        name: own if own is None or isinstance(own, int | str) else str(own)
+        grammar.option_of(name): own if own is None or isinstance(own, int | str) else str(own)
         for name, own in options.items()
     }
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from ..errors import ArgumentError, FieldPath, RuleError
-from . import fields, rates, redundancy
+from . import fields, rates, redundancy, shaping
 from .endpoint_text import bare_address, number, read_interface, read_ports, split_endpoint
 from .expectation import Expectation
 from .fields import Invalid, ProblemCollector
@@ -28,8 +28,8 @@ Arguments = dict[str, Any]
 """Keyword arguments of `Input` or `Output`."""
 
 SEPARATORS = ("to", "->")
-RULE_OPTIONS = ("name", "expect", *MERGE_OPTIONS)
-"""Options of a rule, which stand on one of its inputs."""
+RULE_OPTIONS = ("name", "expect", *MERGE_OPTIONS, "traffic_class")
+"""Arguments of a rule whose options stand on one of its inputs."""
 
 _REDIRECT = "the shell read '>' as a redirection; write 'to' between input and outputs"
 
@@ -47,6 +47,7 @@ class RuleParts:
     late: redundancy.Late | None = None
     after: str | None = None
     reorder: str | None = None
+    traffic_class: str | None = None
 
     @property
     def options(self) -> Arguments:
@@ -91,7 +92,7 @@ def parse_input(text: str) -> Arguments:
     check = ProblemCollector()
     arguments = _read(_text(text, "an input", "Input").strip().split(","), _INPUT, check, ())
     for own in (each for each in RULE_OPTIONS if each in arguments):
-        check.add(own, "belongs to a rule, not to a single input")
+        check.add(option_of(own), "belongs to a rule, not to a single input")
     check.raise_if_any()
     return arguments
 
@@ -165,6 +166,11 @@ def format_ports(port: int | range) -> str:
     return f"{port[0]}-{port[-1]}" if isinstance(port, range) else str(port)
 
 
+def option_of(argument: str) -> str:
+    """The option that gives an argument of a rule: ``class`` is a keyword of Python."""
+    return "class" if argument == "traffic_class" else argument
+
+
 def option_help(noun: Noun) -> list[tuple[str, str]]:
     """The options of an endpoint, each as its text, such as ``ttl=1-255``, and its meaning."""
     side = _INPUT if noun == "input" else _OUTPUT
@@ -232,6 +238,9 @@ _INPUT = _Side(
         "late": _Option("late", redundancy.late, "send|drop", "what a merge passed over already"),
         "after": _Option("after", redundancy.after, "200ms", "the silence before a failover"),
         "reorder": _Option("reorder", redundancy.reorder, "5ms", "hold gaps open, send in order"),
+        "class": _Option(
+            "traffic_class", shaping.class_name, "NAME", "class of traffic of the copies"
+        ),
     },
 )
 _OUTPUT = _Side(
@@ -281,7 +290,7 @@ def _rule_options(sources: list[Arguments], check: ProblemCollector) -> Argument
         for own in RULE_OPTIONS:
             value = source.pop(own, None)
             if value is not None and options[own] is not None:
-                check.add(("input", at, own), "is given twice; write it on one input")
+                check.add(("input", at, option_of(own)), "is given twice; write it on one input")
             options[own] = options[own] if value is None else value
     return options
 

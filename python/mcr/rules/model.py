@@ -16,10 +16,11 @@ from .expectation import Expectation
 from .fields import Address, Invalid, Join, Network, ProblemCollector
 from .output import Output, fill
 from .redundancy import MERGE_OPTIONS, Late, check_merge
+from .shaping import class_name
 
 _ID_HEX_DIGITS = 12
 _NOTHING: Mapping[str, Output] = MappingProxyType({})
-_PARTS = ("input", "others", "outputs", "name", "expect", *MERGE_OPTIONS)
+_PARTS = ("input", "others", "outputs", "name", "expect", *MERGE_OPTIONS, "traffic_class")
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -121,6 +122,8 @@ class Rule:
     reorder: str | None
     """How long, such as ``5ms``, what is ahead of a gap is held, so that it is sent in order; None
     sends it at once."""
+    traffic_class: str | None
+    """The class of its copies (``class=``); None is ``default``. Not part of the identity."""
     _id: str | None = field(init=False, repr=False, compare=False)
     """That of before it was edited."""
     _text_id: str | None = field(init=False, repr=False, compare=False)
@@ -138,6 +141,7 @@ class Rule:
         late: Late | None = None,
         after: str | None = None,
         reorder: str | None = None,
+        traffic_class: str | None = None,
     ) -> None:
         """Combines the parts; `expect` may be text, such as ``2s+1000pps+1source``.
 
@@ -158,6 +162,7 @@ class Rule:
             "late": check.optional("late", redundancy.late, late),
             "after": check.optional("after", redundancy.after, after),
             "reorder": check.optional("reorder", redundancy.reorder, reorder),
+            "traffic_class": check.optional("class", class_name, traffic_class),
         }
         check.raise_if_any()
         fill(self, values | {"_id": None, "_text_id": None, "_canonical": None})
@@ -203,7 +208,7 @@ class Rule:
 
     @property
     def id(self) -> str:
-        """12 hex digits, the same on every host; the name and `expect` are not part of it.
+        """12 hex digits, the same on every host; the name, `expect` and class are not part of it.
 
         A rule that was edited while it ran keeps the id that it had before.
         """
@@ -218,7 +223,7 @@ class Rule:
     def text_id(self) -> str:
         """The id of a rule with this text that was not edited."""
         if self._text_id is None:  # once: each reading of the counters of 10 000 rules uses it
-            digest = hashlib.sha256(self._text(None, None).encode()).hexdigest()
+            digest = hashlib.sha256(self._text({}).encode()).hexdigest()
             object.__setattr__(self, "_text_id", digest[:_ID_HEX_DIGITS])
         return str(self._text_id)
 
@@ -232,14 +237,16 @@ class Rule:
         *,
         name: str | None,
         expect: Expectation | str | None,
+        traffic_class: str | None,
         new: Iterable[int],
     ) -> "Rule":
-        """The rule with other outputs, another name and expectation; it keeps its id.
+        """The rule with other outputs, another name, expectation and class; it keeps its id.
 
         Args:
             outputs: all outputs, at least one.
             name: the name.
             expect: the expectation.
+            traffic_class: the class.
             new: the places of the outputs that this rule does not have.
 
         Raises:
@@ -248,13 +255,15 @@ class Rule:
         check = ProblemCollector()
         name = check.optional("name", fields.rule_name, name)
         parsed = check.optional("expect", Expectation.parse, expect)
+        traffic_class = check.optional("class", class_name, traffic_class)
         if not outputs:
             check.add("outputs", "none would be left; remove the rule instead")
         numbered = [(place + 1, outputs[place]) for place in new]
         _check_sizes(self.input, numbered, check)
         _check_kept_sources(self.inputs, numbered, check)
         check.raise_if_any()
-        return self._with({"outputs": outputs, "name": name, "expect": parsed}, self.id)
+        own = {"name": name, "expect": parsed, "traffic_class": traffic_class}
+        return self._with({"outputs": outputs, **own}, self.id)
 
     def _with(self, changed: Mapping[str, object], rule_id: str) -> "Rule":
         rule = object.__new__(Rule)
@@ -269,12 +278,13 @@ class Rule:
         Only an interface name that contains a character of the grammar cannot be read back.
         """
         if self._canonical is None:  # once, as a configuration is compared with all rules by it
-            object.__setattr__(self, "_canonical", self._text(self.name, self.expect))
+            own = {"name": self.name, "expect": self.expect, "class": self.traffic_class}
+            object.__setattr__(self, "_canonical", self._text(own))
         return str(self._canonical)
 
-    def _text(self, name: str | None, expect: Expectation | None) -> str:
+    def _text(self, own: Mapping[str, object]) -> str:
         outputs = " ".join(str(output) for output in self.outputs)
-        options = {"name": name, "expect": expect, **self.merge_options}
+        options = {**own, **self.merge_options}
         *before, last = self.inputs
         inputs = [*map(str, before), _input_text(last, options)]
         return f"{' + '.join(inputs)} to {outputs}"
@@ -391,5 +401,6 @@ def _input_text(input: Input, options: Mapping[str, object]) -> str:
             ("join", input.join),
             ("seq", input.seq),
             *((name, options.get(name)) for name in MERGE_OPTIONS),
+            ("class", options.get("class")),
         ],
     )

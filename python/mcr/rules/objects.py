@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from ..errors import FieldPath, Problem, RuleError
 from .endpoint_text import GRAMMAR_CHARACTERS
-from .grammar import RULE_OPTIONS, format_ports
+from .grammar import RULE_OPTIONS, format_ports, option_of
 from .model import Input, Rule
 from .output import Output
 
@@ -30,7 +30,7 @@ def object_from_rule(rule: Rule) -> dict[str, Any]:
     """The rule as an object; members that hold their default are left out."""
     inputs = [_object_from_input(each) for each in rule.inputs]
     members = {
-        **{name: getattr(rule, name) for name in RULE_OPTIONS},
+        **{option_of(name): getattr(rule, name) for name in RULE_OPTIONS},
         "expect": None if rule.expect is None else str(rule.expect),
         "input": None if rule.others else inputs[0],
         "inputs": inputs if rule.others else None,
@@ -55,7 +55,7 @@ def rule_from_object(members: Mapping[str, Any]) -> Rule:
     ]
     if problems:
         raise RuleError(problems)
-    options = {name: members.get(name) for name in RULE_OPTIONS}
+    options = {name: members.get(option_of(name)) for name in RULE_OPTIONS}
     first, *others = filter(None, inputs)
     return Rule(first, filter(None, outputs), others=others, **options)
 

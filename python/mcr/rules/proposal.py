@@ -23,6 +23,7 @@ from .precedence import Precedence, Rank, rank
 from .replacement import Replacement
 from .resolver import RuleResolver
 from .rule_index import RuleIndex
+from .shaping import Shaping
 from .spec import ResolvedInput, ResolvedOutput, ResolvedRule
 
 _NAME: FieldPath = ("name",)
@@ -42,6 +43,7 @@ class Proposal:
         keep: Container[str] = (),
         layouts: Mapping[str, Layout] = _NOTHING,
         uncounted: str | None = None,
+        shaping: Shaping,
     ) -> None:
         """Starts with the running rules, unchanged.
 
@@ -53,6 +55,7 @@ class Proposal:
             keep: ids of rules that stay as they are when they are added again.
             layouts: the layouts of edited rules, by their ids.
             uncounted: why no senders are counted; None if they are.
+            shaping: the classes after the change.
         """
         self.check = ProblemCollector()
         self.warnings: list[Problem] = []
@@ -70,6 +73,7 @@ class Proposal:
         self._keep = keep
         self._layouts = layouts
         self._uncounted = uncounted
+        self._shaping = shaping
         self._claims: dict[Hashable, str] = {}
         self._has_new_copies = False
         self._heirs: dict[str, str] = {}
@@ -138,6 +142,7 @@ class Proposal:
             return
         self._numbers[rule_id] = number
         self._check_id(rule, check)
+        self._check_class(rule, check)
         if rule.name is not None:
             self._claim(rule.name, self._holder(rule.name), rule_id, check, _NAME)
         if is_kept:
@@ -199,6 +204,10 @@ class Proposal:
         if rule.input.is_known or before is None or not before.resolved.input.is_known:
             return rule
         return replace(rule, input=before.resolved.input)
+
+    def _check_class(self, rule: Rule, check: ProblemCollector) -> None:
+        if rule.traffic_class is not None and rule.traffic_class not in self._shaping.classes:
+            check.add("class", self._shaping.unknown(rule.traffic_class))
 
     def _check_id(self, rule: Rule, check: ProblemCollector) -> None:
         """Refuses a name that is the id of another rule, since it would refer to both."""

@@ -84,6 +84,7 @@ class RuleResolver:
             late=rule.late,
             after=rule.after,
             reorder=rule.reorder,
+            traffic_class=rule.traffic_class,
         )
         port_limit = SOCKET_LIMIT if self._host.ingress == "packet" else None
         for each in (rule_input, *legs):

@@ -21,6 +21,7 @@ from .model import Rule
 from .proposal import Proposal
 from .resolver import RuleResolver
 from .rule_index import RuleIndex
+from .shaping import NO_SHAPING, Shaping
 from .spec import ResolvedInput, ResolvedRule
 
 __all__ = ["Interface", "Resolution", "RulePlan", "RuleSet", "resolve"]
@@ -70,6 +71,8 @@ class RulePlan:
     """For rules that replace another one with the same input: its id, by theirs."""
     order: tuple[str, ...] | None = None
     """The ids of all rules in their order afterwards; None leaves it to `in_place`."""
+    shaping: Shaping | None = None
+    """Other classes and rates of interfaces; None leaves them."""
 
     @property
     def added(self) -> tuple[str, ...]:
@@ -116,6 +119,8 @@ class RuleSet:
         self._uncounted = uncounted
         self.answers: ResolvedHosts = {}
         """The addresses of the host names in use; replaced, never changed."""
+        self.shaping = Shaping()
+        """The classes, and the rates of interfaces."""
         self._ingress: Ingress = ingress
         self._host: LocalHost | None = None
         self._entries: dict[str, ActiveRule] = {}
@@ -192,6 +197,7 @@ class RuleSet:
         follows: bool = True,
         in_place: bool = False,
         layouts: Mapping[str, Layout] = _NO_LAYOUTS,
+        shaping: Shaping | None = None,
     ) -> RulePlan:
         """Checks a change without making it; the removed rules no longer count for the added ones.
 
@@ -200,12 +206,12 @@ class RuleSet:
             remove: ids of running rules.
             add: rules as values or as text; those that are also removed are resolved again.
             keep: ids of rules that stay as they are where `add` has them again.
-            enabled: by id, whether rules are enabled; others stay as they are, and new ones are
-                enabled.
+            enabled: by id, whether rules are enabled; others stay so, and new ones are enabled.
             names: resolved host names; without them each name is resolved to its first address.
             follows: whether rules wait for missing interfaces, addresses and host names.
             in_place: whether rules that are resolved again keep their place in the order.
             layouts: by id, which outputs edited rules had before.
+            shaping: the classes and rates of interfaces afterwards; None leaves them.
 
         Raises:
             RuleError: with all problems; ``rule N`` counts the added ones from 1.
@@ -221,22 +227,22 @@ class RuleSet:
             keep=keep,
             layouts=layouts,
             uncounted=self._uncounted,
+            shaping=self.shaping if shaping is None else shaping,
         )
         proposal.change(remove, add)
-        steps = tuple(
-            self._step(entry, enabled, proposal.layouts.get(entry.id))
-            for entry in proposal.entries.values()
-        )
-        removed = tuple(each for each in proposal.removed if each not in proposal.entries)
+        entries, layouts = proposal.entries, proposal.layouts
+        steps = tuple(self._step(own, enabled, layouts.get(own.id)) for own in entries.values())
+        self._check_classes(shaping, entries.keys() | proposal.removed.keys())
         return RulePlan(
             steps=steps,
-            removed=removed,
+            removed=tuple(each for each in proposal.removed if each not in entries),
             kept=(*proposal.kept, *_unchanged(steps)),
             warnings=tuple(map(str, proposal.warnings)),
             answers=self._answers_after(steps, proposal.removed, names),
             in_place=in_place,
             _revision=self._revision,
             replaced=proposal.replaced,
+            shaping=None if shaping == self.shaping else shaping,
         )
 
     def replan(
@@ -287,12 +293,15 @@ class RuleSet:
             _revision=self._revision,
         )
 
-    def restore(self, rules: Iterable[ActiveRule], answers: ResolvedHosts) -> RulePlan:
+    def restore(
+        self, rules: Iterable[ActiveRule], answers: ResolvedHosts, shaping: Shaping = NO_SHAPING
+    ) -> RulePlan:
         """The change that adds rules as they ran before, without a check.
 
         Args:
             rules: rules of a set of another process.
             answers: the addresses of their host names there.
+            shaping: its classes and rates of interfaces.
         """
         steps = tuple(RuleStep(None, entry) for entry in rules)
         return RulePlan(
@@ -303,6 +312,7 @@ class RuleSet:
             answers=self._answers_after(steps, (), HostResolver(known=answers)),
             in_place=False,
             _revision=self._revision,
+            shaping=shaping,
         )
 
     def commit(self, plan: RulePlan) -> None:
@@ -339,6 +349,7 @@ class RuleSet:
         if was_cut_short:
             self._indexes = RuleIndex(self._entries.values())
         self.answers = plan.answers
+        self.shaping = self.shaping if plan.shaping is None else plan.shaping
         self._committed = plan
         self._is_half_done = False
         self._revision += 1
@@ -346,6 +357,13 @@ class RuleSet:
     def using(self, names: Container[HostName]) -> tuple[str, ...]:
         """Ids of the rules that send to one of these host names."""
         return tuple(each for each, entry in self._entries.items() if uses(entry.rule, names))
+
+    def _check_classes(self, shaping: Shaping | None, gone: Container[str]) -> None:
+        """Refuses other classes without one that a rule which stays is in."""
+        if shaping is None:
+            return
+        rules = (entry.rule for each, entry in self._entries.items() if each not in gone)
+        shaping.check_users((rule.traffic_class, rule.name or rule.id) for rule in rules)
 
     def _step(
         self, entry: ActiveRule, enabled: Mapping[str, bool], layout: Layout | None

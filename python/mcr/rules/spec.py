@@ -140,6 +140,8 @@ class ResolvedRule:
     """The silence after which a failover sends another input, in canonical text."""
     reorder: str | None = None
     """How long what is ahead of a gap is held, in canonical text; None sends it at once."""
+    traffic_class: str | None = None
+    """The class of its copies; None is the default."""
 
     @property
     def inputs(self) -> tuple[ResolvedInput, ...]:
@@ -190,8 +192,8 @@ def spec_members(rule: ResolvedRule, outputs: Iterable[bytes]) -> bytes:
         outputs: the `output_spec` of each output.
     """
     merge = b"" if rule.merge is None else b',"merge":%s' % _encode(_merge(rule))
-    members = (input_spec(rule.input), b",".join(outputs), merge)
-    return b'"input":%s,"outputs":[%s]%s}' % members
+    members = (input_spec(rule.input), b",".join(outputs), merge, _class_member(rule))
+    return b'"input":%s,"outputs":[%s]%s%s}' % members
 
 
 def leg_id(rule_id: str, leg: int) -> str:
@@ -210,7 +212,7 @@ def rule_spec(rule_id: str, members: bytes, *, enabled: bool) -> bytes:
 
 
 def edit_spec(
-    rule_id: str,
+    rule: ResolvedRule,
     layout: Iterable[range | int],
     new: Mapping[int, Sequence[ResolvedOutput]],
     specs: Sequence[bytes],
@@ -220,7 +222,7 @@ def edit_spec(
     """The JSON object of a rule with some other outputs, for an engine that has it.
 
     Args:
-        rule_id: its id.
+        rule: it, of which the outputs are not used.
         layout: runs of outputs that it has already, and the place of each new one.
         new: the resolved outputs of each new one.
         specs: the `output_spec` of each output.
@@ -234,8 +236,8 @@ def edit_spec(
         else:
             pieces += specs[at : at + count]
         at += count
-    members = (_encode(rule_id), _encode(enabled), b",".join(pieces))
-    return b'{"id":%s,"enabled":%s,"outputs":[%s]}' % members
+    members = (_encode(rule.id), _encode(enabled), b",".join(pieces), _class_member(rule))
+    return b'{"id":%s,"enabled":%s,"outputs":[%s]%s}' % members
 
 
 def rule_specs(rules: Iterable[tuple[ResolvedRule, bool]]) -> bytes:
@@ -249,6 +251,10 @@ def rule_specs(rules: Iterable[tuple[ResolvedRule, bool]]) -> bytes:
 
 def _encode(value: object) -> bytes:
     return _ENCODER.encode(value).encode()
+
+
+def _class_member(rule: ResolvedRule) -> bytes:
+    return b"" if rule.traffic_class is None else b',"class":%s' % _encode(rule.traffic_class)
 
 
 def _input(rule_input: ResolvedInput) -> dict[str, Any]:

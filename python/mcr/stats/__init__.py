@@ -4,6 +4,7 @@ from .alarm import Alarm, AlarmCode
 from .latency import LatencyStats
 from .merge import LegStats, LegStatus, MergeStats
 from .model import (
+    ClassStats,
     FlowStats,
     InterfaceStats,
     OutputLoss,
@@ -20,6 +21,7 @@ from .sequence import SequenceStats
 __all__ = [
     "Alarm",
     "AlarmCode",
+    "ClassStats",
     "FlowStats",
     "InterfaceStats",
     "LatencyStats",

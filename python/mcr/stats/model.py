@@ -174,6 +174,25 @@ class RuleStats(JsonObject):
 
 
 @dataclass(frozen=True, slots=True)
+class ClassStats(JsonObject):
+    """The counters of one class: the sums over the outputs of the rules in it.
+
+    `class_limited` counts the copies that the rate of an interface left no room for, `lost` those
+    that were not sent for any reason. Of a rule that is removed nothing is counted any more.
+    """
+
+    name: str
+    priority: Count
+    weight: Count
+    rules: Count
+    wanted: Count
+    sent: Count
+    sent_bytes: Count
+    lost: Count
+    class_limited: Count
+
+
+@dataclass(frozen=True, slots=True)
 class FlowStats(JsonObject):
     """What one sender sent to one group and port of a rule.
 
@@ -223,6 +242,9 @@ class Stats(JsonObject):
     rules: tuple[RuleStats, ...]
     time: float = field(default=0.0, compare=False, kw_only=True)
     uptime_s: float = field(default=0.0, compare=False, kw_only=True)
+    classes: tuple[ClassStats, ...] = field(default=(), kw_only=True)
+    """The highest priority first; empty while there is no class but the default, and no interface
+    has a rate."""
     taken_at_s: float = field(
         default_factory=monotonic, compare=False, kw_only=True, metadata={"exclude": True}
     )

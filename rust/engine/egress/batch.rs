@@ -73,8 +73,9 @@ impl Batches {
     pub(super) fn load(&self, window: &Window, batch: u32) -> Load {
         let Batch { first, end, segment, datagrams, .. } = self.batches[batch as usize];
         let members = &self.members[first as usize..end as usize];
-        let bytes = members.iter().map(|&member| window.entry(member).len).sum();
-        Load { datagrams, segment, bytes }
+        let bytes: u32 = members.iter().map(|&member| window.entry(member).len).sum();
+        // The head of a batch has fewer, all of the full size.
+        Load { datagrams, segment, bytes: bytes.min(datagrams * segment) }
     }
 
     /// Adds a batch of the first `datagrams` of another one; returns its number.

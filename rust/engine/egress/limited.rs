@@ -23,7 +23,7 @@ pub(super) struct OutputBatch<'a> {
 
 /// Whether one of these outputs has a rate.
 pub(super) fn has_limit(targets: &[PlanOutput]) -> bool {
-    targets.iter().any(|target| target.limiter.is_some())
+    targets.iter().any(|target| target.buckets.is_some())
 }
 
 impl Egress {
@@ -39,8 +39,8 @@ impl Egress {
         if IS_PLAIN { Some(of.batch) } else { self.admit(seen, plan, of, counters) }
     }
 
-    /// The part of a batch that the rate of an output admits, as a batch; `None` if that is nothing.
-    /// The rest waits, or is counted as lost.
+    /// The part of a batch that the rates of an output and of its interface admit, as a batch;
+    /// `None` if that is nothing. The rest waits, or is counted as lost.
     #[inline(never)]
     fn admit(
         &mut self,
@@ -49,9 +49,21 @@ impl Egress {
         of: &OutputBatch<'_>,
         counters: &mut Writer,
     ) -> Option<u32> {
+        let batch = self.admit_to_output((ring, window), plan, of, counters)?;
+        self.admit_to_interface((ring, window), plan, &OutputBatch { batch, ..*of }, counters)
+    }
+
+    /// The part of a batch that the rate of its output admits.
+    fn admit_to_output(
+        &mut self,
+        (ring, window): (&mut Ring, &Window),
+        plan: &Plan,
+        of: &OutputBatch<'_>,
+        counters: &mut Writer,
+    ) -> Option<u32> {
         let OutputBatch { rule, output, batch, .. } = *of;
         let target = &plan.share(rule)[output as usize];
-        let Some(limiter) = target.limiter.as_deref() else { return Some(batch) };
+        let Some(limiter) = target.limiter() else { return Some(batch) };
         let (load, now_ns) = (self.batches.load(window, batch), monotonic_clock_ns());
         let queue = self.queue_of(target.slot.index);
         let is_behind = queue.is_some_and(|(_, is_waiting)| is_waiting);
@@ -64,14 +76,52 @@ impl Egress {
         if let Some((queue, _)) = queue {
             self.queue_rest((ring, window), plan, of, (queue, now_ns, rest), counters);
         } else {
-            let (now_ms, lost) = (counters.now_ms(), rest.len() as u64);
-            let words = counters.slot(target.slot.index);
-            stats::count_loss(words, Loss::RateLimited, lost, now_ms);
-            let (datagrams, loss) = (rest, Some((Loss::RateLimited, 0)));
-            let outcome = CopyOutcome { rule, output, batch, datagrams, loss };
-            self.record((ring, window), plan, &outcome);
+            self.lose((ring, window), plan, of, (rest, Loss::RateLimited), counters);
         }
         (admitted > 0).then(|| self.batches.add_head(batch, admitted))
+    }
+
+    /// The part of a batch that the rate of the interface leaves for its class; the rest is lost.
+    pub(super) fn admit_to_interface(
+        &mut self,
+        (ring, window): (&Ring, &Window),
+        plan: &Plan,
+        of: &OutputBatch<'_>,
+        counters: &mut Writer,
+    ) -> Option<u32> {
+        let target = &plan.share(of.rule)[of.output as usize];
+        let class = target.buckets.as_ref().and_then(|buckets| buckets.class.as_ref());
+        let Some(class) = class else { return Some(of.batch) };
+        let load = self.batches.load(window, of.batch);
+        let admitted = class.admit(monotonic_clock_ns(), load);
+        let rest = admitted..load.datagrams;
+        if rest.is_empty() {
+            return Some(of.batch);
+        }
+        self.lose((ring, window), plan, of, (rest, Loss::ClassLimited), counters);
+        (admitted > 0).then(|| self.batches.add_head(of.batch, admitted))
+    }
+
+    /// Counts these datagrams of a batch as lost.
+    fn lose(
+        &mut self,
+        seen: (&Ring, &Window),
+        plan: &Plan,
+        of: &OutputBatch<'_>,
+        (datagrams, loss): (Range<u32>, Loss),
+        counters: &mut Writer,
+    ) {
+        let OutputBatch { rule, output, batch, .. } = *of;
+        let slot = plan.share(rule)[output as usize].slot.index;
+        let now_ms = counters.now_ms();
+        stats::count_loss(
+            counters.slot(slot),
+            loss,
+            u64::from(datagrams.end - datagrams.start),
+            now_ms,
+        );
+        let outcome = CopyOutcome { rule, output, batch, datagrams, loss: Some((loss, 0)) };
+        self.record(seen, plan, &outcome);
     }
 
     /// Has these datagrams of a batch wait, as far as they may.
@@ -90,12 +140,8 @@ impl Egress {
                 counters.slot(slot)[output::WAITING] += 1;
                 continue;
             }
-            let now_ms = counters.now_ms();
-            stats::count_loss(counters.slot(slot), Loss::QueueFull, 1, now_ms);
             let datagrams = datagram..datagram + 1;
-            let loss = Some((Loss::QueueFull, 0));
-            let outcome = CopyOutcome { rule, output, batch, datagrams, loss };
-            self.record((ring, window), plan, &outcome);
+            self.lose((ring, window), plan, of, (datagrams, Loss::QueueFull), counters);
         }
     }
 }

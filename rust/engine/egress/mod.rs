@@ -82,8 +82,9 @@ impl Egress {
     pub(crate) fn adopt(&mut self, plan: &Plan, before: &Plan) {
         self.cursors.reserve(plan.count_outputs().max(MAX_MESSAGES));
         self.has_limits = plan.has_limits;
-        // An output with a rate may get a part of a batch, as a batch of its own.
-        let parts = if plan.has_limits { self.cursors.capacity() } else { 0 };
+        // An output with a rate may get a part of a batch, as a batch of its own, and of that what
+        // the rate of its interface admits.
+        let parts = if plan.has_limits { 2 * self.cursors.capacity() } else { 0 };
         let whole = plan.rules.len() + MAX_FLOWS + CHAIN_SENDS + LOOSE_SENDS;
         self.batches.reserve(whole + parts);
         for grant in &plan.grants {

@@ -128,7 +128,7 @@ impl OneOutput {
             carrier: None,
             rewrite: rewrite.map(Arc::new),
             xdp: None,
-            limiter: None,
+            buckets: None,
         };
         let rule = PlanRule { outputs: 0..1, kept, ..PlanRule::default() };
         let outputs = [[output].into()].into();

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::engine::plan::{Plan, PlanMerge, PlanOutput, PlanRule, SHARE_RULES};
+use crate::engine::plan::{OutputBuckets, Plan, PlanMerge, PlanOutput, PlanRule, SHARE_RULES};
 use crate::engine::rewrite::Preserved;
 use crate::merge::{MAX_LEGS, MergeSpec, Merger};
 use crate::relay::counters::slots::SlotChanges;
@@ -44,11 +44,12 @@ struct DisabledRules {
 
 impl Plans {
     /// Compiles a plan for each of `workers` engines, after the rules `touched` were added, removed
-    /// or changed. Plans contain no rules whose input waits; disabled rules are only in the table.
+    /// or changed, and with `is_reshaped` for other rates of interfaces or classes. Plans contain no
+    /// rules whose input waits; disabled rules are only in the table.
     pub(in crate::relay) fn compile(
         &mut self,
         state: &State,
-        mut touched: BTreeSet<RuleId>,
+        (mut touched, is_reshaped): (BTreeSet<RuleId>, bool),
         workers: u16,
         owners: &SlotChanges,
     ) -> Vec<Plan> {
@@ -59,6 +60,10 @@ impl Plans {
         self.outputs.resize_with(usize::from(workers), Vec::new);
         touched.extend(merged_with(&touched, state));
         self.refresh(state, &touched);
+        if is_reshaped {
+            (0..self.ids.len().div_ceil(SHARE_RULES))
+                .for_each(|share| self.rebuild_share(share, state));
+        }
         debug_assert!(self.match_state(state), "a rule has changed and was not touched");
         let new = new_merges(&touched, state, owners);
         self.build_plans(state, owners, &new)
@@ -119,16 +124,16 @@ impl Plans {
             let outputs = first..end;
             self.rules[number] = PlanRule { slot, outputs, kept, order, sequence, merge };
         }
+        let mut has_limit = false;
         for (worker, shares) in (0..).zip(&mut self.outputs) {
-            let outputs = rules.iter().flat_map(|(_, rule)| &rule.outputs);
-            let outputs = outputs.map(|output| output.plan(worker, &state.stand_in)).collect();
+            let outputs = rules.iter().flat_map(|(_, rule)| plan_outputs(rule, worker, state));
             if shares.len() <= share {
                 shares.resize(share + 1, Arc::default());
             }
-            shares[share] = outputs;
+            shares[share] = outputs.collect();
+            has_limit |= shares[share].iter().any(|output| output.buckets.is_some());
         }
-        let mut outputs = rules.iter().flat_map(|(_, rule)| &rule.outputs);
-        if outputs.any(|output| output.spec().rate.is_some()) {
+        if has_limit {
             self.limited.insert(share);
         } else {
             self.limited.remove(&share);
@@ -150,7 +155,7 @@ impl Plans {
         are_all_known
             && live.all(|(id, rule)| {
                 self.numbers.get(id).is_some_and(|number| {
-                    let now = rule.outputs.iter().map(|output| output.plan(0, &state.stand_in));
+                    let now = plan_outputs(rule, 0, state);
                     *self.compiler.rule(*number) == rule.input.table_rule()
                         && self.has_outputs(*number, now)
                 })
@@ -162,12 +167,17 @@ impl Plans {
         let share = &self.outputs[0][number as usize / SHARE_RULES];
         let carrier = |output: &PlanOutput| output.carrier.as_ref().map(Arc::as_ptr);
         let xdp = |output: &PlanOutput| output.xdp.as_ref().map(Arc::as_ptr);
-        let limiter = |output: &PlanOutput| output.limiter.as_ref().map(Arc::as_ptr);
         let key = |output: &PlanOutput| {
-            let parts = (carrier(output), xdp(output), limiter(output));
+            let parts = (carrier(output), xdp(output));
             (output.slot, output.max_segment, output.burst, parts)
         };
-        now.map(|output| key(&output)).eq(share[start as usize..end as usize].iter().map(key))
+        let known = &share[start as usize..end as usize];
+        let now: Vec<PlanOutput> = now.collect();
+        let is_same = |(one, other): (&PlanOutput, &PlanOutput)| {
+            let (own, others) = (one.buckets.as_deref(), other.buckets.as_deref());
+            key(one) == key(other) && OutputBuckets::are_same(own, others)
+        };
+        now.len() == known.len() && now.iter().zip(known).all(is_same)
     }
 
     fn build_plans(
@@ -197,6 +207,14 @@ impl Plans {
         };
         (0..).zip(&self.outputs).map(plan).collect()
     }
+}
+
+/// The outputs of a rule in the plan of one worker.
+fn plan_outputs(rule: &LiveRule, worker: u16, state: &State) -> impl Iterator<Item = PlanOutput> {
+    rule.outputs.iter().map(move |output| {
+        let class = state.shaping.class_share(&output.interface, rule.class.as_deref());
+        output.plan(worker, &state.stand_in, class)
+    })
 }
 
 impl DisabledRules {

@@ -23,7 +23,7 @@ fn rule(group_bits: u8, last_port: u16, sources: &[Addr]) -> RuleSpec {
         sequence: SequenceSpec::Auto,
     };
     let outputs = vec![OutputSpec::to(Addr::v4([192, 0, 2, 7]), 7000)];
-    RuleSpec { id: String::new(), enabled: true, input, outputs, merge: None }
+    RuleSpec { id: String::new(), enabled: true, input, outputs, merge: None, class: None }
 }
 
 fn datagram(port: u16) -> Datagram {

@@ -69,6 +69,8 @@ pub(super) struct LiveRule {
     pub(super) outputs: Vec<LiveOutput>,
     /// How its input is merged with others, and its number among them, if it is.
     pub(super) merge: Option<(MergeSpec, u8)>,
+    /// The class of its copies; `None` for the default.
+    pub(super) class: Option<String>,
 }
 
 impl LiveRule {
@@ -77,6 +79,7 @@ impl LiveRule {
         let is_same = |(live, other): (&OutputSpec, &OutputSpec)| live.is_same(other);
         self.has_input(&spec.input)
             && self.merge == spec.merge.as_ref().map(|merge| (merge.by, merge.leg))
+            && self.class == spec.class
             && self.outputs.len() == spec.outputs.len()
             && self.output_specs().zip(&spec.outputs).all(is_same)
     }

@@ -8,8 +8,9 @@ use std::sync::atomic::Ordering;
 
 use super::NetworkContext;
 use crate::addr::Addr;
+use crate::engine::interface_limiter::ClassShare;
 use crate::engine::limiter::RateLimiter;
-use crate::engine::plan::{Burst, PlanOutput};
+use crate::engine::plan::{Burst, OutputBuckets, PlanOutput};
 use crate::engine::rewrite::Rewrite;
 use crate::error::Result;
 use crate::relay::egress::frames::OutputFrames;
@@ -50,6 +51,8 @@ pub(in crate::relay) struct LiveOutput {
     /// The largest datagram that the link carries in one piece, in bytes.
     pub(super) max_segment: u16,
     burst: Option<Burst>,
+    /// The name of the interface by which copies leave; empty while it is not known.
+    pub(in crate::relay) interface: String,
     carrier: Option<Carrier>,
     /// Which fields of each datagram copies preserve, if any.
     pub(in crate::relay) rewrite: Option<Arc<Rewrite>>,
@@ -85,6 +88,7 @@ impl LiveOutput {
             mtu: 0,
             max_segment: 0,
             burst: None,
+            interface: String::new(),
             carrier: None,
             rewrite: None,
             limiter: spec.rate.map(|rate| Arc::new(RateLimiter::new(rate))),
@@ -142,7 +146,12 @@ impl LiveOutput {
 
     /// The output in the plan of one worker. A parked output has the carrier flag that is never
     /// set, so that the engine never uses its descriptor, which may be a stand-in.
-    pub(in crate::relay) fn plan(&self, worker: u16, stand_in: &StandIn) -> PlanOutput {
+    pub(in crate::relay) fn plan(
+        &self,
+        worker: u16,
+        stand_in: &StandIn,
+        class: Option<ClassShare>,
+    ) -> PlanOutput {
         let fd = self.sockets.get(usize::from(worker)).unwrap_or(&stand_in.fd).clone();
         let carrier =
             if self.parked.is_some() { Some(stand_in.never.clone()) } else { self.carrier.clone() };
@@ -150,8 +159,8 @@ impl LiveOutput {
         let (slot, max_segment) = (self.slot, self.max_segment);
         let xdp = self.frames.of_worker(worker);
         let is_group = self.spec.address.is_multicast();
-        let limiter = self.limiter.clone();
-        PlanOutput { fd, slot, is_group, max_segment, burst, carrier, rewrite, xdp, limiter }
+        let buckets = OutputBuckets::of(self.limiter.clone(), class);
+        PlanOutput { fd, slot, is_group, max_segment, burst, carrier, rewrite, xdp, buckets }
     }
 
     fn try_follow(&mut self, context: &NetworkContext<'_>, changes: &LinkNews) -> Result<bool> {
@@ -167,7 +176,8 @@ impl LiveOutput {
         if is_set_up && is_same && has_source && !self.is_rerouted(context) {
             self.follow_neighbour(context, changes);
             let has_other_mtu = self.follow_mtu(context)?;
-            return Ok(self.follow_burst(context) || has_other_mtu);
+            let has_other_name = self.follow_name(context);
+            return Ok(self.follow_burst(context) || has_other_mtu || has_other_name);
         }
         self.spec.ifindex = index;
         // Before connecting: a route that changes in between is found the next time.
@@ -185,6 +195,7 @@ impl LiveOutput {
         self.source = self.endpoints.first().map(|(source, _)| *source);
         self.mtu = self.link(context).map_or(0, |link| link.mtu);
         self.follow_burst(context);
+        self.follow_name(context);
         self.carrier = (index != 0).then(|| context.watch.carrier(index));
         let (group, port) = self.origin;
         let own = self.source.unwrap_or(self.spec.address);
@@ -264,6 +275,16 @@ impl LiveOutput {
         let headers = self.spec.frame_headers();
         let burst = bytes.map(|bytes| Burst { bytes, headers });
         std::mem::replace(&mut self.burst, burst) != burst
+    }
+
+    /// Updates the name of the interface; returns whether plans have changed.
+    fn follow_name(&mut self, context: &NetworkContext<'_>) -> bool {
+        let name = self.link(context).map_or("", |link| &link.name);
+        if name == self.interface {
+            return false;
+        }
+        name.clone_into(&mut self.interface);
+        true
     }
 
     /// The link by which copies leave, if it is known.

@@ -9,6 +9,7 @@ use super::reason::EngineReason;
 use crate::addr::Addr;
 use crate::offload::{KernelRule, Obstacle};
 use crate::relay::live::{LiveRule, NetworkContext, RuleId};
+use crate::relay::shaping::LiveShaping;
 use crate::relay::taps::LiveTaps;
 use crate::spec::{InputSpec, RuleSpec};
 
@@ -28,19 +29,20 @@ impl<'a> From<&'a LiveRule> for Candidate<'a> {
     }
 }
 
-/// Decides on all rules of a relay, apart from attaching to their inputs.
+/// Decides on all rules of a relay, apart from attaching to their inputs. `kept` says what the
+/// kernel leaves to the engines.
 pub(super) fn decide(
     rules: &[Candidate<'_>],
     context: &NetworkContext<'_>,
     (drivers, users): (&Drivers<'_>, &InputUsers<'_>),
-    taps: &LiveTaps,
+    kept: (&LiveTaps, &LiveShaping),
 ) -> Decisions {
     let uppers = uppers(rules, context);
     let each = rules.iter().map(|candidate| {
         let upper = uppers.iter().find(|upper| takes_from(upper, &candidate.rule.input, context));
         let decision = match upper {
             Some(upper) => Err(upper_reason(upper, &candidate.rule.input)),
-            None => kernel_rule(candidate, context, (drivers, users), taps),
+            None => kernel_rule(candidate, context, (drivers, users), kept),
         };
         (candidate.rule.id.clone(), decision)
     });
@@ -72,7 +74,7 @@ fn kernel_rule(
     candidate: &Candidate<'_>,
     context: &NetworkContext<'_>,
     (drivers, users): (&Drivers<'_>, &InputUsers<'_>),
-    taps: &LiveTaps,
+    (taps, shaping): (&LiveTaps, &LiveShaping),
 ) -> Result<KernelRule, EngineReason> {
     let Candidate { rule, enabled } = *candidate;
     if !enabled {
@@ -80,6 +82,7 @@ fn kernel_rule(
     }
     let spec = RuleSpec {
         merge: None,
+        class: None,
         id: String::new(),
         enabled,
         input: rule.input.clone(),
@@ -96,6 +99,9 @@ fn kernel_rule(
     }
     if taps.take(&rule.id) {
         return Err(EngineReason::Tap);
+    }
+    if rule.outputs.iter().any(|output| shaping.limits(&output.interface)) {
+        return Err(Obstacle::Limited.into());
     }
     users.check(&rule.input, context)?;
     let mut refused = None;

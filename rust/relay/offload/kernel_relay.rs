@@ -21,6 +21,7 @@ use crate::offload::{
 };
 use crate::relay::inputs::Inputs;
 use crate::relay::live::{NetworkContext, RuleId};
+use crate::relay::shaping::LiveShaping;
 use crate::relay::taps::LiveTaps;
 use crate::relay::{Settings, Share};
 use crate::sockets::InterfaceRef;
@@ -192,7 +193,7 @@ impl KernelRelay {
         rules: &[Candidate<'_>],
         context: &NetworkContext<'_>,
         inputs: &Inputs,
-        taps: &LiveTaps,
+        kept: (&LiveTaps, &LiveShaping),
     ) -> Decisions {
         let Some(devices) = &self.devices else { return Decisions::new() };
         if self.share.of > 1 {
@@ -201,7 +202,7 @@ impl KernelRelay {
         }
         let users = InputUsers::new(&self.members, inputs);
         let drivers = Drivers::new(devices);
-        let mut decisions = candidates::decide(rules, context, (&drivers, &users), taps);
+        let mut decisions = candidates::decide(rules, context, (&drivers, &users), kept);
         for decision in decisions.values_mut() {
             let Ok(rule) = decision else { continue };
             let index = rule.endpoint.ifindex;

@@ -52,7 +52,8 @@ impl State {
         let inputs = self.input_indices();
         self.kernel.follow_hooks(&inputs, &changes.gone);
         let rules: Vec<Candidate<'_>> = self.rules.values().map(Candidate::from).collect();
-        let decisions = self.kernel.decide(&rules, context, &self.inputs, &self.taps);
+        let decisions =
+            self.kernel.decide(&rules, context, &self.inputs, (&self.taps, &self.shaping));
         self.kernel.enact(decisions, &ChangedRules::default());
         self.kernel.weigh();
         self.publish_kernel_counts();
@@ -75,7 +76,8 @@ impl State {
         let deadline = Instant::now() + RESOLUTION;
         loop {
             let rules = candidates(&self.rules, &opened.rules, difference);
-            let decisions = self.kernel.decide(&rules, context, &self.inputs, &self.taps);
+            let decisions =
+                self.kernel.decide(&rules, context, &self.inputs, (&self.taps, &self.shaping));
             let refused = opened
                 .rules
                 .iter()
@@ -117,7 +119,8 @@ impl State {
         }
         let resumed = self.resume_counts(opened);
         let rules = candidates(&self.rules, &opened.rules, difference);
-        let decisions = self.kernel.decide(&rules, context, &self.inputs, &self.taps);
+        let decisions =
+            self.kernel.decide(&rules, context, &self.inputs, (&self.taps, &self.shaping));
         let starts = |candidate: &&Candidate<'_>| {
             let id = &candidate.rule.id;
             if resumed.contains_key(id) {

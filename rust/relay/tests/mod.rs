@@ -42,7 +42,7 @@ pub(super) fn rule(group: [u8; 4], name: &str, source: Option<[u8; 4]>) -> RuleS
         ..OutputSpec::to(Addr::v4([127, 0, 0, 1]), 6001)
     };
     let id = format!("{group:?}%{name}");
-    RuleSpec { id, enabled: true, input, outputs: vec![output], merge: None }
+    RuleSpec { id, enabled: true, input, outputs: vec![output], merge: None, class: None }
 }
 
 fn relay() -> Relay {

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use super::FacilityLevels;
 use super::failure::Failure;
 use crate::relay::RuleEdit;
-use crate::spec::RuleSpec;
+use crate::spec::{RuleSpec, ShapingSpec};
 use crate::tap::TapFilter;
 
 /// The most outputs of a rule, so that its status fits into a message.
@@ -28,6 +28,8 @@ pub(in crate::worker) enum ControlRequest {
         add: Vec<RuleSpec>,
         #[serde(default)]
         edit: Vec<RuleEdit>,
+        #[serde(default)]
+        shaping: Option<ShapingSpec>,
     },
     /// Apply the prepared change.
     Commit { id: u64 },

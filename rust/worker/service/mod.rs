@@ -16,7 +16,7 @@ use crate::relay::{ChangeError, Prepared, Relay, RuleChange};
 use crate::tap::TapFilter;
 
 /// The version of the protocol with control.
-const PROTOCOL: u32 = 3;
+const PROTOCOL: u32 = 4;
 /// The time after which a prepared change without a decision is abandoned.
 const DECISION: Duration = Duration::from_secs(10);
 /// The time that control has to read why this process ends.
@@ -89,8 +89,9 @@ impl Service {
 
     fn serve(&mut self, request: ControlRequest) {
         match request {
-            ControlRequest::Prepare { id, revision, whole, remove, add, edit } => {
-                let change = RuleChange { remove: &remove, put: &add, edit: &edit, whole };
+            ControlRequest::Prepare { id, revision, whole, remove, add, edit, shaping } => {
+                let shaping = shaping.as_ref();
+                let change = RuleChange { remove: &remove, put: &add, edit: &edit, whole, shaping };
                 self.prepare(id, revision, &change);
             }
             ControlRequest::Commit { id } => {

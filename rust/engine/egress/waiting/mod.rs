@@ -13,6 +13,7 @@ use std::io;
 
 use hashbrown::HashMap;
 
+use super::limited::OutputBatch;
 use super::{Cursor, Egress};
 use crate::engine::clocks::monotonic_clock_ns;
 use crate::engine::plan::{Plan, PlanOutput, PlanRule};
@@ -60,7 +61,7 @@ impl OutputQueues {
         let mut known: HashMap<u32, OutputQueue> = known.map(|it| (it.slot, it)).collect();
         let (mut queues, mut numbers) = (Vec::new(), HashMap::new());
         for (place, target) in queued(plan) {
-            let Some(limiter) = &target.limiter else { continue };
+            let Some(limiter) = target.limiter() else { continue };
             let queue = match known.remove(&target.slot.index) {
                 Some(mut queue) if queue.fits(target) => {
                     queue.place = place;
@@ -299,7 +300,12 @@ impl Egress {
             let words = counters.slot(target.slot.index);
             words[output::WAITING] = words[output::WAITING].saturating_sub(datagrams);
             if target.has_carrier() {
-                self.cursors.push(Cursor::new(rule, output, target, batch));
+                let of = OutputBatch { rule, output, batch, origin: None };
+                // The rate of the interface holds for what leaves now, not for what has arrived.
+                let admitted = self.admit_to_interface((ring, &*window), plan, &of, counters);
+                if let Some(batch) = admitted {
+                    self.cursors.push(Cursor::new(rule, output, target, batch));
+                }
                 continue;
             }
             stats::count_loss(words, Loss::NoCarrier, datagrams, now_ms);
@@ -319,5 +325,5 @@ fn queued(plan: &Plan) -> impl Iterator<Item = ((u32, u32), &PlanOutput)> {
         let targets = plan.share(rule).get(range).unwrap_or_default();
         outputs.clone().zip(targets).map(move |(output, target)| ((rule, output), target))
     });
-    outputs.filter(|(_, target)| target.limiter.as_ref().is_some_and(|limiter| limiter.has_queue()))
+    outputs.filter(|(_, target)| target.limiter().is_some_and(|limiter| limiter.has_queue()))
 }

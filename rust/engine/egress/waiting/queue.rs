@@ -78,7 +78,7 @@ impl OutputQueue {
     /// would have.
     pub(super) fn fits(&self, target: &PlanOutput) -> bool {
         let is_same_bucket =
-            target.limiter.as_ref().is_some_and(|limiter| Arc::ptr_eq(limiter, &self.limiter));
+            target.limiter().is_some_and(|limiter| Arc::ptr_eq(limiter, &self.limiter));
         let rewrites = (target.rewrite.as_ref(), self.rewrite.as_ref());
         let is_same_rewrite = match rewrites {
             (Some(one), Some(other)) => Arc::ptr_eq(one, other),

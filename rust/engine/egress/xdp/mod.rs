@@ -187,7 +187,7 @@ impl XdpEgress {
             } else if self.ways.is_stopped(slot) {
                 Loss::OutputFull
             } else {
-                has_limit |= target.limiter.is_some();
+                has_limit |= target.buckets.is_some();
                 self.outputs.push(FrameOutput { output: position, slot, link });
                 continue;
             };
@@ -247,10 +247,10 @@ impl XdpEgress {
             for number in 0..self.outputs.len() {
                 let output = self.outputs[number];
                 let target = &share[output.output as usize];
-                let sent = if LIMITED && !is_admitted(target, payload) {
-                    count_limited(output.slot, counters)
-                } else {
-                    self.send_copy((payload, sum), output, target, origin, counters)
+                let limit = if LIMITED { exceeded(target, payload) } else { None };
+                let sent = match limit {
+                    Some(loss) => count_limited(output.slot, loss, counters),
+                    None => self.send_copy((payload, sum), output, target, origin, counters),
                 };
                 let copy = (rule, output.output - first);
                 recorder.record(copy, sent, (member, datagram), payload);
@@ -298,20 +298,26 @@ impl XdpEgress {
     }
 }
 
-/// Whether the output's rate admits a copy.
-fn is_admitted(target: &PlanOutput, payload: &[u8]) -> bool {
+/// The rate that does not admit a copy: the output's, or what that of the interface leaves for its
+/// class.
+fn exceeded(target: &PlanOutput, payload: &[u8]) -> Option<Loss> {
+    let buckets = target.buckets.as_deref()?;
     let len = u32::try_from(payload.len()).unwrap_or(u32::MAX);
     let load = Load { datagrams: 1, segment: len, bytes: len };
-    let limiter = target.limiter.as_ref();
-    limiter.is_none_or(|limiter| limiter.admit(monotonic_clock_ns(), load) == 1)
+    let now_ns = monotonic_clock_ns();
+    if buckets.own.as_ref().is_some_and(|limiter| limiter.admit(now_ns, load) == 0) {
+        return Some(Loss::RateLimited);
+    }
+    let is_over = buckets.class.as_ref().is_some_and(|class| class.admit(now_ns, load) == 0);
+    is_over.then_some(Loss::ClassLimited)
 }
 
-/// Counts a copy that the rate does not admit.
+/// Counts a copy that a rate does not admit.
 #[cold]
-fn count_limited(slot: u32, counters: &mut Writer) -> Result<(), (Loss, u32)> {
+fn count_limited(slot: u32, loss: Loss, counters: &mut Writer) -> Result<(), (Loss, u32)> {
     let now_ms = counters.now_ms();
-    stats::count_loss(counters.slot(slot), Loss::RateLimited, 1, now_ms);
-    Err((Loss::RateLimited, 0))
+    stats::count_loss(counters.slot(slot), loss, 1, now_ms);
+    Err((loss, 0))
 }
 
 /// The headers of the copies of a datagram from `origin`.

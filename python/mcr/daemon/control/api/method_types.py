@@ -23,6 +23,7 @@ from ....protocol.results import (
     RuleInfo,
     RuleList,
     RuleResult,
+    ShapingInfo,
     TapStarted,
     WorkerList,
 )
@@ -53,6 +54,8 @@ METHOD_TYPES: Mapping[str, MethodTypes] = {
     "config.get": MethodTypes(params.NoParams, DaemonConfiguration, observes=True),
     "config.reload": MethodTypes(params.ReloadParams, ConfigurationResult),
     "rules.edit": MethodTypes(params.EditParams, ChangeResult),
+    "shaping.get": MethodTypes(params.NoParams, ShapingInfo, observes=True),
+    "shaping.change": MethodTypes(params.ShapingParams, ShapingInfo),
     "stats": MethodTypes(params.SelectionParams, DaemonStats, observes=True),
     "flows": MethodTypes(params.FlowsParams, FlowList, observes=True),
     "explain": MethodTypes(params.ExplainParams, ExplanationList, observes=True),

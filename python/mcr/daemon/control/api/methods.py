@@ -34,10 +34,12 @@ from ....protocol.results import (
     RuleInfo,
     RuleList,
     RuleResult,
+    ShapingInfo,
     TapStarted,
     WorkerCount,
     WorkerList,
 )
+from ....rules.shaping import NO_SHAPING
 from ....taps.filter import TapFilter
 from ....taps.names import NamedInterface
 from ....taps.rules import check_output, named_rule
@@ -47,6 +49,7 @@ from ..rules.configurator import Configurator
 from ..rules.draft import Draft, RuleRecord, RuleSetAside
 from ..rules.entries import read_edit
 from ..rules.rulebook import Rulebook
+from ..rules.shaping_change import shaping_from, shaping_info
 from ..rules.transactions import Transactions
 from ..taps import ClientTaps
 from ..workers.counter_reader import CounterReader
@@ -123,6 +126,8 @@ class Methods:
             "config.get": self._config_get,
             "config.reload": self._config_reload,
             "rules.edit": self._rules_edit,
+            "shaping.get": self._shaping_get,
+            "shaping.change": self._shaping_change,
             "stats": self._stats,
             "flows": self._flows,
             "explain": self._explain,
@@ -212,8 +217,14 @@ class Methods:
     ) -> ConfigurationResult:
         changes = self._daemon.changes
         entries = await changes.read_known(given.rules)
-        expected, prune = given.expected_revision, given.prune
-        return await changes.apply(entries, expected, prune=prune, dry_run=given.dry_run)
+        shaping = None if given.shaping is None else shaping_from(given.shaping, NO_SHAPING)
+        return await changes.apply(
+            entries,
+            given.expected_revision,
+            prune=given.prune,
+            dry_run=given.dry_run,
+            shaping=shaping,
+        )
 
     async def _config_get(
         self, _client: Connection, _given: params.NoParams
@@ -247,6 +258,22 @@ class Methods:
 
     async def _rules_disable(self, _client: Connection, given: params.RefsParams) -> Encoded:
         return await self._set_enabled(given, enabled=False)
+
+    async def _shaping_get(self, _client: Connection, _given: params.NoParams) -> ShapingInfo:
+        book = self._daemon.book
+        rules = (each.rule for each in book.rules.values())
+        return shaping_info(book.revision, book.shaping, rules)
+
+    async def _shaping_change(
+        self, _client: Connection, given: params.ShapingParams
+    ) -> ShapingInfo:
+        expected, book = given.expected_revision, self._daemon.book
+        draft = await self._daemon.changes.reshape(
+            lambda before: shaping_from(given, before), expected, dry_run=given.dry_run
+        )
+        revision = book.revision if given.dry_run else draft.revision
+        rules = (each.rule for each in draft.rules.values())
+        return shaping_info(revision, draft.plan.shaping or book.shaping, rules)
 
     async def _stats(self, _client: Connection, given: params.SelectionParams) -> Encoded:
         rules, _aside = self._selected(given.rules)

@@ -89,6 +89,8 @@ class RuleObject(Params):
     name: str | None = None
     expect: str | None = None
     """What an alarm follows from, such as "2s+1000pps+1source", or "none"."""
+    traffic_class: str | None = Field(default=None, alias="class")
+    """The class of its copies; null is "default"."""
     merge: str | None = None
     """By what datagrams of several inputs are known to be the same, as in rule text."""
     late: Late | None = None
@@ -245,10 +247,44 @@ class PruneParams(Params):
     """Remove rules that clients have added, and undo their enabling and disabling."""
 
 
+class ClassObject(Params):
+    """A class of traffic; what is missing stays, and has its default in a new class."""
+
+    priority: int | None = None
+    """0 to 7; a higher one is served first. By default 3."""
+    weight: int | None = None
+    """1 to 1000: its share among the classes of its priority. By default 1."""
+
+
+class RateObject(Params):
+    """The most that all outputs on an interface send together."""
+
+    rate: str
+    """Bits of payload or datagrams a second, such as "100mbit" or "20kpps"."""
+    burst: int | None = None
+    """Bytes or datagrams that a class sends at once; null is what the rate gives in 10 ms."""
+
+
+_Name = Annotated[str, Field(max_length=256)]
+
+
+class ShapingTables(Params):
+    """Classes of traffic by name, and rates of interfaces by interface; null removes one."""
+
+    classes: Annotated[dict[_Name, ClassObject | None], Field(max_length=1024)] = {}
+    interfaces: Annotated[dict[_Name, RateObject | None], Field(max_length=2048)] = {}
+
+
+class ShapingParams(ChangeParams, ShapingTables):
+    """The classes and rates of interfaces to change; the others stay."""
+
+
 class ApplyParams(ChangeParams, PruneParams):
     """The rules of a configuration, in their order."""
 
     rules: Entries
+    shaping: ShapingTables | None = None
+    """All of its classes and rates of interfaces; null leaves those that there are."""
 
 
 class ReloadParams(PruneParams):
@@ -260,6 +296,8 @@ class RuleOptions(Params):
 
     name: str | None = None
     expect: str | None = None
+    """As in `RuleObject`."""
+    traffic_class: str | None = Field(default=None, alias="class")
     """As in `RuleObject`."""
 
 

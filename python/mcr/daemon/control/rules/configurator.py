@@ -148,6 +148,9 @@ def _sentence(result: ConfigurationResult) -> str:
         f"{result.unchanged} unchanged" if result.unchanged else "",
     ]
     text = ", ".join(filter(None, parts)) or "no rules"
+    for noun, names in (("classes", result.classes), ("rates of", result.interfaces)):
+        if names:
+            text += f"; {noun} {', '.join(names[:_NAMED])} changed"
     if result.overruled:
         text += f"; {_staying(result.overruled, 'enabled or disabled at run time')} so"
     if result.beside:

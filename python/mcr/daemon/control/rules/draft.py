@@ -15,6 +15,7 @@ from ....rules import Rule
 from ....rules.active_rule import ActiveRule, RuleStep, RuleTurn
 from ....rules.layout import Layout, arranged, new_outputs
 from ....rules.ruleset import RulePlan
+from ....rules.shaping import Shaping
 from ....rules.spec import ResolvedRule, output_spec, rule_spec, spec_members
 from .entries import EnabledRule
 from .snapshot import line_of
@@ -134,6 +135,8 @@ class Draft:
     warnings: tuple[str, ...]
     moves: bool
     """Whether anything is different after it."""
+    file_shaping: Shaping | None = None
+    """The classes and rates of interfaces that a configuration wants; None for another change."""
 
     @property
     def removed(self) -> tuple[str, ...]:

@@ -162,4 +162,4 @@ def read_entry(
         given = given.rule
     if isinstance(given, str):
         return EnabledRule(Rule.parse(given, known), enabled)
-    return EnabledRule(rule_from_object(given.model_dump()), enabled)
+    return EnabledRule(rule_from_object(given.model_dump(by_alias=True)), enabled)

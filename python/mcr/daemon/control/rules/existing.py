@@ -19,6 +19,8 @@ def differences(entry: EnabledRule, kept: RuleRecord | RuleSetAside) -> Iterator
         yield f"already exists and {name}"
     if entry.rule.expect is not None and entry.rule.expect != kept.rule.expect:
         yield f"already exists and keeps expect={kept.rule.expect or 'the default'}"
+    if entry.rule.traffic_class not in (None, kept.rule.traffic_class):
+        yield f"already exists and keeps class={kept.rule.traffic_class or 'default'}"
     if entry.enabled != kept.enabled:
         yield f"already exists and stays {'enabled' if kept.enabled else 'disabled'}"
 

@@ -31,6 +31,10 @@ class Merge:
     """Ids of rules that clients have added, and that stay."""
     overruled: tuple[str, ...]
     """Ids of rules that stay enabled, disabled or edited as at run time."""
+    classes: tuple[str, ...] = ()
+    """The names of classes that differ."""
+    interfaces: tuple[str, ...] = ()
+    """The names of interfaces whose rates differ."""
 
     @property
     def is_empty(self) -> bool:
@@ -60,6 +64,8 @@ class Merge:
             beside=self.beside,
             overruled=self.overruled,
             warnings=draft.warnings,
+            classes=self.classes,
+            interfaces=self.interfaces,
         )
 
     def _difference(

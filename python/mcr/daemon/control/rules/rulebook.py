@@ -4,15 +4,12 @@ Owns revisions, the records of rules, the rules set aside, and the order of both
 makes of the rules that workers have is decided in `rules.ruleset`. Resolves no host names itself.
 """
 
-import re
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import replace
-from fnmatch import fnmatchcase
 
 from ...._native import interfaces
 from ....choices import Ingress
 from ....errors import ConflictError, Problem, RuleError
-from ....protocol.constants import ErrorCode
 from ....protocol.results import RuleOrigin
 from ....rules import Output, Rule
 from ....rules.active_rule import ActiveRule, RuleStep, RuleTurn
@@ -20,16 +17,17 @@ from ....rules.edit import RuleEdit
 from ....rules.endpoint_text import GRAMMAR_CHARACTERS
 from ....rules.hostnames import HostName, HostResolver, ResolvedHosts
 from ....rules.ruleset import RulePlan, RuleSet
+from ....rules.shaping import NO_SHAPING, Shaping
 from ....rules.spec import ResolvedInput
-from ..api.errors import RpcError, cut
 from .draft import Draft, RuleRecord, RuleSetAside
 from .entries import EnabledRule
 from .existing import check_names, differences
 from .fitting import plan_fitting
 from .merge import Merge, merge
+from .references import aside_with, found_ids
+from .shaping_merge import changed_names, merged_shaping
 
 _MANY_OUTPUTS = 16
-_PATTERN = re.compile(r"[*?[]")
 _AS_BEFORE: Mapping[str, RuleOrigin] = {}
 
 
@@ -43,6 +41,13 @@ class Rulebook:
         self._records: Mapping[str, RuleRecord] = {}
         self._aside: Mapping[str, RuleSetAside] = {}
         self._order: tuple[str, ...] = ()
+        self.file_shaping = Shaping()
+        """The classes and rates of interfaces that the configuration wants."""
+
+    @property
+    def shaping(self) -> Shaping:
+        """The classes, and the rates of interfaces; for any thread."""
+        return self._set.shaping
 
     @property
     def order(self) -> tuple[str, ...]:
@@ -97,31 +102,22 @@ class Rulebook:
         return {str(own): own for each in outputs for own in each if _has_text(own)}
 
     def find(self, refs: Iterable[str], *, patterns: bool = False) -> list[str]:
-        """The ids of rules that are given by id or name, each once.
-
-        With `patterns`, ``A*`` and the like (fnmatch) stand for all rules whose name, id or text
-        they match.
+        """The ids of rules given by id, name, or with `patterns` also by ``A*``, each once.
 
         Raises:
             RpcError: there is no such rule.
         """
-        found: dict[str, None] = {}
-        missing: list[str] = []
-        for ref in refs:
+
+        def known(ref: str) -> str | None:
             rule_id = self._set.find(ref)
             if rule_id is None or rule_id not in self._records:  # during a commit
-                rule_id = self._find_aside(ref)
-            alike = self._matching(ref) if patterns and rule_id is None else []
-            found |= dict.fromkeys(alike)
-            if rule_id is None and not alike:
-                missing.append(ref)
-            elif rule_id is not None:
-                found[rule_id] = None
-        if missing:
-            more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-            message = f"there is no rule with the id or name {cut(missing[0])!r}{more}"
-            raise RpcError(ErrorCode.NO_SUCH_RULE, message)
-        return list(found)
+                return aside_with(ref, self._aside)
+            return rule_id
+
+        rules: dict[str, RuleRecord | RuleSetAside] = {}
+        if patterns:
+            rules = {**self._records, **self._aside}
+        return found_ids(refs, known, {each: rules[each] for each in self._order if each in rules})
 
     def check(self, expected_revision: int | None) -> None:
         """Refuse a change that expects another revision; None expects any.
@@ -197,10 +193,26 @@ class Rulebook:
         plan = self._plan(entries, names, {}, remove=self._records)
         return self._draft(plan, {}, [entry.rule.id for entry in entries])
 
+    def reshape(self, change: Callable[[Shaping], Shaping]) -> Draft:
+        """Use other classes and rates of interfaces; no rule changes.
+
+        Raises:
+            RuleError: a rule is in a class that these lack, or what `change` raises.
+        """
+        plan = self._set.plan(interfaces(), shaping=change(self.shaping))
+        return self._draft(plan, self._aside)
+
     def apply(
-        self, wanted: Sequence[EnabledRule], names: HostResolver, *, prune: bool
+        self,
+        wanted: Sequence[EnabledRule],
+        names: HostResolver,
+        *,
+        prune: bool,
+        shaping: Shaping | None = None,
     ) -> tuple[Draft, Merge]:
         """Make the rules those of a configuration, as `merge` decides.
+
+        Without `shaping` classes and rates of interfaces stay.
 
         Raises:
             RuleError: with all problems; ``rule N`` counts the wanted ones from 1.
@@ -209,14 +221,20 @@ class Rulebook:
         found = merge(known, self._identified(wanted), prune=prune)
         gone = {*found.removed, *found.changed}
         aside = {each: own for each, own in self._aside.items() if each not in gone}
+        reshaped = merged_shaping(self.file_shaping, self.shaping, shaping, prune=prune)
+        classes, rates = changed_names(self.shaping, reshaped)
+        found = replace(found, classes=classes, interfaces=rates)
         if found.is_empty:
-            plan = self._set.plan(interfaces(), names=HostResolver())
+            plan = self._set.plan(interfaces(), names=HostResolver(), shaping=reshaped)
         else:
             remove = [each for each in self._records if each in gone]
             keep = found.unchanged
-            plan = self._plan(found.entries, names, aside, remove=remove, keep=keep)
+            plan = self._plan(
+                found.entries, names, aside, remove=remove, keep=keep, shaping=reshaped
+            )
         origins = {entry.rule.id: entry.origin for entry in found.entries}
         draft = self._draft(plan, aside, [*origins, *found.beside], origins)
+        draft = replace(draft, file_shaping=shaping)
         return self._adopted(draft, found.adopted, origins), found
 
     def _adopted(
@@ -286,10 +304,16 @@ class Rulebook:
         """Make a change."""
         self._set.commit(draft.plan)
         self._records, self._aside, self._order = draft.rules, draft.aside, draft.order
+        if draft.file_shaping is not None:
+            self.file_shaping = draft.file_shaping
         self.revision = draft.revision
 
     def restore(
-        self, revision: int, entries: Sequence[EnabledRule], answers: ResolvedHosts
+        self,
+        revision: int,
+        entries: Sequence[EnabledRule],
+        answers: ResolvedHosts,
+        shaping: Shaping = NO_SHAPING,
     ) -> Draft:
         """The rules of an earlier process, to be committed at their revision.
 
@@ -305,7 +329,7 @@ class Rulebook:
             for entry in entries
             if entry.resolved is None
         }
-        plan = self._set.restore(active, answers)
+        plan = self._set.restore(active, answers, shaping)
         origins = {entry.rule.id: entry.origin for entry in entries}
         draft = self._draft(plan, aside, list(origins), origins)
         return replace(draft, revision=revision)
@@ -330,23 +354,6 @@ class Rulebook:
         pairs = zip(entries, rules, strict=True)
         return [entry._replace(rule=rule) for entry, rule in pairs]
 
-    def _matching(self, pattern: str) -> list[str]:
-        """The ids of the rules that a pattern matches, in their order."""
-        if not _PATTERN.search(pattern):
-            return []
-        known: Mapping[str, RuleRecord | RuleSetAside] = {**self._records, **self._aside}
-        rules = ((each, known[each].rule) for each in self._order if each in known)
-        return [
-            each
-            for each, rule in rules
-            if any(fnmatchcase(text, pattern) for text in (rule.name or "", each, str(rule)))
-        ]
-
-    def _find_aside(self, ref: str) -> str | None:
-        if ref in self._aside:
-            return ref
-        return next((each for each, own in self._aside.items() if own.rule.name == ref), None)
-
     def _plan(
         self,
         entries: Sequence[EnabledRule],
@@ -355,12 +362,19 @@ class Rulebook:
         *,
         remove: Iterable[str] = (),
         keep: Container[str] = (),
+        shaping: Shaping | None = None,
     ) -> RulePlan:
         rules = [entry.rule for entry in entries]
         check_names(rules, aside, keep)
         enabled = {entry.rule.id: entry.enabled for entry in entries}
         return self._set.plan(
-            interfaces(), remove=remove, add=rules, keep=keep, enabled=enabled, names=names
+            interfaces(),
+            remove=remove,
+            add=rules,
+            keep=keep,
+            enabled=enabled,
+            names=names,
+            shaping=shaping,
         )
 
     def _draft(
@@ -395,7 +409,8 @@ class Rulebook:
             rules = {each: rules[each] for each in order if each in rules}
             aside = {each: aside[each] for each in order if each in aside}
             plan = replace(plan, order=tuple(rules))
-        moves = bool(added or plan.removed or dropped or changed) or order != self._order
+        changes = added or plan.removed or dropped or changed or plan.shaping
+        moves = bool(changes) or order != self._order
         return Draft(
             revision=self.revision + moves,
             plan=plan,

@@ -30,11 +30,14 @@ from ....rules import Rule
 from ....rules.hostnames import HostName, ResolvedHosts
 from ....rules.objects import text_or_object
 from ....rules.redundancy import MERGE_OPTIONS
+from ....rules.shaping import NO_SHAPING, Shaping, shaping_object
 from ....rules.spec import ResolvedInput, ResolvedRule, beside_specs
 from .. import limits
 from ..api.jsonrpc import encode
+from ..api.params import ShapingTables
 from ..api.pydantic_problems import problems_of
 from .entries import EnabledRule, read_entry
+from .shaping_change import shaping_from
 
 _RESOLVED = TypeAdapter(ResolvedRule)
 _INPUT = TypeAdapter(ResolvedInput)
@@ -68,6 +71,8 @@ class _Head(BaseModel):
     log_levels: _Levels
     hosts: list[_Host]
     count: Annotated[int, Field(ge=0)]
+    shaping: ShapingTables | None = None
+    file_shaping: ShapingTables | None = None
 
 
 class _KeptRule(BaseModel):
@@ -83,6 +88,7 @@ class _KeptRule(BaseModel):
     late: str | None = None
     after: str | None = None
     reorder: str | None = None
+    traffic_class: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +101,10 @@ class RuleSnapshot:
     log_levels: LogLevels
     answers: ResolvedHosts
     entries: tuple[EnabledRule, ...]
+    shaping: Shaping = NO_SHAPING
+    """The classes, and the rates of interfaces."""
+    file_shaping: Shaping = NO_SHAPING
+    """Those that the configuration wants."""
 
 
 class UnreadableError(McrError):
@@ -125,6 +135,7 @@ def line_of(entry: EnabledRule, specs: Sequence[bytes] = ()) -> bytes:
             for each in entry.resolved.others
         ],
         **{name: getattr(entry.resolved, name) for name in MERGE_OPTIONS},
+        "traffic_class": entry.resolved.traffic_class,
         "beside": beside_specs(entry.resolved.outputs),
     }
     rest = encode(members)[1:]
@@ -138,6 +149,9 @@ def write(
     log_levels: LogLevels,
     answers: ResolvedHosts,
     lines: Iterable[bytes],
+    *,
+    shaping: Shaping | None = None,
+    file_shaping: Shaping | None = None,
 ) -> int:
     """A sealed memfd (memfd_create(2), F_ADD_SEALS) with a snapshot; the caller closes it.
 
@@ -145,7 +159,7 @@ def write(
         McrError: it exceeds the limit, or the kernel refuses the memory.
     """
     rules = list(lines)
-    head = {
+    head: dict[str, Any] = {
         "mcr": "rules",
         "version": 1,
         "revision": revision,
@@ -160,6 +174,9 @@ def write(
         ],
         "count": len(rules),
     }
+    for name, own in {"shaping": shaping, "file_shaping": file_shaping}.items():
+        if own is not None and own != NO_SHAPING:
+            head[name] = shaping_object(own)
     whole = b"".join((encode(head), b"\n", *rules))
     if len(whole) > limits.KEPT_BYTES:
         raise McrError(f"the rules need {len(whole)} bytes, more than {limits.KEPT_BYTES}")
@@ -205,7 +222,10 @@ def read(whole: bytes, *, in_use: bool) -> RuleSnapshot:
     entries = tuple(_entry(number, line, in_use) for number, line in enumerate(lines, 2))
     own: dict[str, str | None] = {name: head.log_levels.facilities.get(name) for name in FACILITIES}
     levels = LogLevels(head.log_levels.everything, own)
-    return RuleSnapshot(head.revision, head.sequence, levels, answers, entries)
+    shaping, file_shaping = (_shaping(each) for each in (head.shaping, head.file_shaping))
+    return RuleSnapshot(
+        head.revision, head.sequence, levels, answers, entries, shaping, file_shaping
+    )
 
 
 def read_all(descriptor: int, limit_bytes: int = limits.KEPT_BYTES) -> bytes:
@@ -236,6 +256,13 @@ def _head(line: bytes) -> _Head:
     except ValueError as error:
         raise UnreadableError(f"line 1, hosts: {error}") from None
     return head
+
+
+def _shaping(tables: ShapingTables | None) -> Shaping:
+    try:
+        return NO_SHAPING if tables is None else shaping_from(tables, NO_SHAPING)
+    except RuleError as error:
+        raise UnreadableError(f"line 1, shaping: {error.problems[0]}") from None
 
 
 def _entry(number: int, line: bytes, in_use: bool) -> EnabledRule:

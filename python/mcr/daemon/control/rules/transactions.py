@@ -6,7 +6,7 @@ workers, and `rulebook` decides what a change makes of the rules.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import replace
@@ -32,8 +32,8 @@ from ....rules.hostnames import (
     resolve_again,
 )
 from ....rules.model import counted
+from ....rules.shaping import Shaping
 from ...file_pack import unpack
-from .. import limits
 from ..api.errors import RpcError
 from ..events import EventBus
 from ..log import ControlLog
@@ -42,6 +42,7 @@ from ..workers.messages import WORKER_FACILITIES, prepare_body
 from ..workers.pool import WorkerPool
 from ..workers.status import RuleStatusTracker
 from . import snapshot
+from .change_report import check_size, report_change
 from .draft import Change, Draft, RuleRecord, RuleSetAside
 from .entries import EnabledRule, EntryReader
 from .merge import Merge
@@ -50,10 +51,7 @@ from .rulebook import Rulebook
 _SEQUENCE_AHEAD = 1000
 """A snapshot reserves numbers for so many events, so that none is used twice, even by the daemon
 that reads the state file of one that was killed."""
-_EVENTS_PER_TURN = 100
 _RETRIES_PER_TURN = 500  # rules set aside
-_ENVELOPE_BYTES = 1 << 20  # of a message or a snapshot, besides the rules
-_SPEC_BYTES = 64  # of a rule in a message, besides its members: the id and punctuation
 T = TypeVar("T")
 
 _log = logger_of("rules")
@@ -163,6 +161,16 @@ class Transactions:
         change = partial(self._book.enable, refs, enabled=enabled)
         return await self._change(change, expected, dry_run)
 
+    async def reshape(
+        self,
+        change: Callable[[Shaping], Shaping],
+        expected: int | None = None,
+        *,
+        dry_run: bool = False,
+    ) -> Draft:
+        """Use other classes and rates of interfaces."""
+        return await self._change(partial(self._book.reshape, change), expected, dry_run)
+
     async def resolve_hosts(self) -> tuple[HostChange, ...]:
         """Resolve all host names again, and send to the changed addresses."""
         known = self._book.answers
@@ -193,7 +201,7 @@ class Transactions:
         """
         with configuration.placed():
             entries = await self.read_known(configuration.rules)
-            return await self.apply(entries, prune=prune)
+            return await self.apply(entries, prune=prune, shaping=configuration.shaping)
 
     async def apply(
         self,
@@ -202,6 +210,7 @@ class Transactions:
         *,
         prune: bool = False,
         dry_run: bool = False,
+        shaping: Shaping | None = None,
     ) -> ConfigurationResult:
         """The same with rules that a client has read from a configuration."""
         known = self._book.rules
@@ -209,7 +218,7 @@ class Transactions:
         found: list[Merge] = []
 
         def change() -> Draft:
-            draft, merge = self._book.apply(wanted, names, prune=prune)
+            draft, merge = self._book.apply(wanted, names, prune=prune, shaping=shaping)
             found[:] = [merge]
             return draft
 
@@ -263,7 +272,9 @@ class Transactions:
         return replace(found, entries=entries, revision=found.revision + bool(gone))
 
     def _restore(self, found: snapshot.RuleSnapshot) -> None:
-        self._book.commit(self._book.restore(found.revision, found.entries, found.answers))
+        book, shaping = self._book, found.shaping
+        book.commit(book.restore(found.revision, found.entries, found.answers, shaping))
+        book.file_shaping = found.file_shaping
         draft = self._book.retry(self._book.order, HostResolver(known=found.answers))
         self._book.commit(replace(draft, revision=found.revision))
 
@@ -323,7 +334,15 @@ class Transactions:
         try:
             memory = await self._in(
                 self._checks,
-                lambda: snapshot.write(book.revision, reserved, levels, book.answers, book.lines),
+                lambda: snapshot.write(
+                    book.revision,
+                    reserved,
+                    levels,
+                    book.answers,
+                    book.lines,
+                    shaping=book.shaping,
+                    file_shaping=book.file_shaping,
+                ),
             )
         except McrError as error:
             return [f"the rules are not kept: {error}"]
@@ -357,7 +376,7 @@ class Transactions:
             if not draft.moves:  # it may still know more of the host
                 await self._in(self._checks, lambda: self._book.commit(draft))
                 return draft
-            _check_size(draft)
+            check_size(draft)
             with self._status.deferred(lambda: self._book.rules):
                 await self._make(draft, body)
             warnings = await self.keep()
@@ -380,7 +399,12 @@ class Transactions:
         specs = ((rule_id, record.enabled, record.members) for rule_id, record in records)
         edits = [step.edit for step in sent if is_edit(step)]
         body = prepare_body(
-            draft.revision, whole=False, remove=draft.removed, add=specs, edit=edits
+            draft.revision,
+            whole=False,
+            remove=draft.removed,
+            add=specs,
+            edit=edits,
+            shaping=draft.plan.shaping,
         )
         return draft, body
 
@@ -391,29 +415,7 @@ class Transactions:
         await self._in(self._checks, lambda: self._book.commit(draft))
         self._status.forget_rules(draft.removed)
         removed = {each: before[each].rule for each in (*draft.removed, *draft.dropped)}
-        await self._report(draft, before, removed)
-
-    async def _report(
-        self,
-        draft: Draft,
-        before: Mapping[str, RuleRecord | RuleSetAside],
-        removed: Mapping[str, Rule],
-    ) -> None:
-        after: dict[str, RuleRecord | RuleSetAside] = {**draft.rules, **draft.aside}
-        turns = [(each, rule, "removed") for each, rule in removed.items()]
-        turns += [(each, after[each].rule, turn) for each, turn in draft.changed.items()]
-        turns += [
-            (each, after[each].rule, "resumed" if each in before else "added")
-            for each in draft.added
-        ]
-        for at, (rule_id, rule, turn) in enumerate(turns):
-            if at % _EVENTS_PER_TURN == 0:
-                await asyncio.sleep(0)
-            text = f"rule {rule.name or rule_id} {'has' if turn == 'resumed' else 'was'} {turn}"
-            self._events.publish("rule", turn, text, id=rule_id, name=rule.name)
-        groups = {"added": draft.added, "removed": removed, "changed": draft.changed}
-        counts = [f"{counted(len(ids))} {verb}" for verb, ids in groups.items() if ids]
-        _log.info("revision %d: %s", draft.revision, ", ".join(counts) or "another order")
+        await report_change(self._events, draft, before, removed)
 
     async def _names_for(self, given: Iterable[Rule]) -> HostResolver:
         names, rules = HostResolver(self._hosts, self._book.answers), list(given)
@@ -428,15 +430,3 @@ class Transactions:
 
     async def _in(self, executor: Executor, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(executor, work)
-
-
-def _check_size(draft: Draft) -> None:
-    """Refuse rules that exceed a snapshot, or a message to a restarted worker."""
-    snapshot_bytes = sum(len(record.line) for record in draft.rules.values())
-    message_bytes = sum(record.members_bytes + _SPEC_BYTES for record in draft.rules.values())
-    for size, limit in ((snapshot_bytes, limits.KEPT_BYTES), (message_bytes, limits.FRAME_BYTES)):
-        if size > limit - _ENVELOPE_BYTES:
-            message = (
-                f"all rules together need {size} bytes, and {limit - _ENVELOPE_BYTES} is the most"
-            )
-            raise RpcError(ErrorCode.LIMIT, message)

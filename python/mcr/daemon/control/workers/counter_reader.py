@@ -21,6 +21,7 @@ from ....log_levels import logger_of
 from ....protocol.results import DaemonStats, Totals
 from ....rules.expectation import Expectation
 from ....stats import FlowStats, InterfaceStats, RuleStats, report
+from ....stats.classes import class_stats
 from ....stats.merge import with_legs
 from ....stats.report import (
     PrecedingRules,
@@ -214,6 +215,7 @@ class CounterReader:
             revision=revision,
             totals=totals_of(interfaces, stats),
             stale_workers=tuple(reading.counters.stale),
+            classes=class_stats(self._book.shaping, (each.rule for each in rules.values()), stats),
             time=round(time.time(), 3),
             uptime_s=self.uptime_s,
         )

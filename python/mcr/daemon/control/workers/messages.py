@@ -11,11 +11,12 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from ....choices import Level
+from ....rules.shaping import Shaping, shaping_spec
 from ....rules.spec import rule_spec
 from .. import limits
 from ..api.jsonrpc import encode
 
-PROTOCOL = 3
+PROTOCOL = 4
 """The version of the messages; a worker with another version is restarted."""
 
 Text = Annotated[str, Field(max_length=4096)]
@@ -122,6 +123,7 @@ def prepare_body(
     remove: Sequence[str],
     add: Iterable[tuple[str, bool, bytes]],
     edit: Sequence[bytes] = (),
+    shaping: Shaping | None = None,
 ) -> bytes:
     """Encode a `prepare` request as JSON, without the opening brace.
 
@@ -131,8 +133,10 @@ def prepare_body(
         remove: the ids of the removed rules.
         add: the added rules, each as its id, whether it is enabled, and its `spec_members`.
         edit: the `edit_spec` of each edited rule.
+        shaping: other classes and rates of interfaces; None leaves them.
     """
     specs = (rule_spec(rule_id, members, enabled=enabled) for rule_id, enabled, members in add)
     head = encode({"do": "prepare", "revision": revision, "whole": whole, "remove": list(remove)})
     edits = b',"edit":[%s]' % b",".join(edit) if edit else b""
-    return b'%s,"add":[%s]%s}' % (head[1:-1], b",".join(specs), edits)
+    shapes = b"" if shaping is None else b',"shaping":%s' % shaping_spec(shaping)
+    return b'%s,"add":[%s]%s%s}' % (head[1:-1], b",".join(specs), edits, shapes)

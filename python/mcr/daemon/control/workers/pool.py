@@ -26,23 +26,22 @@ from functools import partial
 from typing import Any, Protocol
 
 from ....choices import Facility
-from ....errors import EngineError, InterfaceError, McrError, RightsError, RuleError
+from ....errors import EngineError
 from ....log_levels import logger_of
-from ....protocol.constants import ErrorCode
+from ....rules.shaping import Shaping
 from ....stats.rule_state import InputTrouble
-from ..api.errors import RpcError
 from ..events import EventBus
 from ..supervisor_channel import WorkerExited, WorkerStarted
 from .channel import ANSWER_S, ChannelLost, ChannelSilent, WorkerChannel, WorkerRefused
 from .messages import (
     PROTOCOL,
     WORKER_FACILITIES,
-    Failure,
     WorkerHello,
     WorkerMessage,
     prepare_body,
     read_hello,
 )
+from .refusal import error_from
 from .worker import DeathRecord, Worker
 
 WAIT_FOR_WORKER_S = 5.0
@@ -64,6 +63,10 @@ class Rules(Protocol):
     @property
     def revision(self) -> int:
         """Their revision."""
+
+    @property
+    def shaping(self) -> Shaping:
+        """The classes, and the rates of interfaces."""
 
     def specs(self) -> list[tuple[str, bool, bytes]]:
         """Each rule in order: its id, whether it is enabled, and its `spec_members`."""
@@ -389,7 +392,7 @@ class WorkerPool:
         # old revision and new rules the worker is sent the rules once more; with a new revision and
         # old rules it would be taken for current.
         revision = self._rules.revision
-        specs = self._rules.specs()
+        shaping, specs = self._rules.shaping, self._rules.specs()
         ids = {rule_id for rule_id, _enabled, _members in specs}
         if hello["revision"] == revision and set(hello["rules"]) == ids:
             worker.refused_rules = {}
@@ -397,8 +400,8 @@ class WorkerPool:
         refused_rules: dict[str, str] = {}
         while True:
             wanted = [spec for spec in specs if spec[0] not in refused_rules]
-            encode_all = partial(prepare_body, revision, whole=True, remove=(), add=wanted)
-            body = await asyncio.to_thread(encode_all)
+            encode_all = partial(prepare_body, revision, whole=True, remove=(), shaping=shaping)
+            body = await asyncio.to_thread(encode_all, add=wanted)
             try:
                 await channel.request_encoded(body, _PREPARE_S)
                 break
@@ -438,13 +441,3 @@ def _checked_hello(worker: Worker, answer: dict[str, Any]) -> WorkerHello:
     if hello["protocol"] != PROTOCOL or hello["number"] != worker.number:
         raise ChannelLost("its hello has another number or version of the protocol")
     return hello
-
-
-def error_from(failure: Failure) -> McrError | RpcError:
-    """The error for clients that corresponds to a worker's refusal."""
-    message, kind = failure["message"], failure["kind"]
-    if kind == "rule":
-        return RuleError([(f"rule {failure['rule']}" if failure["rule"] else "", message)])
-    if kind == "limit":
-        return RpcError(ErrorCode.LIMIT, message)
-    return {"interface": InterfaceError, "rights": RightsError}.get(kind, EngineError)(message)

@@ -101,7 +101,7 @@ pub(super) fn plan_output(spec: &OutputSpec, slot: u32, link: Option<u64>) -> Pl
         carrier: None,
         rewrite: rewrite.map(Arc::new),
         xdp,
-        limiter: None,
+        buckets: None,
     }
 }
 
@@ -282,7 +282,7 @@ impl CloneAll for Vec<PlanOutput> {
             carrier: output.carrier.clone(),
             rewrite: output.rewrite.clone(),
             xdp: output.xdp.clone(),
-            limiter: output.limiter.clone(),
+            buckets: output.buckets.clone(),
             ..*output
         };
         self.iter().map(clone).collect()
