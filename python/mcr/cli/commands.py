@@ -137,6 +137,12 @@ COMMANDS: Mapping[str, CommandEntry] = {
     "rule": CommandEntry(
         "rule:app", _RULES, "Add, edit, remove, list, enable, disable or replace rules."
     ),
+    "class": CommandEntry("traffic_class:app", _RULES, "List, set or remove classes of traffic."),
+    "interface": CommandEntry(
+        "traffic_class:interface_app",
+        _RULES,
+        "Bound what all outputs on an interface send together.",
+    ),
     "stats": CommandEntry(
         "stats:stats",
         _RULES,

@@ -27,6 +27,7 @@ def report(
     """
     lines = [] if seconds is None else [f"ran {seconds:.1f} s"]
     lines += map(printable, map(interface_line, stats.interfaces))
+    lines += class_lines(stats)
     for rule in stats.rules:
         own = map(printable, _rule_lines(rule))
         lines += map(mark, own) if mark is not None and rule.alarms else own
@@ -43,12 +44,24 @@ def daemon_report(stats: DaemonStats, mark: Callable[[str], str] | None = None) 
 
 def sums_report(stats: DaemonStats) -> str:
     """Return the first part of `daemon_report`: the sums, and a line for each interface."""
-    return "\n".join([_sums(stats), *map(printable, map(interface_line, stats.interfaces))])
+    lines = [*map(printable, map(interface_line, stats.interfaces)), *class_lines(stats)]
+    return "\n".join([_sums(stats), *lines])
 
 
 def final_report(stats: DaemonStats) -> str:
     """Return the report with which a daemon ends: `daemon_report`, or its sums for many rules."""
     return daemon_report(stats) if len(stats.rules) < RULES_LISTED else _sums(stats)
+
+
+def class_lines(stats: Stats) -> list[str]:
+    """Return a line for each class of traffic, if there are classes."""
+    return [
+        f"class {each.name} (priority {each.priority}, weight {each.weight}):"
+        f" {counted(each.rules)}, sent {each.sent} of {each.wanted}"
+        f" ({bytes_text(each.sent_bytes)}), lost {each.lost}"
+        f"{_reasons({'class_limited': each.class_limited})}"
+        for each in stats.classes
+    ]
 
 
 def relayer(rule: RuleStats | RuleInfo) -> str:

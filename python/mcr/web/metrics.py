@@ -13,6 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from ..protocol.results import WorkerInfo
 from ..stats import AlarmCode, InterfaceStats, OutputStats, RuleStats, StateCode
 from . import limits
+from .class_metrics import class_metrics
 from .latency_metrics import latency_metrics
 from .merge_metrics import merge_metrics
 from .observer import DaemonReading
@@ -70,6 +71,7 @@ class DaemonMetrics:
             yield from _daemon(reading)
             yield from _workers(reading.workers)
             yield from _interfaces(reading.stats.interfaces)
+            yield from class_metrics(reading.stats)
             yield from self._rules(reading)
 
     def _rules(self, reading: DaemonReading) -> Iterator[Metric]:
