@@ -24,7 +24,7 @@ GROUPS = {
         *("agent", "fleet", "serve", "config", "plan", "apply", "import", "reload"),
         *("ping", "log-level", "version", "shutdown"),
     },
-    "Rules of the daemon": {"flows", "rule", "stats", "top"},
+    "Rules of the daemon": {"class", "flows", "interface", "rule", "stats", "top"},
     "Diagnose": {
         "web",
         "check",
