@@ -143,7 +143,7 @@ fn output_to(listener: &UdpSocket, at: u32) -> Outcome<PlanOutput> {
     let socket = UdpSocket::bind("127.0.0.1:0")?;
     socket.connect(listener.local_addr()?)?;
     Ok(PlanOutput {
-        limiter: None,
+        buckets: None,
         fd: Arc::new(OwnedFd::from(socket).into()),
         slot: Slot { index: FIRST_OUTPUT + at, generation: 1 },
         is_group: false,

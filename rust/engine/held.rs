@@ -6,9 +6,9 @@ use std::collections::VecDeque;
 use std::io;
 
 use crate::engine::Engine;
+use crate::engine::entry_pieces::{EntryPiece, MAX_PARTS, Placed, count_place};
 use crate::engine::ingress::Arrival;
 use crate::engine::lanes::Lanes;
-use crate::engine::mergers::{EntryPiece, MAX_PARTS, Placed, count_place};
 use crate::engine::plan::{Plan, PlanOutput, PlanRule};
 use crate::engine::rewrite::Origin;
 use crate::engine::window::WindowEntry;
@@ -24,7 +24,7 @@ const CELL: u32 = 64;
 /// The most datagrams of one buffer, and the memory that they take at most.
 const BUFFER_DATAGRAMS: usize = 128;
 const BUFFER_BYTES: u32 = 96 << 10;
-const _: () = assert!(BUFFER_BYTES >= (1 << 16) + (BUFFER_DATAGRAMS as u32 + 1) * CELL);
+const _: () = assert!(BUFFER_BYTES as usize >= (1 << 16) + (BUFFER_DATAGRAMS + 1) * CELL as usize);
 
 /// A datagram that is held, or was until this turn.
 struct HeldCopy {

@@ -5,22 +5,15 @@ use std::io;
 
 use crate::engine::clocks::monotonic_clock_ns;
 use crate::engine::counts;
+use crate::engine::entry_pieces::{EntryPiece, PIECE, Placed, REASONS, count_place};
 use crate::engine::held::{HeldDatagrams, are_outputs_same, place_in_order};
 use crate::engine::ingress::{Arrival, OrderCheck};
 use crate::engine::lanes::Lanes;
 use crate::engine::plan::{Plan, PlanMerge, PlanRule};
-use crate::engine::window::WindowEntry;
 use crate::merge::{FeedPlace, Merger, Reorderer};
-use crate::packet::Discard;
-use crate::stats::{SlotWords, interface, rule, skew};
+use crate::stats::{SlotWords, interface, rule};
 use crate::sys::buffers::Buffer;
 use crate::sys::ring::Ring;
-
-/// The most parts of one super-frame: the kernel forms none with more than 128 datagrams, and of
-/// two neighbours only one begins a part. Several rules may each have theirs.
-pub(super) const MAX_PARTS: usize = 512;
-/// Datagrams that are placed at once, one bit each.
-const PIECE: u32 = u128::BITS;
 
 /// Whether one of these rules merges its inputs.
 #[inline(always)]
@@ -41,29 +34,6 @@ pub(super) struct Mergers {
     held: Vec<(u32, HeldDatagrams)>,
     now_us: u64,
 }
-
-/// Some datagrams of an entry of the window.
-#[derive(Clone, Copy)]
-pub(super) struct EntryPiece {
-    pub(super) entry: u16,
-    /// The first of them, and their number: at most [`PIECE`].
-    first: u32,
-    pub(super) count: u32,
-    /// Bytes of each datagram but the last of the entry.
-    segment: u32,
-}
-
-/// What becomes of datagrams, one bit for each.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Placed {
-    sent: u128,
-    dropped: [u128; 3],
-    /// Bytes of those that are sent.
-    bytes: u64,
-}
-
-/// The reasons of [`Placed::dropped`].
-const REASONS: [Discard; 3] = [Discard::Duplicate, Discard::Late, Discard::OutOfSequence];
 
 impl Mergers {
     /// Takes the mergers of a plan, and leaves it those out of use, to be freed with it.
@@ -280,39 +250,6 @@ fn place_at_once(
     placed
 }
 
-impl EntryPiece {
-    /// Where the payload of one of its datagrams is in the buffer: offset and length.
-    pub(super) fn span(&self, at: u32, entry: &WindowEntry) -> (u32, u32) {
-        let offset = ((self.first + at) * self.segment).min(entry.len);
-        (entry.start + offset, self.segment.min(entry.len - offset))
-    }
-}
-
-impl Placed {
-    /// Notes what becomes of a datagram: its bit and length. Returns whether it is sent.
-    #[inline]
-    pub(super) fn note(&mut self, place: FeedPlace, (bit, len): (u128, u32), late: bool) -> bool {
-        match place {
-            FeedPlace::Late if !late => self.dropped[1] |= bit,
-            FeedPlace::First | FeedPlace::Late => {
-                self.sent |= bit;
-                self.bytes += u64::from(len);
-                return true;
-            }
-            FeedPlace::Duplicate { .. } => self.dropped[0] |= bit,
-            FeedPlace::OutOfSequence => self.dropped[2] |= bit,
-        }
-        false
-    }
-
-    /// Notes that a datagram is not sent after all, since it is late.
-    pub(super) fn give_up(&mut self, bit: u128, len: u32) {
-        self.sent &= !bit;
-        self.bytes -= u64::from(len);
-        self.dropped[1] |= bit;
-    }
-}
-
 /// The number of the rule that has the outputs of a merge, if a plan has it.
 fn head_of(plan: &Plan, merger: u32) -> Option<u32> {
     let is_head =
@@ -329,46 +266,5 @@ fn count_merge(words: &mut SlotWords, merger: &Merger, before: Option<u8>) {
         words[rule::SWITCHES] += u64::from(before != Some(active));
     } else {
         (words[rule::LOST], words[rule::RESTARTS]) = (merger.lost(), merger.restarts());
-    }
-}
-
-/// Counts the place of a datagram for an input.
-#[inline]
-pub(super) fn count_place(words: &mut SlotWords, place: FeedPlace) {
-    let word = match place {
-        FeedPlace::First => rule::FIRST,
-        FeedPlace::Late => rule::LATE,
-        FeedPlace::Duplicate { .. } => rule::DUPLICATE,
-        FeedPlace::OutOfSequence => rule::OUT_OF_SEQUENCE,
-    };
-    words[word] += 1;
-    if let FeedPlace::Duplicate { skew_us: Some(skew_us) } = place {
-        skew::count(words, skew_us);
-    }
-}
-
-impl Lanes<'_> {
-    /// Adds the datagrams of a piece that are sent to the lane of a rule: as few entries as may be.
-    pub(super) fn link_runs(
-        &mut self,
-        rule: u32,
-        piece: EntryPiece,
-        arrival: &Arrival,
-        sent: u128,
-    ) -> io::Result<()> {
-        if sent.count_ones() == arrival.datagram.segments {
-            return self.link(rule, arrival, piece.entry);
-        }
-        let (mut left, mut at) = (sent, 0);
-        while left != 0 {
-            at += left.trailing_zeros();
-            let run = (sent >> at).trailing_ones();
-            let first = (piece.first + at) * piece.segment;
-            let part = self.window.push_part(piece.entry, (first, run));
-            self.link(rule, arrival, part)?;
-            at += run;
-            left = sent.checked_shr(at).unwrap_or(0);
-        }
-        Ok(())
     }
 }

@@ -9,6 +9,7 @@ pub mod buffers;
 mod clocks;
 mod counts;
 mod egress;
+mod entry_pieces;
 mod held;
 pub mod ingress;
 mod intake;

@@ -344,6 +344,7 @@ mod tests {
             enabled: true,
             input,
             merge: None,
+            class: None,
             outputs: vec![to_group, to_host],
         }
     }

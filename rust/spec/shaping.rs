@@ -66,7 +66,10 @@ impl ShapingSpec {
             (classes.len() > MOST_CLASSES, "more than 16 classes"),
             (interfaces.len() > MOST_INTERFACES, "more than 1024 interfaces with a rate"),
             (!classes.iter().all(ClassSpec::is_valid), "an invalid class"),
-            (!interfaces.iter().all(InterfaceRateSpec::is_valid), "an invalid rate of an interface"),
+            (
+                !interfaces.iter().all(InterfaceRateSpec::is_valid),
+                "an invalid rate of an interface",
+            ),
             (!names.contains(DEFAULT_CLASS), "no default class"),
             (names.len() < classes.len(), "two classes with the same name"),
             (places.len() < interfaces.len(), "two rates of the same interface"),

@@ -85,9 +85,7 @@ pub fn receive_bytes(
 ) -> io::Result<usize> {
     let mut pieces = [IoSliceMut::new(room)];
     let message = match recvmsg::<()>(socket.as_raw_fd(), &mut pieces, None, flags) {
-        Err(CLOSED_WITHOUT_READING) => {
-            recvmsg::<()>(socket.as_raw_fd(), &mut pieces, None, flags)?
-        }
+        Err(CLOSED_WITHOUT_READING) => recvmsg::<()>(socket.as_raw_fd(), &mut pieces, None, flags)?,
         received => received?,
     };
     if message.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC) {

@@ -219,7 +219,10 @@ def test_rule_objects_have_several_inputs(client: RawClient) -> None:
         "239.1.1.1%lo:5001 + 239.1.1.2%lo:5001,merge=rtp,late=drop to 127.0.0.1:6001"
     )
     odd = [*inputs, {"address": "239.1.1.3", "port": 5001, "interface": "a+b"}]
-    (rule,) = call(client, "rules.add", rules=[{**given, "inputs": odd}], dry_run=True)["added"]
+    other = [{"address": "127.0.0.1", "port": 6002}]
+    (rule,) = call(
+        client, "rules.add", rules=[{**given, "inputs": odd, "outputs": other}], dry_run=True
+    )["added"]
     assert rule["object"]["inputs"] == odd
     wrongs: list[tuple[dict[str, object], str]] = [
         ({"inputs": [*inputs, {"address": "239.1.1.3", "prt": 1}]}, "rule 1, input 3, prt"),

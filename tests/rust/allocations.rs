@@ -110,6 +110,7 @@ fn rule(port: u16, loopback: HostInterface, outputs: &[u16]) -> RuleSpec {
         enabled: true,
         input,
         merge: None,
+        class: None,
         outputs: outputs.iter().map(output).collect(),
     }
 }

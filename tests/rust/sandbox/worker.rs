@@ -413,5 +413,12 @@ fn rule(port: u16) -> RuleSpec {
         sequence: SequenceSpec::Auto,
     };
     let output = OutputSpec::to(Addr::v4([127, 0, 0, 1]), port);
-    RuleSpec { id: "a".to_owned(), enabled: true, input, outputs: vec![output], merge: None }
+    RuleSpec {
+        id: "a".to_owned(),
+        enabled: true,
+        input,
+        outputs: vec![output],
+        merge: None,
+        class: None,
+    }
 }

@@ -1,0 +1,115 @@
+//! Pieces of entries of the window: datagrams that a merging rule places one by one, and what becomes
+//! of each.
+
+use std::io;
+
+use crate::engine::ingress::Arrival;
+use crate::engine::lanes::Lanes;
+use crate::engine::window::WindowEntry;
+use crate::merge::FeedPlace;
+use crate::packet::Discard;
+use crate::stats::{SlotWords, rule, skew};
+
+/// The most parts of one super-frame: the kernel forms none with more than 128 datagrams, and of
+/// two neighbours only one begins a part. Several rules may each have theirs.
+pub(super) const MAX_PARTS: usize = 512;
+/// Datagrams that are placed at once, one bit each.
+pub(super) const PIECE: u32 = u128::BITS;
+
+/// Some datagrams of an entry of the window.
+#[derive(Clone, Copy)]
+pub(super) struct EntryPiece {
+    pub(super) entry: u16,
+    /// The first of them, and their number: at most [`PIECE`].
+    pub(super) first: u32,
+    pub(super) count: u32,
+    /// Bytes of each datagram but the last of the entry.
+    pub(super) segment: u32,
+}
+
+/// What becomes of datagrams, one bit for each.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Placed {
+    pub(super) sent: u128,
+    pub(super) dropped: [u128; 3],
+    /// Bytes of those that are sent.
+    pub(super) bytes: u64,
+}
+
+/// The reasons of [`Placed::dropped`].
+pub(super) const REASONS: [Discard; 3] =
+    [Discard::Duplicate, Discard::Late, Discard::OutOfSequence];
+
+impl EntryPiece {
+    /// Where the payload of one of its datagrams is in the buffer: offset and length.
+    pub(super) fn span(&self, at: u32, entry: &WindowEntry) -> (u32, u32) {
+        let offset = ((self.first + at) * self.segment).min(entry.len);
+        (entry.start + offset, self.segment.min(entry.len - offset))
+    }
+}
+
+impl Placed {
+    /// Notes what becomes of a datagram: its bit and length. Returns whether it is sent.
+    #[inline]
+    pub(super) fn note(&mut self, place: FeedPlace, (bit, len): (u128, u32), late: bool) -> bool {
+        match place {
+            FeedPlace::Late if !late => self.dropped[1] |= bit,
+            FeedPlace::First | FeedPlace::Late => {
+                self.sent |= bit;
+                self.bytes += u64::from(len);
+                return true;
+            }
+            FeedPlace::Duplicate { .. } => self.dropped[0] |= bit,
+            FeedPlace::OutOfSequence => self.dropped[2] |= bit,
+        }
+        false
+    }
+
+    /// Notes that a datagram is not sent after all, since it is late.
+    pub(super) fn give_up(&mut self, bit: u128, len: u32) {
+        self.sent &= !bit;
+        self.bytes -= u64::from(len);
+        self.dropped[1] |= bit;
+    }
+}
+
+/// Counts the place of a datagram for an input.
+#[inline]
+pub(super) fn count_place(words: &mut SlotWords, place: FeedPlace) {
+    let word = match place {
+        FeedPlace::First => rule::FIRST,
+        FeedPlace::Late => rule::LATE,
+        FeedPlace::Duplicate { .. } => rule::DUPLICATE,
+        FeedPlace::OutOfSequence => rule::OUT_OF_SEQUENCE,
+    };
+    words[word] += 1;
+    if let FeedPlace::Duplicate { skew_us: Some(skew_us) } = place {
+        skew::count(words, skew_us);
+    }
+}
+
+impl Lanes<'_> {
+    /// Adds the datagrams of a piece that are sent to the lane of a rule: as few entries as may be.
+    pub(super) fn link_runs(
+        &mut self,
+        rule: u32,
+        piece: EntryPiece,
+        arrival: &Arrival,
+        sent: u128,
+    ) -> io::Result<()> {
+        if sent.count_ones() == arrival.datagram.segments {
+            return self.link(rule, arrival, piece.entry);
+        }
+        let (mut left, mut at) = (sent, 0);
+        while left != 0 {
+            at += left.trailing_zeros();
+            let run = (sent >> at).trailing_ones();
+            let first = (piece.first + at) * piece.segment;
+            let part = self.window.push_part(piece.entry, (first, run));
+            self.link(rule, arrival, part)?;
+            at += run;
+            left = sent.checked_shr(at).unwrap_or(0);
+        }
+        Ok(())
+    }
+}
