@@ -22,6 +22,7 @@ from tests.support.supervisor_process import (
     supervisor_process,
 )
 
+from mcr.daemon.control.supervisor_channel import Note
 from mcr.daemon.supervisor.watchdog import CONTROL_SILENCE_S, WORKER_SILENCE_S
 
 
@@ -121,7 +122,8 @@ def test_a_stopped_control_is_replaced_after_five_seconds(tmp_path: Path) -> Non
         assert kinds == ["restore", "worker", "worker", "note", "begin"]
         assert told[0]["content"] == "[1,2,3]"
         assert {entry["message"]["pid"] for entry in told[1:3]} == workers
-        assert told[3]["message"]["text"] == "control was restarted: did not answer for 5 s"
+        note = Note.model_validate(told[3]["message"])  # as the real control reads it
+        assert note.text == "control was restarted: did not answer for 5 s"
         wait_until(lambda: "control is serving again" in made.said())
         assert all(map(is_running, workers))
         assert (

@@ -272,7 +272,8 @@ class ProcessManager:
             channel.send_json("config", self._configuration.duplicate(), include=include)
         if self.control.last_death is not None:
             cause = self.control.last_death.cause
-            channel.send_json("note", level="warning", text=f"control was restarted: {cause}")
+            text = f"control was restarted: {cause}"
+            channel.send_json("note", level="warning", facility="supervisor", text=text)
         channel.send_json("begin")
 
     def _connect_to_control(self, worker: ManagedWorker, control: ChildChannel) -> None:
