@@ -28,6 +28,7 @@ from .deadline import wait_until
 
 MCR = str(Path(sys.executable).parent / "mcr")
 T = TypeVar("T")
+READY_S = 60.0
 
 
 class AgentProcess:
@@ -62,7 +63,7 @@ def agent_process(
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, bufsize=1) as process:
         agent = AgentProcess(process)
         try:
-            agent.wait_for(f"ready: node {node}")
+            agent.wait_for(f"ready: node {node}", READY_S)
             yield agent
         finally:
             process.terminate()
