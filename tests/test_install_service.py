@@ -14,7 +14,7 @@ from mcr.cli import main
 from mcr.cli.config_file import check_configuration, read_configuration
 from mcr.errors import McrError
 from mcr.service.files import unit_text
-from mcr.service.installation import installed_program
+from mcr.service.installation import installed_program, systemd_version
 from mcr.text_file import replace_text
 
 PROGRAM = "/opt/mcr/bin/mcr"
@@ -58,11 +58,69 @@ def test_installs_once_and_removes_all_but_the_configuration(
     assert (tmp_path / CONFIGURATION).read_text() == "rules = []\n"
 
 
-def test_prints_the_unit_of_the_examples(capsys: pytest.CaptureFixture[str]) -> None:
-    """The example is what the command installs."""
+def systemctl(directory: Path, version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put a systemctl of this version before the one of this host."""
+    program = directory / "systemctl"
+    program.write_text(f"#!/bin/sh\necho '{version}'\necho '+PAM +AUDIT'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{directory}:{os.environ['PATH']}")
+
+
+@pytest.mark.parametrize(
+    ("version", "kind"),
+    [
+        ("systemd 252 (252.39-1~deb12u1)", "notify"),
+        ("systemd 253 (253-1)", "notify-reload"),
+        ("systemd 257~rc2-3 (257~rc2-3)", "notify-reload"),
+        ("strange", "notify"),
+    ],
+)
+def test_the_unit_fits_the_version_of_systemd(
+    version: str,
+    kind: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A reload by signal is one of 253; a package, which may meet any version, has none of it."""
+    systemctl(tmp_path, version, monkeypatch)
+    assert main(["install-service", "--print", "--program", PROGRAM]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith("Type=")] == [f"Type={kind}"]
+    assert ("ReloadSignal=SIGCONT" in lines) == (kind == "notify-reload")
+    assert f"ExecReload={PROGRAM} reload" in lines
+    assert install(tmp_path / "package") == 0
+    assert "Type=notify\n" in (tmp_path / "package" / UNIT).read_text()
+
+
+def test_the_unit_without_systemd(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its version is unknown then."""
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert systemd_version() is None
+
+
+def test_prints_the_unit_of_the_examples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The example is what the command installs on Debian 12."""
+    systemctl(tmp_path, "systemd 252", monkeypatch)
     assert main(["install-service", "--print", "--program", PROGRAM]) == 0
     example = Path(__file__).parents[1] / "examples/mcr.service"
     assert capsys.readouterr().out == example.read_text()
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is missing")
+@pytest.mark.parametrize("version", [252, 253])
+def test_systemd_accepts_the_unit(version: int, tmp_path: Path) -> None:
+    """Every key and value, as far as the version of this host knows them."""
+    unit = tmp_path / "mcr.service"
+    unit.write_text(unit_text(Path("/bin/true"), version))
+    command = ["systemd-analyze", "verify", "--man=no", str(unit)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    said = [line for line in done.stderr.splitlines() if str(unit) in line or "mcr.service" in line]
+    if version > (systemd_version() or 0):
+        said = [line for line in said if "notify-reload" not in line and "ReloadSignal" not in line]
+    assert said == []
 
 
 def test_refuses_a_program_that_the_service_cannot_start(

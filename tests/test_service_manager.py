@@ -5,13 +5,18 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mcr.daemon.supervisor.service_manager import ServiceManager
+from mcr.errors import RuleError
 
+from .support.deadline import wait_until
 from .support.supervisor_process import WORKER, supervisor_process
+from .topology.daemons import serving
 
 PING_S = 0.25
 PERIOD_US = "1000000"
@@ -78,6 +83,106 @@ def test_the_supervisor_alone_notifies(
         made.process.send_signal(signal.SIGTERM)
         assert manager.recv(100) == b"STOPPING=1"
         assert made.process.wait(20) == 0
+
+
+def reloading_at(manager: socket.socket) -> int:
+    """The time of the next message, which says that the daemon reloads."""
+    first, second = manager.recv(100).decode().splitlines()
+    assert first == "RELOADING=1"
+    name, _, value = second.partition("=")
+    assert name == "MONOTONIC_USEC"
+    assert time.monotonic() * 1e6 - 20e6 < int(value) <= time.monotonic() * 1e6
+    return int(value)
+
+
+def is_silent(manager: socket.socket) -> bool:
+    """Whether no message comes for longer than a turn of the supervisor."""
+    manager.settimeout(0.6)
+    try:
+        manager.recv(100)
+    except TimeoutError:
+        manager.settimeout(20)
+        return True
+    return False
+
+
+@pytest.mark.parametrize("has_file", [True, False])
+def test_a_reload_is_over_when_control_has_applied_it(
+    has_file: bool, tmp_path: Path, manager: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of several, the last; each begins with a time of its own, as Type=notify-reload asks for."""
+    monkeypatch.delenv("WATCHDOG_USEC", raising=False)
+    config = tmp_path / "rules.json"
+    config.write_text("[1]")
+    kind = "config" if has_file else "hosts"
+    settings: dict[str, Any] = {"config": str(config)} if has_file else {}
+    with supervisor_process(tmp_path / "a", **settings) as made:
+        assert manager.recv(100) == b"READY=1"
+
+        def answer_last() -> None:
+            number = made.messages(kind)[-1]["number"]
+            made.order("raw", (b"A" + number.to_bytes(4, "little")).hex())
+
+        began = len(made.messages(kind))
+        made.process.send_signal(signal.SIGHUP)
+        first = reloading_at(manager)
+        wait_until(lambda: len(made.messages(kind)) == began + 1)
+        assert is_silent(manager)
+        made.process.send_signal(signal.SIGHUP)
+        assert reloading_at(manager) > first
+        made.order("raw", (b"A" + (1).to_bytes(4, "little")).hex())
+        wait_until(lambda: len(made.messages(kind)) == began + 2)
+        assert is_silent(manager)
+        answer_last()
+        assert manager.recv(100) == b"READY=1"
+        # A control process that dies meanwhile has a successor, which begins with the new files.
+        made.process.send_signal(signal.SIGHUP)
+        reloading_at(manager)
+        wait_until(lambda: len(made.messages(kind)) == began + 3)
+        os.kill(made.pid("control"), signal.SIGKILL)
+        assert manager.recv(100) == b"READY=1"
+        if has_file:
+            made.order("load", "conf.d/*.json")
+            reloading_at(manager)
+            config.unlink()
+            wait_until(lambda: made.messages(kind)[-1]["include"] == ["conf.d/*.json"])
+            answer_last()
+            assert manager.recv(100) == b"READY=1"
+        made.process.send_signal(signal.SIGTERM)
+        assert manager.recv(100) == b"STOPPING=1"
+        assert made.process.wait(20) == 0
+
+
+def test_a_daemon_that_reloads_or_refuses_to(
+    tmp_path: Path, manager: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By SIGHUP and by a client: one RELOADING before each READY, also if nothing has changed."""
+    monkeypatch.delenv("WATCHDOG_USEC", raising=False)
+    config = tmp_path / "mcr.toml"
+    config.write_text('rules = ["239.1.1.1%lo:5029 to 127.0.0.1:9"]')
+    with (
+        serving(None, "--ingress", "udp", "--config", str(config)) as daemon,
+        daemon.client() as client,
+    ):
+        assert manager.recv(100) == b"READY=1"
+        config.write_text('rules = ["239.1.1.2%lo:5029 to 127.0.0.1:9"]')
+        daemon.process.send_signal(signal.SIGHUP)
+        reloading_at(manager)
+        assert manager.recv(100) == b"READY=1"
+        assert [each.rule[:18] for each in client.rules()] == ["239.1.1.2%lo:5029 "]
+        config.write_text("rules = [7]")
+        for reload in (lambda: daemon.process.send_signal(signal.SIGHUP), client.reload):
+            with suppress(RuleError):
+                reload()
+            reloading_at(manager)
+            assert manager.recv(100) == b"READY=1"
+        (tmp_path / "conf.d").mkdir()
+        config.write_text('include = "conf.d/*.toml"\nrules = []')
+        assert client.reload().removed
+        reloading_at(manager)
+        reloading_at(manager)  # the files that it includes are read behind the first
+        assert manager.recv(100) == b"READY=1"
+        assert is_silent(manager)
 
 
 def test_no_pings_while_a_worker_is_stopped(

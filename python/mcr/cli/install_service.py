@@ -13,6 +13,7 @@ from ..service.installation import (
     installed_program,
     removal_steps,
     run_steps,
+    systemd_version,
 )
 from .command_tree import command_texts
 from .completion import script_of
@@ -50,10 +51,12 @@ def install_service(
         raise typer.BadParameter("must be an absolute path", param_hint="'--program'")
     command = installed_program(_own_path()) if program is None and not uninstall else program
     started = command or Path("/opt/mcr/bin/mcr")
+    # A package is for hosts with any version.
+    systemd = systemd_version() if prefix == Path("/") else None
     if show:
-        print(unit_text(started), end="")
+        print(unit_text(started, systemd), end="")
         return
-    files = service_files(started, _completions())
+    files = service_files(started, _completions(), systemd)
     steps = removal_steps(files, prefix) if uninstall else installation_steps(files, prefix)
     for step in steps if dry_run else run_steps(steps):
         print(step, flush=True)

@@ -21,15 +21,18 @@ class ServiceFile(NamedTuple):
     """Whether it belongs to the operator: it is neither overwritten nor removed."""
 
 
-def service_files(program: Path, completions: Mapping[Path, str]) -> dict[Path, ServiceFile]:
+def service_files(
+    program: Path, completions: Mapping[Path, str], systemd: int | None = None
+) -> dict[Path, ServiceFile]:
     """All files of the service by their absolute paths.
 
     Args:
         program: the absolute path of the command `mcr`, without spaces.
         completions: the scripts of shells by their paths.
+        systemd: as for `unit_text`.
     """
     return {
-        UNIT: ServiceFile(unit_text(program)),
+        UNIT: ServiceFile(unit_text(program, systemd)),
         Path("/etc/sysusers.d/mcr.conf"): ServiceFile(_SYSUSERS),
         Path("/etc/tmpfiles.d/mcr.conf"): ServiceFile(_TMPFILES),
         CONFIGURATION: ServiceFile(_CONFIGURATION, is_configuration=True),
@@ -37,9 +40,24 @@ def service_files(program: Path, completions: Mapping[Path, str]) -> dict[Path, 
     }
 
 
-def unit_text(program: Path) -> str:
-    """The unit of systemd that starts a program."""
-    return _UNIT.replace("PROGRAM", str(program))
+def unit_text(program: Path, systemd: int | None = None) -> str:
+    """The unit of systemd that starts a program.
+
+    Args:
+        program: the absolute path of the command `mcr`, without spaces.
+        systemd: the version that will read the unit; None if it is unknown, and may be old.
+    """
+    has_reload = systemd is not None and systemd >= _NOTIFY_RELOAD
+    return _UNIT.replace("TYPE", _RELOADING if has_reload else "Type=notify").replace(
+        "PROGRAM", str(program)
+    )
+
+
+_NOTIFY_RELOAD = 253  # systemd.service(5)
+_RELOADING = """\
+Type=notify-reload
+# Without effect: the command below reloads, and unlike a signal it can be refused.
+ReloadSignal=SIGCONT"""
 
 
 _SYSUSERS = f"""\
@@ -81,7 +99,7 @@ Description=Multicast relay
 After=network.target
 
 [Service]
-Type=notify
+TYPE
 ExecStart=PROGRAM serve --user {USER} --config {CONFIGURATION} --state /var/lib/mcr/rules
 # Fails, and leaves everything as it is, if the configuration is refused.
 ExecReload=PROGRAM reload

@@ -1,6 +1,8 @@
 """Installs and removes the files of the service; a step shows what it does before it does it."""
 
 import os
+import re
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,6 +14,7 @@ from .files import ServiceFile
 
 _HIDDEN = (Path("/home"), Path("/root"), Path("/run/user"), Path("/tmp"), Path("/var/tmp"))
 """What ProtectHome= and PrivateTmp= of the unit hide from the service."""
+_VERSION_S = 10.0  # it only prints text
 
 
 class FileStep(NamedTuple):
@@ -45,6 +48,22 @@ def installed_program(argv0: str) -> Path:
                     " PrivateTmp); install mcr in a venv such as /opt/mcr"
                 )
     return program
+
+
+def systemd_version() -> int | None:
+    """The version of systemd on this host, such as 252; None if it cannot be found out."""
+    try:
+        shown = subprocess.run(
+            ["systemctl", "--version"],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=_VERSION_S,
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    found = re.match(r"systemd (\d{1,5})\b", shown)
+    return None if found is None else int(found[1])
 
 
 def installation_steps(files: Mapping[Path, ServiceFile], prefix: Path) -> list[FileStep]:

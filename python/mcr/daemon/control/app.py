@@ -35,7 +35,7 @@ from .event_sequence import EventSequence
 from .events import EventBus, EventFields
 from .handover import ControlHandover
 from .log import ControlLog
-from .rules.configurator import Configurator, unreadable
+from .rules.configurator import Configurator
 from .rules.rulebook import Rulebook
 from .rules.snapshot import read_all
 from .rules.transactions import Transactions
@@ -221,7 +221,7 @@ class ControlApp:
     def _obey(self, message: SupervisorMessage) -> None:
         """Begin what a message without descriptors requests."""
         if isinstance(message, ResolveHosts):
-            self._spawn(self._resolve_hosts())
+            self._spawn(self._resolve_hosts(message.number))
         elif isinstance(message, Drain):
             self._spawn(self._drain())
         elif isinstance(message, Handover):
@@ -236,10 +236,8 @@ class ControlApp:
         if isinstance(message, Restore):
             self._snapshot = descriptors[0] if descriptors else None
             self._snapshot_in_use = message.in_use
-        elif not descriptors:
-            self._configurator.fail(unreadable(message.fault))
-        elif self._has_begun:
-            self._spawn(self._configurator.reload(message.include, descriptors[0]))
+        elif self._has_begun or not descriptors:
+            self._spawn(self._configurator.reload(message, descriptors))
         else:
             self._config = message, descriptors[0]
 
@@ -329,14 +327,13 @@ class ControlApp:
             raise McrError(f"the state file {state} cannot be used: {error}; {fix}") from None
         _log.info("restored revision %d: %s", snapshot.revision, counted(len(snapshot.entries)))
 
-    async def _resolve_hosts(self) -> None:
+    async def _resolve_hosts(self, number: int) -> None:
         try:
-            changes = await self._changes.resolve_hosts()
+            if not await self._changes.resolve_hosts():
+                _log.info("resolved host names again; all addresses are unchanged")
         except (McrError, RpcError) as error:
             _log.warning("resolved host names again; nothing has changed: %s", error)
-            return
-        if not changes:
-            _log.info("resolved host names again; all addresses are unchanged")
+        self._supervisor.send_reloaded(number)
 
     async def _set_levels(self, levels: LogLevels) -> None:
         self._log.set_levels(levels)

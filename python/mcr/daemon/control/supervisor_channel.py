@@ -46,12 +46,16 @@ class Config(_Message):
     """The patterns by which included files were read."""
     fault: str | None = None
     """Why they could not be read; then there is no descriptor."""
+    number: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """What `send_reloaded` answers with; 0 at the start."""
 
 
 class ResolveHosts(_Message):
     """Request to resolve host names again."""
 
     kind: Literal["hosts"]
+    number: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """As that of `Config`."""
 
 
 class LastDeath(_Message):
@@ -185,6 +189,10 @@ class SupervisorChannel:
     def request_configuration(self, memory: int) -> None:
         """Request the configuration anew, with these include patterns; closes the descriptor."""
         self._send(b"L", memory)
+
+    def send_reloaded(self, number: int) -> None:
+        """Report that what came with this number was applied or refused."""
+        self._send(b"A" + number.to_bytes(4, "little"))
 
     def request_restart(self, number: int, pid: int) -> None:
         """Request that this process of the worker with this number is killed and restarted."""

@@ -33,6 +33,8 @@ HELD: Final = b"H"
 """Control makes no more changes, for a handover to another daemon."""
 STOPPED: Final = b"E"
 """The engines have stopped, for a handover."""
+RELOADED: Final = b"A"
+"""Control has applied or refused what it was sent with this number, to reload it."""
 CHECKED: Final = b"V"
 """Control has read the rules of the daemon that it takes over, and waits for the workers."""
 KEPT: Final = b"k\x00"
@@ -40,7 +42,11 @@ KEPT: Final = b"k\x00"
 KEPT_NOT_SAVED: Final = b"k\x01"
 """The supervisor has the snapshot, but could not write the state file."""
 _CHANNEL: Final = b"C"
-_NUMBERS: Final = {RESTART: struct.Struct("<HI"), READY: struct.Struct("<I")}
+_NUMBERS: Final = {
+    RESTART: struct.Struct("<HI"),
+    READY: struct.Struct("<I"),
+    RELOADED: struct.Struct("<I"),
+}
 _WITHOUT_NUMBER: Final = (HEARTBEAT, STOP, DRAINED, HELD, STOPPED, CHECKED)
 
 
@@ -54,7 +60,8 @@ class Message:
 
     kind: bytes
     number: int | None = None
-    """RESTART: the worker's number. READY: the number of rules."""
+    """RESTART: the worker's number. READY: the number of rules. RELOADED: the number of what was
+    sent."""
     pid: int | None = None
     """RESTART: the process that is to be killed; it may have a successor by now."""
     descriptor: int | None = None

@@ -36,7 +36,8 @@ class ConfigSource:
         self.include = tuple(filter(is_permitted, include))
         """The patterns by which the content was read."""
         self._memory = sealed_memfd(read_pack(path, self.include), _NAME)
-        self._is_reading = False
+        self.is_reading = False
+        """Whether the files are being read again."""
         self._reload_requested = False
 
     def duplicate(self) -> int:
@@ -69,10 +70,10 @@ class ConfigSource:
             done: called with an error message, or with None once `duplicate` returns the new
                 content.
         """
-        if self._is_reading:
+        if self.is_reading:
             self._reload_requested = True
             return
-        self._is_reading = True
+        self.is_reading = True
         include = self.include
 
         def job() -> Callable[[], None]:
@@ -90,7 +91,7 @@ class ConfigSource:
             return f"{name} cannot be read: {error.strerror}; the rules stay as they are"
 
     def _finish_reload(self, result: int | str, done: Callable[[str | None], None]) -> None:
-        self._is_reading = False
+        self.is_reading = False
         if self._reload_requested:
             # The files or the patterns may have changed since; only the newest content counts.
             self._reload_requested = False

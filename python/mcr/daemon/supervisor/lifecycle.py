@@ -27,6 +27,9 @@ class DaemonLifecycle(Protocol):
     def load_configuration(self, patterns: int) -> None:
         """Control requests the configuration anew, with the include patterns in this memory."""
 
+    def control_reloaded(self, number: int) -> None:
+        """Control has applied or refused what it was sent with this number, to reload it."""
+
     def abort_start(self, reason: str) -> None:
         """A child cannot be started at all."""
 

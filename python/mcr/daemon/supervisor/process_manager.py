@@ -28,6 +28,7 @@ from .child_channel import (
     KEPT_NOT_SAVED,
     LOAD,
     READY,
+    RELOADED,
     RESTART,
     STOP,
     STOPPED,
@@ -315,6 +316,8 @@ class ProcessManager:
         elif message.kind == READY and message.number is not None:
             self._lifecycle.control_ready(message.number)
             self.was_ready = True
+        elif message.kind == RELOADED and message.number is not None:
+            self._lifecycle.control_reloaded(message.number)
         elif message.kind == STOP:
             self._lifecycle.drain()
         elif message.kind == DRAINED:

@@ -27,6 +27,7 @@ from .managed_process import ManagedProcess
 from .native import NativeTools
 from .process_manager import ProcessManager
 from .reactor import Reactor
+from .reload import Reload
 from .service_manager import ServiceManager
 from .snapshot_store import SnapshotStore
 from .watchdog import AwakeClock
@@ -64,7 +65,7 @@ class Supervisor:
         self._clock = AwakeClock(time.monotonic())
         self._disk = DiskThread()
         self._reactor.watch(self._disk.descriptor, self._disk.run_callbacks)
-        snapshots, self._configuration = _read_files(settings, self._disk)
+        snapshots, configuration = _read_files(settings, self._disk)
         self._listeners = (listener, observers)
         self._socket_gid = socket_gid
         self._endpoint: TakeoverSocket | None = None
@@ -75,18 +76,17 @@ class Supervisor:
             clock=self._clock,
             log=log,
             snapshots=snapshots,
-            configuration=self._configuration,
+            configuration=configuration,
             listener=listener,
             socket_gid=socket_gid,
             observers=observers,
             lifecycle=self,
             inherited=inheritance,
         )
+        self._reload = Reload(configuration, self._processes, self._manager)
         self._successor: Successor | None = None
         if inheritance is not None:
-            inheritance.give_rules(snapshots)
-            inheritance.give_leases(self._processes.desk.broker)
-            self._successor = Successor(inheritance, tools, self._reactor, self._processes, self)
+            self._successor = self._succeed(inheritance, tools, snapshots)
         self._predecessor = Predecessor(
             settings=settings,
             tools=tools,
@@ -130,6 +130,7 @@ class Supervisor:
             return
         if self._processes.was_ready:
             self._log.log("info", "control is serving again")
+            self._reload.control_ready()
             return
         self._own_socket()
         settings = self._settings
@@ -161,11 +162,11 @@ class Supervisor:
         Raises:
             SealedMemfdError: the patterns are invalid.
         """
-        if self._configuration is None:
-            os.close(patterns)
-            return
-        self._configuration.follow(patterns)
-        self._configuration.reload(self._send_configuration)
+        self._reload.load(patterns)
+
+    def control_reloaded(self, number: int) -> None:
+        """Record that control has applied or refused what it was sent with this number."""
+        self._reload.answer(number)
 
     def abort_start(self, reason: str) -> None:
         """Shut down, because a child cannot be started at all."""
@@ -219,6 +220,7 @@ class Supervisor:
         if self._successor is not None:
             self._successor.check_time(now_s)
         self._log.report_suppressed()
+        self._reload.check()
         if self._processes.shutting_down:
             self._continue_shutdown(now_s)
 
@@ -261,6 +263,14 @@ class Supervisor:
         self._killed_at_s = now_s
 
     # Handovers.
+
+    def _succeed(
+        self, inheritance: Inheritance, tools: NativeTools, snapshots: SnapshotStore
+    ) -> Successor:
+        """Prepare to continue what another daemon hands over."""
+        inheritance.give_rules(snapshots)
+        inheritance.give_leases(self._processes.desk.broker)
+        return Successor(inheritance, tools, self._reactor, self._processes, self)
 
     def _own_socket(self) -> None:
         """Own the socket, and let another version take it over; the old daemon ends first."""
@@ -324,7 +334,8 @@ class Supervisor:
             numbers = reader.recv(4096)
         for number in numbers:
             if number == signal.SIGHUP:
-                self._reload()
+                if not self._processes.shutting_down:
+                    self._reload.request()
             elif number in _SIGNALS:
                 self._terminate()
 
@@ -336,24 +347,6 @@ class Supervisor:
             self._shut_down_now()
         else:
             self.drain()
-
-    def _reload(self) -> None:
-        if self._processes.shutting_down:
-            return
-        if self._configuration is None:
-            self._processes.send_to_control("hosts")
-        else:
-            self._configuration.reload(self._send_configuration)
-
-    def _send_configuration(self, fault: str | None) -> None:
-        if self._configuration is None:
-            return
-        try:
-            descriptor = None if fault else self._configuration.duplicate()
-        except OSError as error:
-            descriptor, fault = None, f"the configuration was not reloaded: {error.strerror}"
-        include = self._configuration.include
-        self._processes.send_to_control("config", descriptor, include=include, fault=fault)
 
 
 def _on_signal(_number: int, _frame: FrameType | None) -> None:

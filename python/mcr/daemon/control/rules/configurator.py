@@ -14,7 +14,7 @@ from ....protocol.results import ConfigurationResult, RuleDifference
 from ....rules.model import counted
 from ...sealed_memfd import sealed_memfd
 from ..api.errors import RpcError
-from ..supervisor_channel import SupervisorChannel
+from ..supervisor_channel import Config, SupervisorChannel
 from .snapshot import read_all
 from .transactions import Transactions
 
@@ -75,10 +75,17 @@ class Configurator:
         _log.info("configuration %s: %s", self.path, _sentence(result))
         self._answer(result)
 
-    async def reload(self, include: Sequence[str], descriptor: int) -> None:
-        """Apply files that were read again, or leave everything as it is."""
+    async def reload(self, files: Config, descriptors: Sequence[int]) -> None:
+        """Apply files that were read again, or leave everything as it is; report the end of it.
+
+        Args:
+            files: by which patterns they were read, or why they could not be.
+            descriptors: their content, or nothing.
+        """
         try:
-            configuration = await self.read(include, descriptor)
+            if not descriptors:
+                raise ConfigError(files.fault or "the configuration cannot be read")
+            configuration = await self.read(files.include, descriptors[0])
             if configuration is not None:
                 for warning in self._outdated(configuration):
                     _log.warning("%s", warning)
@@ -86,6 +93,7 @@ class Configurator:
                 await self.apply(configuration, prune=prune)
         except (McrError, RpcError) as error:
             self.fail(error)
+        self._supervisor.send_reloaded(files.number)
 
     def fail(self, error: McrError | RpcError) -> None:
         """Log why nothing has changed, and tell who waits for it."""
@@ -133,11 +141,6 @@ class Configurator:
                     f"{name} is {value!r} in the configuration and {self.options[name]!r} in use:"
                     " an option of the command line wins, or the daemon has to be restarted"
                 )
-
-
-def unreadable(fault: str | None) -> ConfigError:
-    """The error about files that the supervisor could not read."""
-    return ConfigError(fault or "the configuration cannot be read")
 
 
 def _sentence(result: ConfigurationResult) -> str:
