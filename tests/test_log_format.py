@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import pty
 from collections.abc import Iterator
 from datetime import datetime
 
@@ -79,6 +80,19 @@ def test_the_supervisor_writes_repeats_once_a_second(pipe: tuple[int, int]) -> N
     log.report_suppressed(at_once=True)
     log.write("end")
     assert os.read(pipe[0], 9000).decode() == "end\n"
+
+
+def test_a_line_for_a_user_at_a_terminal(pipe: tuple[int, int]) -> None:
+    """Nowhere else."""
+    reader, writer = pty.openpty()
+    for target in (pipe[1], writer):
+        log = StderrLog(LogSpec.parse("error"), target, {})
+        log.write_to_terminal("taking over")
+        log.write("end")
+    assert os.read(pipe[0], 9000) == b"end\n"
+    assert os.read(reader, 9000).split() == [b"taking", b"over", b"end"]
+    os.close(reader)
+    os.close(writer)
 
 
 def test_text_has_the_time(pipe: tuple[int, int]) -> None:

@@ -21,7 +21,8 @@ from ..text_file import replace_text
 from .config_file import check_configuration, read_configuration
 from .help import CommandGroup, add_command, epilog_of
 from .options import AnswerAsJson, SocketOption
-from .remote import ask, connect
+from .progress import progress
+from .remote import WAITING, ask, connect
 
 app = typer.Typer(
     cls=CommandGroup,
@@ -92,7 +93,7 @@ def apply(
     expected: int | None = None
     with configuration.placed():
         if not yes and not dry_run:
-            with connect(socket) as client:
+            with connect(socket) as client, progress(WAITING):
                 change = client.apply_rules(wanted, prune=prune, shaping=shaping, dry_run=True)
             _show(change)
             if change.is_empty or not typer.confirm("Apply?", err=True):
@@ -141,17 +142,18 @@ def schema() -> None:
 
 
 def _text_of_daemon(socket: str | None) -> str:
-    with connect(socket) as client:
+    with connect(socket) as client, progress(WAITING):
         configuration, listed = client.configuration(), client.rules()
         shaping = client.shaping().as_shaping()
-    rules = [
-        WrittenRule(
-            Rule.parse(info.rule) if info.object is None else rule_from_object(info.object),
-            info.enabled,
-        )
-        for info in listed
-    ]
-    return write_toml(configuration.settings, rules, shaping=shaping)
+    with progress(f"writing {counted(len(listed))}"):
+        rules = [
+            WrittenRule(
+                Rule.parse(info.rule) if info.object is None else rule_from_object(info.object),
+                info.enabled,
+            )
+            for info in listed
+        ]
+        return write_toml(configuration.settings, rules, shaping=shaping)
 
 
 def _warn_of_other(file: str, socket: str | None) -> None:

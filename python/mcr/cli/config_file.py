@@ -12,7 +12,9 @@ from ..config.reader import Configuration, read_files
 from ..daemon.sealed_memfd import LIMIT_BYTES, read_bounded
 from ..errors import McrError, RuleError
 from ..rules.hostnames import HostResolver
+from ..rules.model import counted
 from ..rules.ruleset import RuleSet
+from .progress import progress
 
 SUFFIXES = (".toml", ".json")
 
@@ -45,12 +47,13 @@ def parse_configuration(name: str, content: bytes) -> Configuration:
     """The same for a main file that has been read already."""
     main = FileContent(name, content)
     files = [main]
-    for path in included_files(Path(name), _include_of(main)):
-        try:
-            files.append(FileContent(str(path), read_bounded(path)))
-        except OSError as error:
-            raise McrError(f"{path} cannot be read: {error.strerror}") from None
-    return read_files(files)
+    with progress(f"reading {name}"):
+        for path in included_files(Path(name), _include_of(main)):
+            try:
+                files.append(FileContent(str(path), read_bounded(path)))
+            except OSError as error:
+                raise McrError(f"{path} cannot be read: {error.strerror}") from None
+        return read_files(files)
 
 
 def is_configuration(argument: str) -> bool:
@@ -68,11 +71,10 @@ def check_configuration(configuration: Configuration) -> tuple[str, ...]:
         ConfigError: with all problems.
     """
     ingress: Ingress = "udp" if configuration.settings.get("ingress") == "udp" else "packet"
-    rules, host = configuration.parsed, _native.interfaces()
-    with configuration.placed():
-        plan = RuleSet(ingress).plan(
-            host, add=rules, names=HostResolver(), shaping=configuration.shaping
-        )
+    host = _native.interfaces()
+    with progress(f"checking {counted(len(configuration.rules))}"), configuration.placed():
+        rules, shaping = configuration.parsed, configuration.shaping
+        plan = RuleSet(ingress).plan(host, add=rules, names=HostResolver(), shaping=shaping)
         return plan.warnings
 
 

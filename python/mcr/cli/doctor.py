@@ -19,6 +19,7 @@ from ..rules import Rule, parse_rules
 from ..rules.grammar import join_arguments
 from ..rules.objects import rule_from_object
 from .options import SocketOption
+from .progress import progress
 
 _FLOWS = 10_000
 _DAEMON_S = 10.0  # a daemon that hangs is no reason to wait longer
@@ -58,7 +59,8 @@ def doctor(
     parsed = parse_rules(join_arguments(texts) if texts and not named else ())
     if named and running is not None:
         parsed = tuple(map(_rule_of, running.rules))
-    findings = diagnose(*parsed, interfaces=interface or ())
+    with progress("looking at this host"):
+        findings = diagnose(*parsed, interfaces=interface or ())
     done: list[str] = []
     failed = False
     if fix:

@@ -29,6 +29,7 @@ from ..protocol.constants import EXPLAINED_DATAGRAMS
 from ..protocol.text import printable
 from ..rules import Rule
 from .options import AcceptBadChecksums, AnswerAsJson, SocketOption
+from .progress import progress
 from .remote import connect
 from .rule_file import read_rules
 from .usage import usage_of
@@ -90,7 +91,9 @@ def explain(
             return int(answer.verdict != RELAYED)
         with usage_of("--read"):
             summary = _read(read or "-", interface, verify=not accept_bad_checksums)
-        _show_capture(summary, list(ask(list(summary.datagrams))), as_json)
+        with progress(f"explaining {len(summary.datagrams)} datagrams"):
+            answers = list(ask(list(summary.datagrams)))
+        _show_capture(summary, answers, as_json)
     return 0
 
 
@@ -125,7 +128,8 @@ def _read(file: str, interface: str | None, *, verify: bool) -> CaptureSummary:
         try:
             if file != "-":
                 stream = stack.enter_context(Path(file).open("rb"))
-            return summarize(read_capture(stream), interface, verify=verify)
+            with progress(f"reading {file}"):
+                return summarize(read_capture(stream), interface, verify=verify)
         except OSError as error:
             raise ValueError(f"{file} cannot be read: {error.strerror}") from None
         except ValueError as error:

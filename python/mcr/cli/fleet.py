@@ -24,6 +24,7 @@ from .fleet_tree import tree
 from .help import CommandGroup, add_command, epilog_of
 from .nats_options import check_libraries, with_servers
 from .output import moment, show_table
+from .progress import progress
 from .top import check_screen
 
 if TYPE_CHECKING:
@@ -77,12 +78,12 @@ def create(
     ] = 3,
 ) -> None:
     """Create the store of a fleet on the servers, or leave it as it is."""
-    _run(settings, lambda fleet: fleet.create(replicas=replicas))
+    _ask(settings, lambda fleet: fleet.create(replicas=replicas))
 
 
 def nodes(settings: "NatsSettings", as_json: _Json = False) -> None:
     """List the nodes: state, rules, traffic, and when each has reported last."""
-    found = _run(settings, lambda fleet: fleet.nodes())
+    found = _ask(settings, lambda fleet: fleet.nodes())
     if as_json:
         print(json.dumps([each.as_dict() for each in found]), flush=True)
         return
@@ -96,7 +97,7 @@ def status(
     as_json: _Json = False,
 ) -> None:
     """Show what a node has reported last, with the reasons if it refuses its documents."""
-    found = {each.node: each for each in _run(settings, lambda fleet: fleet.nodes())}
+    found = {each.node: each for each in _ask(settings, lambda fleet: fleet.nodes())}
     if node not in found:
         raise McrError(f"{node} has not reported yet; mcr fleet nodes lists those that have")
     if as_json:
@@ -114,7 +115,7 @@ def show(
     ] = None,
 ) -> None:
     """Print a document, as it is or as it was."""
-    texts = _run(settings, lambda fleet: fleet.history(document))
+    texts = _ask(settings, lambda fleet: fleet.history(document))
     known = [each for each in texts if revision is None or each.revision <= revision]
     if not known:
         when = "" if revision is None else f" of revision {revision} or before"
@@ -129,7 +130,7 @@ def history(
     ] = None,
 ) -> None:
     """List the revisions of a document, up to 64, or the last revision of each document."""
-    texts = _run(
+    texts = _ask(
         settings, lambda fleet: fleet.documents() if document is None else fleet.history(document)
     )
     show_table(*history_rows(texts))
@@ -142,7 +143,7 @@ def plan(
 
     A document with a mistake or a value that its node does not have is an error.
     """
-    found = _run(settings, lambda fleet: _plan(fleet, directory, prune))
+    found = _ask(settings, lambda fleet: _plan(fleet, directory, prune))
     if as_json:
         print(json.dumps(found.as_dict()), flush=True)
     else:
@@ -250,6 +251,12 @@ async def _plan(fleet: "Fleet", directory: Path, prune: bool) -> "FleetPlan":
     return await fleet.plan(read(directory), prune=prune)
 
 
+def _ask(settings: "NatsSettings", do: Callable[["Fleet"], Awaitable[T]]) -> T:
+    """Do what prints nothing meanwhile."""
+    with progress("waiting for the servers"):
+        return _run(settings, do)
+
+
 def _change(
     settings: "NatsSettings",
     planned: Callable[["Fleet"], Awaitable["FleetPlan"]],
@@ -259,7 +266,7 @@ def _change(
 ) -> None:
     if not (yes or sys.stdin.isatty()):
         raise typer.BadParameter("needs a terminal to ask on; add --yes", param_hint="'--yes'")
-    found = _run(settings, planned)
+    found = _ask(settings, planned)
     if not as_json:
         show_plan(found)
     if not found.documents and not as_json:

@@ -17,6 +17,7 @@ from ..fleet.tree_memory import recall_trees, write_trees
 from ..json_codec import JsonError
 from ..protocol.text import printable
 from .output import moment
+from .progress import progress
 
 if TYPE_CHECKING:
     from ..fleet.nats_connection import NatsSettings
@@ -61,7 +62,8 @@ def tree(
     The tree so far is in tree.json of DIR: a node keeps its parent while that one lives. The files
     of nodes are written; mcr fleet plan shows what they change, mcr fleet apply does it.
     """
-    file = read_tree_file(spec.read_bytes())
+    with progress(f"reading {spec}"):
+        file = read_tree_file(spec.read_bytes())
     unknown = sorted(set(without or ()) - file.nodes.keys())
     if unknown:
         raise typer.BadParameter(f"{unknown[0]} is no node of {spec}", param_hint="'--without'")
@@ -71,10 +73,12 @@ def tree(
         raise typer.BadParameter("finds dead nodes itself", param_hint="'--auto'")
     try:
         before = () if anew else recall_trees(directory)
-        trees = plan_trees(file, before, without or ())
+        with progress("planning"):
+            trees = plan_trees(file, before, without or ())
     except (TreeError, JsonError) as error:
         raise McrError(str(error)) from None
-    write_trees(directory, trees, tree_documents(file, trees))
+    with progress(f"writing files below {directory}"):
+        write_trees(directory, trees, tree_documents(file, trees))
     for number, (root, parents) in enumerate(zip(file.roots, trees, strict=True)):
         _show(root, parents)
         moved = changed_parents(before[number] if number < len(before) else {}, parents)

@@ -8,6 +8,7 @@ from ..config.importers import FORMATS
 from ..config.writer import write_toml
 from ..errors import ConfigError, Problem
 from .config_file import read_content
+from .progress import progress
 
 _Format = Literal["smcroute", "samplicator", "multicast-relay", "mcrd"]
 
@@ -29,10 +30,12 @@ def import_(
     """
     name, content = read_content(file)
     try:
-        found = FORMATS[form](content.decode())
+        with progress(f"reading {name}"):
+            found = FORMATS[form](content.decode())
+            text = write_toml(found.settings, found.rules, found.comments)
     except UnicodeDecodeError as error:
         raise ConfigError(f"{name} is not UTF-8 at byte {error.start + 1}") from None
     except ConfigError as error:
         problems = (Problem((name, *each.path), each.message) for each in error.problems)
         raise ConfigError(problems) from None
-    print(write_toml(found.settings, found.rules, found.comments), end="", flush=True)
+    print(text, end="", flush=True)

@@ -6,8 +6,11 @@ from typing import TypeVar
 
 from ..client import Client
 from ..client.methods import Call
+from .progress import progress
 
 T = TypeVar("T")
+WAITING = "waiting for the daemon"
+"""The progress of a command that has asked the daemon."""
 _TIMEOUT_S = 60.0  # thousands of rules take a while to change, and users have Ctrl-C
 
 
@@ -20,6 +23,10 @@ def ask(socket: str | None, call: Call[T], as_json: bool, show: Callable[[T], No
     """Make one request; print the answer as JSON, or let `show` print it for people."""
     with connect(socket) as client:
         if as_json:
-            print(json.dumps(client.request(call.as_dict())), flush=True)
+            with progress(WAITING):
+                answer = client.request(call.as_dict())
+            print(json.dumps(answer), flush=True)
         else:
-            show(client.request(call))
+            with progress(WAITING):
+                found = client.request(call)
+            show(found)

@@ -22,6 +22,7 @@ from ..streams.listener import LinkListener
 from ..streams.results import Announcement, LinkReport, LinkStream
 from .options import SocketOption
 from .output import show_table
+from .progress import progress
 from .remote import connect
 from .sdp_rules import rule_to
 from .signals import until_interrupt
@@ -67,7 +68,7 @@ def streams(
         raise typer.BadParameter("--rules and --to need each other", param_hint="'--rules'")
     with LinkListener([name.removeprefix("%") for name in interface or ()]) as listener:
         found = listener.listen(0)
-        with until_interrupt():
+        with progress(f"listening for {seconds:g} s"), until_interrupt():
             ends_s = time.monotonic() + seconds
             while (left_s := ends_s - time.monotonic()) > 0:
                 found = listener.listen(min(left_s, _PIECE_S))

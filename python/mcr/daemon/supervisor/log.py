@@ -70,6 +70,11 @@ class StderrLog:
         """Write a line that is no record, regardless of the log level."""
         self._write("info", None, text)
 
+    def write_to_terminal(self, text: str) -> None:
+        """Write a line that is no record, for a user who waits at a terminal."""
+        if os.isatty(self._target):
+            self._write("info", None, text)
+
     def _write(self, level: Level, facility: Facility | None, text: str) -> None:
         text = text.replace("\n", " ")
         if self._journal is not None and self._journal.send(level, facility, printable(text)):

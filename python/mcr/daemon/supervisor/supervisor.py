@@ -195,6 +195,10 @@ class Supervisor:
         """Log a record."""
         self._log.log(level, text)
 
+    def show(self, text: str) -> None:
+        """Tell a user who waits at a terminal."""
+        self._log.write_to_terminal(text)
+
     def notify(self, text: str) -> None:
         """Send the service manager the daemon's state."""
         self._manager.notify(text)

@@ -33,6 +33,7 @@ class Stage(enum.Enum):
 
 _LIMITS_S = {Stage.STARTING: 25.0, Stage.WAITING: 20.0, Stage.GOING: 20.0}
 """How long a stage may take; workers that wait for 30 s count as hung."""
+_SHOWN_AFTER_S = 1.0  # a user at a terminal wants to know then that something happens
 _END_S = 2.0  # for a process that has closed its connection to end
 
 
@@ -41,6 +42,9 @@ class TakesOver(Protocol):
 
     def abort_start(self, reason: str) -> None:
         """End this daemon with the reason."""
+
+    def show(self, text: str) -> None:
+        """Tell a user who waits at a terminal."""
 
 
 class Successor:
@@ -58,7 +62,8 @@ class Successor:
         self._inheritance, self._tools = inheritance, tools
         self._reactor, self._processes, self._supervisor = reactor, processes, supervisor
         self._stage = Stage.STARTING
-        self._entered_s = time.monotonic()
+        self._began_s = self._entered_s = time.monotonic()
+        self._is_shown = False
         self._waiting: set[int] = set()
         self._is_checked = False
         self._is_alone = False
@@ -94,11 +99,14 @@ class Successor:
             self._inheritance.link.say(Kind.COMMIT)
 
     def check_time(self, now_s: float) -> None:
-        """Abort a takeover that takes too long."""
+        """Say that a takeover lasts, and abort one that takes too long."""
         if self._ends_s is not None and is_over(self._pidfd):
             self._go_alone()
         elif self._ends_s is not None and now_s > self._ends_s:
             self.abort("it has closed the connection")
+        if self.is_active and not self._is_shown and now_s - self._began_s > _SHOWN_AFTER_S:
+            self._is_shown = True
+            self._supervisor.show(f"taking over from process {self.pid}")
         limit_s = _LIMITS_S.get(self._stage)
         if limit_s is not None and now_s - self._entered_s > limit_s:
             is_starting = self._stage is not Stage.WAITING
