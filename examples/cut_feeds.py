@@ -1,12 +1,16 @@
-"""Merge two feeds of the same RTP packets, cut each in turn, and see that nothing is missing.
+r"""Merge two feeds of the same RTP packets, cut each in turn, and see that nothing is missing.
 
     python examples/cut_feeds.py
 
 With --listen the packets are those of another program, and a player receives the merged output:
 
-    python examples/cut_feeds.py --listen 5004 --cut 1 &
+    python examples/cut_feeds.py --listen 5004 --cut 0.6 &
     ffmpeg -v warning -i 'rtp://239.2.0.1:6001?localaddr=127.0.0.1' -f null - &
-    ffmpeg -v error -re -f lavfi -i testsrc2 -t 60 -f rtp_mpegts rtp://127.0.0.1:5004
+    ffmpeg -v error -re -f lavfi -i testsrc2 -t 30 -c:v mpeg2video -b:v 800k -f rtp_mpegts \
+        'rtp://127.0.0.1:5004?pkt_size=1328'
+
+ffmpeg reports frames without dimensions at its start, until the first whole picture, and no error
+after that.
 
 Everything runs over loopback, without rights.
 """
