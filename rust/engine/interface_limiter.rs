@@ -196,15 +196,16 @@ mod tests {
         Load { datagrams, segment: 100, bytes: datagrams * 100 }
     }
 
-    /// How many datagrams each share sends in a second in which each has this many each
-    /// millisecond; the first second empties the buckets.
-    fn compete(shares: &[(&ClassShare, u32)]) -> Vec<u32> {
+    /// How many datagrams each share sends in a second, two seconds after this time, in which each
+    /// has this many each millisecond; those before empty the buckets.
+    fn compete(from_s: u64, shares: &[(&ClassShare, u32)]) -> Vec<u32> {
         let mut sent = vec![0; shares.len()];
-        for ms in 0..2000 {
+        for ms in 0..3000 {
             for (sent, (share, offered)) in sent.iter_mut().zip(shares) {
-                let admitted =
-                    (0..*offered).map(|_| share.admit((1 + ms) * MS, of(1))).sum::<u32>();
-                *sent += if ms < 1000 { 0 } else { admitted };
+                let admitted = (0..*offered)
+                    .map(|_| share.admit((1 + 1000 * from_s + ms) * MS, of(1)))
+                    .sum::<u32>();
+                *sent += if ms < 2000 { 0 } else { admitted };
             }
         }
         sent
@@ -214,8 +215,8 @@ mod tests {
     fn a_higher_priority_gets_all_it_needs() {
         let limiter = limiter(&[class("low", 0, 100), class("high", 7, 1)]);
         let (low, high) = (limiter.share("low").unwrap(), limiter.share("high").unwrap());
-        assert_eq!(compete(&[(&low, 2), (&high, 1)]), [0, 1000]);
-        assert_eq!(compete(&[(&low, 2), (&high, 0)]), [1000, 0], "what it leaves is for others");
+        assert_eq!(compete(0, &[(&low, 2), (&high, 1)]), [0, 1000]);
+        assert_eq!(compete(3, &[(&low, 2), (&high, 0)]), [1000, 0], "what it leaves is for others");
     }
 
     #[test]
@@ -223,9 +224,9 @@ mod tests {
         let limiter = limiter(&[class("a", 3, 3), class("b", 3, 1), class("c", 3, 4)]);
         let share = |name| limiter.share(name).unwrap();
         let (a, b, c) = (share("a"), share("b"), share("c"));
-        let sent = compete(&[(&a, 2), (&b, 2)]);
+        let sent = compete(0, &[(&a, 2), (&b, 2)]);
         assert!(sent[0].abs_diff(750) <= 1 && sent[1].abs_diff(250) <= 1, "{sent:?}");
-        let sent = compete(&[(&a, 2), (&b, 2), (&c, 2)]);
+        let sent = compete(3, &[(&a, 2), (&b, 2), (&c, 2)]);
         assert!(sent[0].abs_diff(375) <= 1 && sent[2].abs_diff(500) <= 1, "{sent:?}");
     }
 
