@@ -18,7 +18,7 @@ pub(super) fn clocks() -> Clocks {
 }
 
 /// CLOCK_REALTIME in nanoseconds, the clock of the kernel's time stamps.
-pub(super) fn real_clock_ns() -> u64 {
+fn real_clock_ns() -> u64 {
     clock_ns(ClockId::CLOCK_REALTIME)
 }
 

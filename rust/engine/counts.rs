@@ -67,7 +67,7 @@ pub(super) fn observe(
 ) {
     let datagram = &arrival.datagram;
     let (payload, segment) = content(arrival, buffer);
-    let arrival_ns = arrived_ns.unwrap_or(counters.clock_ns());
+    let arrival_ns = counters.arrival_ns(arrived_ns);
     for &rule in rules {
         let PlanRule { slot, sequence, .. } = plan.rules[rule as usize];
         let content = Content { datagram, sequence, payload, segment, arrival_ns };

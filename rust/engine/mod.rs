@@ -34,7 +34,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 
-use crate::engine::clocks::{clocks, coarse_clock_ms, real_clock_ns};
+use crate::engine::clocks::{clocks, coarse_clock_ms};
 use crate::engine::egress::Egress;
 use crate::engine::lanes::Lanes;
 use crate::engine::loops::LoopWatch;
@@ -190,7 +190,7 @@ impl Engine {
             self.choose_path();
         }
         if self.channels.flows {
-            self.counters.set_clock(real_clock_ns());
+            self.counters.set_clocks(clocks());
         }
         if self.plan.has_merges {
             self.mergers.set_time(clocks().monotonic_ns);

@@ -7,9 +7,11 @@
 //! output and has a generation, so that a reader notices when it was given to another owner. The
 //! writer keeps its own copy and publishes the changes once per turn under a sequence number (a
 //! seqlock), so that a reader gets consistent numbers without stopping the writer. `flows` is a table
-//! of senders behind the slots, `latency` one of the times that datagrams took.
+//! of senders behind the slots, `latency` one of the times that datagrams took; `clocks` keeps a step
+//! of the host's clock out of both.
 
 pub mod carried;
+mod clocks;
 mod flows;
 pub mod kernel;
 mod latency;
@@ -29,10 +31,12 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use crate::packet::Discard;
 use crate::sys::memory::{PrivateArray, SharedWords};
+use clocks::ArrivalClock;
+pub use clocks::Clocks;
 use flows::FlowTable;
 pub use flows::{Content, FlowRow, MAX_FLOWS, read_flows};
 use latency::LatencyTable;
-pub use latency::{Clocks, LatencyRow, LatencyRows, read_latency};
+pub use latency::{LatencyRow, LatencyRows, read_latency};
 pub use loss::{Loss, count_loss, count_send_error};
 pub use owner::{Grant, SlotOwner};
 pub use reader::{InterfaceCopy, Snapshot, alive_ms, read};
@@ -222,7 +226,7 @@ pub struct Writer {
     latency: Option<Box<LatencyTable>>,
     sequence: u64,
     now_ms: u64,
-    clock_ns: u64,
+    arrivals: ArrivalClock,
 }
 
 impl Writer {
@@ -243,7 +247,7 @@ impl Writer {
             latency: None,
             sequence,
             now_ms: 0,
-            clock_ns: 0,
+            arrivals: ArrivalClock::default(),
         }
     }
 
@@ -299,17 +303,18 @@ impl Writer {
         self.now_ms = now_ms;
     }
 
-    /// Sets the time of subsequent arrivals, in nanoseconds of CLOCK_REALTIME.
+    /// Sets the time of subsequent arrivals.
     #[inline]
-    pub const fn set_clock(&mut self, clock_ns: u64) {
-        self.clock_ns = clock_ns;
+    pub fn set_clocks(&mut self, now: Clocks) {
+        self.arrivals.begin_turn(now);
     }
 
-    /// The time of arrivals, in nanoseconds of CLOCK_REALTIME.
-    #[inline]
+    /// When a datagram arrived, in nanoseconds of CLOCK_MONOTONIC: as the kernel stamped it (in
+    /// nanoseconds of CLOCK_REALTIME), else now.
+    #[inline(always)]
     #[must_use]
-    pub const fn clock_ns(&self) -> u64 {
-        self.clock_ns
+    pub fn arrival_ns(&self, stamp_ns: Option<u64>) -> u64 {
+        self.arrivals.arrival_ns(stamp_ns)
     }
 
     /// The time of the counts, in milliseconds.

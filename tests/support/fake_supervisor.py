@@ -145,6 +145,7 @@ class FakeSupervisor:
                 "incarnation": worker.pid - 1000,
                 "cause": "killed by SIGKILL",
                 "at": time.time(),
+                "monotonic_s": time.monotonic(),
                 "restart_in_ms": 0,
                 "deaths": 1,
             }

@@ -1,6 +1,7 @@
 """A worker pool with fake workers in this process."""
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 
 import pytest
@@ -68,6 +69,7 @@ class PoolHarness:
             pid=fake.pid,
             cause="killed by SIGKILL",
             at=0.0,
+            monotonic_s=time.monotonic(),
             restart_in_ms=0,
             deaths=1,
         )

@@ -58,6 +58,7 @@ class FakeClient:
     counts_flows: bool = True
     revision: int = 1
     time: float = NOW
+    uptime_s: float = 100.0
     failure: McrError | None = None
     path: Path = Path("/run/mcr/mcr.sock")
     requests: list[list[str] | None] = field(default_factory=list)
@@ -89,6 +90,7 @@ class FakeClient:
             self.interfaces,
             rules,
             time=self.time,
+            uptime_s=self.uptime_s,
             revision=self.revision,
             totals=TOTALS,
             stale_workers=(),

@@ -87,7 +87,8 @@ def test_outputs_flows_and_drops_have_tables() -> None:
         await pilot.press("4")
         found = await shows(app, pilot, "no_rule", "kernel_dropped_frames", "output_full")
         assert "vlan" not in found
-        client.time += 2
+        client.uptime_s += 2
+        client.time -= 3600  # the time of day is set
         client.interfaces = (replace(interface, dropped={"no_rule": 60}),)
         await shows(app, pilot, "20             60")
 
@@ -230,6 +231,6 @@ def test_of_many_rules_the_visible_ones_are_read_each_time() -> None:
         client.requests.clear()
         await reader.read(ids[1100:1120], [])
         assert client.requests[0] == ids[1100:1120]
-        assert reader.trend(ids[1100]).bars(3, NOW) == "  █"
+        assert reader.trend_bars(ids[1100], 3) == "  █"
 
     asyncio.run(read())

@@ -32,7 +32,7 @@ def reading(at: float, *matched: int, lost: int = 0) -> DaemonStats:
         rules.append(
             replace(RULE, id=rule_id, matched=count, matched_bytes=10 * count, outputs=(output,))
         )
-    return replace(EMPTY, rules=tuple(rules), time=at)
+    return replace(EMPTY, rules=tuple(rules), time=at, uptime_s=at)
 
 
 def test_samples_are_differences() -> None:
@@ -51,6 +51,15 @@ def test_samples_are_differences() -> None:
     assert history.as_dict("000000000001")["matched_pps"] == [None, 0.0, None, 5.0]
     assert history.as_dict("no such rule")["matched_pps"] == []
     assert history.latest()["times"] == 106.0
+
+
+def test_a_set_clock_changes_no_rate() -> None:
+    """Rates follow from the daemon's uptime; a new control process has none yet."""
+    history = History()
+    times = [(1000.0, 10.0), (1002.0, 12.0), (-2598.0, 14.0), (5000.0, 16.0), (5002.0, 1.0)]
+    for number, (time, uptime_s) in enumerate(times):
+        history.add(replace(reading(time, 40 * number), uptime_s=uptime_s))
+    assert history.as_dict()["matched_pps"] == [None, 20.0, 20.0, 20.0, None]
 
 
 def test_samples_are_bounded() -> None:

@@ -15,6 +15,8 @@ from .status import NodeStatus
 
 SILENT_S = 30.0
 """A node that has not reported for this time is silent: three heartbeats were lost."""
+_LATE_S = 30.0
+"""A status this much older than the one before is from a node whose clock was set back."""
 _REREAD_S = 2.0
 _CHANGES_LIMIT = 10_000
 
@@ -82,8 +84,10 @@ class NodeStatuses:
         except JsonError:
             return  # not written by an agent
         before = self._latest.get(status.node)
-        if key_of(status.node) != key or (before is not None and before.at >= status.at):
+        if key_of(status.node) != key:
             return
+        if before is not None and 0 <= before.at - status.at <= _LATE_S:
+            return  # known, or it comes late
         self._latest[status.node] = status
         if self._follows and len(self._changes) < _CHANGES_LIMIT:
             self._changes.append((before, status))

@@ -179,17 +179,17 @@ class OverviewScreen(TopScreen):
             return flows_table(flows, reader.rules, flows_hint(reader, "no flows"))
         empty = "no such rule" if reader.rules else "no rules; add one with mcr rule add"
         missing = missing_numbers(reader.flows.flows if reader.flows else ())
-        return rules_table(rules, reader.time, reader.trend, missing, empty)
+        return rules_table(rules, reader.time, reader.trend_bars, missing, empty)
 
     def _count_drops(self) -> None:
         """Compare what was dropped with the reading before."""
         before_at, before = self._counts
         counts = drop_counts(self.reader.interfaces.values(), self.reader.rules.values())
-        seconds = self.reader.time - before_at
+        seconds = self.reader.elapsed_s - before_at
         if seconds <= 0:
             return
         self._drops = [
             DropRow(*place, count, max(0, count - before[place]) / seconds if before_at else 0.0)
             for place, count in counts.most_common()
         ]
-        self._counts = (self.reader.time, counts)
+        self._counts = (self.reader.elapsed_s, counts)

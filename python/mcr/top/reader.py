@@ -43,6 +43,9 @@ class DaemonReader:
         """Why the last request failed; None if it did not."""
         self.time = 0.0
         """The Unix time of the newest counters, by the daemon's clock."""
+        self.elapsed_s = 0.0
+        """When they were read, in seconds since some moment: the time of day may be set."""
+        self._uptime_s = 0.0
         self._chosen = chosen
         self._client = client
         self._listed: dict[str, RuleInfo] = {}
@@ -62,9 +65,9 @@ class DaemonReader:
         """The time since the daemon has answered."""
         return time.monotonic() - self._answered_at_s
 
-    def trend(self, rule_id: str) -> RateTrend:
-        """The rates of a rule that were read."""
-        return self._trends.get(rule_id) or RateTrend()
+    def trend_bars(self, rule_id: str, width: int) -> str:
+        """The rates of a rule that were read in the last `width` seconds (`RateTrend.bars`)."""
+        return (self._trends.get(rule_id) or RateTrend()).bars(width, self.elapsed_s)
 
     async def read(self, on_screen: Sequence[str], flows_of: Sequence[str] | None) -> None:
         """Read once: the rules on the screen, others as time permits, and flows.
@@ -130,10 +133,17 @@ class DaemonReader:
         is_everything = self._chosen is None and len(ids) == len(self.rules)
         stats = await self._client.stats(None if is_everything else ids)
         self.time = stats.time
+        self._advance(stats.uptime_s)
         self.interfaces |= {each.name: each for each in stats.interfaces}
         counted = {rule.id: rule for rule in stats.rules}
         for each in ids:
             rule = counted.get(each)
             self.rules[each] = rule or self._listed[each]
             if rule is not None and rule.rate_1s is not None:
-                self._trends[each].add(stats.time, rule.rate_1s.pps)
+                self._trends[each].add(self.elapsed_s, rule.rate_1s.pps)
+
+    def _advance(self, uptime_s: float) -> None:
+        passed_s = uptime_s - self._uptime_s
+        # A new control process begins at 0.
+        self.elapsed_s += passed_s if passed_s >= 0 else uptime_s
+        self._uptime_s = uptime_s

@@ -94,5 +94,5 @@ class RuleScreen(TopScreen):
             lines += [Text(f"latency {latency}")] if latency is not None else []
             merge = () if rule.merge is None else merge_lines(rule.merge)
             lines += [Text(printable(line)) for line in merge]
-        bars = self.reader.trend(rule.id).bars(SECONDS, self.reader.time)
+        bars = self.reader.trend_bars(rule.id, SECONDS)
         return Text("\n").join([*lines, Text(f"{bars}  last {SECONDS} s")])

@@ -12,7 +12,6 @@ from ..protocol.results import RuleOutputInfo
 from ..protocol.selection import RECENT_S, AnyRule, has_problem, label
 from ..protocol.summary import bits_text, endpoint_text, time_text
 from ..stats import FlowStats, InterfaceStats, OutputStats, Rate, RuleStats
-from .trend import RateTrend
 
 T = TypeVar("T")
 _NO_RATE = Rate(0, 0, 0)
@@ -68,7 +67,7 @@ class DropRow(NamedTuple):
 def rules_table(
     rules: Sequence[AnyRule],
     now: float,
-    trend: Callable[[str], RateTrend],
+    trend_bars: Callable[[str, int], str],
     missing: Mapping[str, int],
     empty: str,
 ) -> TableContent[AnyRule]:
@@ -77,7 +76,7 @@ def rules_table(
     Args:
         rules: the rules to show, in their order.
         now: the Unix time of the counters.
-        trend: the rates of the last seconds of a rule, by its id.
+        trend_bars: draws the rates of the last seconds of a rule, by its id, in so many letters.
         missing: how many numbers are missing in the flows of a rule, by its id; empty if numbers
             are not read.
         empty: what is shown without rules.
@@ -94,7 +93,7 @@ def rules_table(
             f"{rate.dropped_pps:.0f}",
             *([_p99(rule)] if has_latency else []),
             *([_count(missing.get(rule.id))] if missing else []),
-            trend(rule.id).bars(widths[-2], now),
+            trend_bars(rule.id, widths[-2]),
             state,
         )
 

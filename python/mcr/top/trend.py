@@ -21,7 +21,7 @@ class RateTrend:
         self._second = 0
 
     def add(self, at: float, pps: float) -> None:
-        """Add the rate at the Unix time `at`; a time before the last one is ignored."""
+        """Add the rate at `at`, in seconds; a time before the last one is ignored."""
         second = int(at)
         passed = second - self._second if self._values else 1
         if passed < 0:
@@ -37,7 +37,7 @@ class RateTrend:
         del self._values[:-SECONDS]
 
     def bars(self, width: int, now: float) -> str:
-        """The last `width` seconds before the Unix time `now`, the newest at the right.
+        """The last `width` seconds before `now`, the newest at the right.
 
         The largest of these rates is a full bar; a second that was not read is a space.
         """

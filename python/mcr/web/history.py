@@ -65,12 +65,13 @@ class History:
         self._times = deque[float](maxlen=limits.SAMPLES)
         self._total = Series()
         self._rules: dict[str, Series] = {}
-        self._taken_at: float | None = None
+        self._uptime_s: float | None = None
 
     def add(self, stats: DaemonStats) -> None:
         """Add a sample; forget rules that were removed."""
-        seconds = 0.0 if self._taken_at is None else stats.time - self._taken_at
-        self._taken_at = stats.time
+        # The time of day may be set between two samples.
+        seconds = 0.0 if self._uptime_s is None else stats.uptime_s - self._uptime_s
+        self._uptime_s = stats.uptime_s
         self._times.append(stats.time)
         counts = {rule.id: _counts(rule) for rule in stats.rules}
         self._total.add(_Counts(*map(sum, zip(_NO_COUNTS, *counts.values(), strict=True))), seconds)

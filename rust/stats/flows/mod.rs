@@ -64,7 +64,7 @@ pub struct Content<'a> {
     pub payload: &'a [u8],
     /// The size in bytes of each datagram but the last.
     pub segment: usize,
-    /// When it arrived, in nanoseconds of CLOCK_REALTIME.
+    /// When it arrived, in nanoseconds of CLOCK_MONOTONIC.
     pub arrival_ns: u64,
 }
 

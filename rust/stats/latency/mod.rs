@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::clocks::{ClockSteps, Clocks};
 use super::{LATENCY_START, MAX_SLOTS};
 use crate::sys::memory::{PrivateArray, SharedWords};
 pub use reader::{LatencyRow, LatencyRows, read_latency};
@@ -23,8 +24,6 @@ pub(super) const ROW_WORDS: usize = row::BUCKETS + buckets::COUNT;
 pub(super) const WORDS: usize = MAX_HISTOGRAMS * (1 + ROW_WORDS);
 /// Datagrams that can wait for the end of a turn; more are not measured.
 const MOST_WAITING: usize = 16_384;
-/// The clocks of a host drift by less between two turns; more is a step.
-const STEP_NS: u64 = 1_000_000;
 
 /// The words of a row.
 pub(super) mod row {
@@ -36,15 +35,6 @@ pub(super) mod row {
     pub(in crate::stats) const UNMEASURED: usize = 2;
     /// Measured datagrams, one word for each bucket.
     pub(in crate::stats) const BUCKETS: usize = 3;
-}
-
-/// The same moment by two clocks, in nanoseconds.
-#[derive(Clone, Copy, Debug)]
-pub struct Clocks {
-    /// CLOCK_REALTIME, by which the kernel stamps what it receives.
-    pub real_ns: u64,
-    /// CLOCK_MONOTONIC, which nobody sets.
-    pub monotonic_ns: u64,
 }
 
 /// A datagram, or those of a super-frame, for a rule: received, and not yet sent.
@@ -64,10 +54,7 @@ pub(super) struct LatencyTable {
     /// The rows of an earlier process that this one has not claimed, by the tag of their rule.
     found: HashMap<u64, u32>,
     waiting: Vec<Waiting>,
-    /// By how much CLOCK_REALTIME is ahead of CLOCK_MONOTONIC.
-    ahead_ns: Option<u64>,
-    /// The last time at which CLOCK_REALTIME was found to have been set: earlier stamps are void.
-    set_ns: u64,
+    steps: ClockSteps,
 }
 
 impl LatencyTable {
@@ -83,7 +70,7 @@ impl LatencyTable {
         }
         let rows = PrivateArray::new(MAX_SLOTS as usize);
         let waiting = Vec::with_capacity(MOST_WAITING);
-        Self { page, rows, free, found, waiting, ahead_ns: None, set_ns: 0 }
+        Self { page, rows, free, found, waiting, steps: ClockSteps::default() }
     }
 
     /// Gives a rule the row of its predecessor if it continues, else an empty one, as long as there
@@ -125,16 +112,12 @@ impl LatencyTable {
         if self.waiting.is_empty() {
             return;
         }
-        let Clocks { real_ns, monotonic_ns } = clocks();
-        let ahead_ns = real_ns.wrapping_sub(monotonic_ns);
-        if self.ahead_ns.is_some_and(|before| before.abs_diff(ahead_ns) > STEP_NS) {
-            self.set_ns = real_ns;
-        }
-        self.ahead_ns = Some(ahead_ns);
+        let now = clocks();
+        self.steps.observe(now);
         for Waiting { slot, datagrams, arrived_ns } in self.waiting.drain(..) {
             let Some(row) = self.rows[slot as usize].checked_sub(1) else { continue };
-            let is_valid = arrived_ns != 0 && arrived_ns >= self.set_ns;
-            let waited_ns = real_ns.checked_sub(arrived_ns).filter(|_| is_valid);
+            let is_valid = self.steps.is_valid(arrived_ns);
+            let waited_ns = now.real_ns.checked_sub(arrived_ns).filter(|_| is_valid);
             count(cells(&self.page, row), waited_ns, datagrams.into());
         }
     }

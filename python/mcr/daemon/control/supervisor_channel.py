@@ -63,6 +63,8 @@ class LastDeath(_Message):
 
     at: float
     """Seconds since 1970."""
+    monotonic_s: float
+    """The same moment by CLOCK_MONOTONIC."""
     cause: str
 
 
@@ -88,6 +90,7 @@ class WorkerExited(_Message):
     incarnation: int = 0
     cause: str
     at: float
+    monotonic_s: float
     restart_in_ms: int
     deaths: Annotated[int, Field(ge=0)]
 

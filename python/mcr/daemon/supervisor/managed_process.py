@@ -23,6 +23,8 @@ class ProcessDeath:
     cause: str
     at_s: float
     """Seconds since 1970."""
+    monotonic_s: float
+    """The same moment by CLOCK_MONOTONIC, which all processes of a host share."""
 
 
 class ManagedProcess:

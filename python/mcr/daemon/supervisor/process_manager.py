@@ -293,7 +293,9 @@ class ProcessManager:
             cpu=worker.cpu,
             started_at=worker.started_at_s,
             deaths=worker.deaths,
-            last_death=None if death is None else {"at": death.at_s, "cause": death.cause},
+            last_death=None
+            if death is None
+            else {"at": death.at_s, "monotonic_s": death.monotonic_s, "cause": death.cause},
         )
 
     # Messages.
@@ -386,7 +388,7 @@ class ProcessManager:
 
     def _handle_exit(self, process: ManagedProcess, pid: int, cause: str) -> None:
         now_s = time.monotonic()
-        death = ProcessDeath(pid, cause, time.time())
+        death = ProcessDeath(pid, cause, time.time(), now_s)
         process.record_exit(death, now_s)
         if self.shutting_down or self._lifecycle.take_exit(process, cause):
             return
@@ -410,6 +412,7 @@ class ProcessManager:
                 incarnation=worker.incarnation,
                 cause=death.cause,
                 at=death.at_s,
+                monotonic_s=death.monotonic_s,
                 restart_in_ms=worker.restart_in_ms(time.monotonic()),
                 deaths=worker.deaths,
             )

@@ -154,8 +154,9 @@ class WorkerPool:
         worker.restart_in_ms, worker.is_current = None, False
         worker.deaths = max(worker.deaths, started.deaths)
         if worker.last_death is None and started.last_death is not None:
+            last = started.last_death
             worker.last_death = DeathRecord(
-                started.last_death.at, started.last_death.cause, was_observed=False
+                last.at, last.monotonic_s, last.cause, was_observed=False
             )
         worker.channel = WorkerChannel(
             channel,
@@ -174,7 +175,9 @@ class WorkerPool:
                 worker.channel.close()
         worker.deaths, worker.restart_in_ms = exited.deaths, exited.restart_in_ms
         dropped = worker.kernel_dropped_frames
-        worker.last_death = DeathRecord(exited.at, exited.cause, kernel_dropped_frames=dropped)
+        worker.last_death = DeathRecord(
+            exited.at, exited.monotonic_s, exited.cause, kernel_dropped_frames=dropped
+        )
         number, pid = exited.number, exited.pid
         text = f"worker {number}, process {pid}: {exited.cause}"
         self._events.publish("worker", "died", text, number=number, pid=pid, cause=exited.cause)
@@ -372,7 +375,7 @@ class WorkerPool:
         death.is_recovered = True
         if worker.had_rules and not death.was_observed:
             return  # it had recovered before this control process started
-        death.outage_ms = max(0, round((time.time() - death.at) * 1000))
+        death.outage_ms = max(0, round((time.monotonic() - death.monotonic_s) * 1000))
         text = f"worker {worker.number} relays again after {death.outage_ms} ms"
         self._events.publish("worker", "restored", text, number=worker.number, pid=worker.pid)
         _log.info("%s", text, extra={"worker": worker.number})

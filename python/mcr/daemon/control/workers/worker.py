@@ -16,6 +16,8 @@ class DeathRecord:
 
     at: float
     """Seconds since 1970."""
+    monotonic_s: float
+    """The same moment by CLOCK_MONOTONIC, from which the outage is measured."""
     cause: str
     outage_ms: int | None = None
     """The time until the successor had the rules; None until then, or if it is unknown."""
