@@ -16,7 +16,7 @@ CARGO_DENY_VERSION := 0.20.2
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo fleet-demo test lint clippy format docs topologies bench guard coverage audit build deb bpf stubs clean help .preflight
+.PHONY: demo fleet-demo test lint clippy format docs topologies bench guard coverage audit build deb bpf stubs clean help .preflight soak
 .DEFAULT_GOAL := help
 
 demo: $(WHEEL) ## relay live traffic over loopback (as root also across network namespaces)
@@ -49,6 +49,9 @@ format: $(TOOLS) ## rewrite the sources in the one accepted layout
 
 topologies: $(WHEEL) ## traffic through chains, trees, meshes and wide fan-outs of relays: one table (root)
 	$(BIN)/python -m tests.topology.shape_table
+
+soak: $(WHEEL) ## a daemon under traffic, changes, deaths and flapping interfaces (root; MINUTES=10)
+	$(BIN)/python -m tests.topology.soak --minutes $(or $(MINUTES),10)
 
 docs: $(WHEEL) $(SITE_TOOLS) ## the documents as a site, in target/site; warnings are errors
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs/site . target/site
