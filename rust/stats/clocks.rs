@@ -75,3 +75,43 @@ impl ArrivalClock {
         monotonic_ns.wrapping_add(stamp_ns.wrapping_sub(real_ns))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REAL_NS: u64 = 1_800_000_000_000_000_000;
+
+    #[test]
+    fn a_step_of_the_clock_changes_no_time_between_arrivals() {
+        const HOUR_NS: i64 = 3_600_000_000_000;
+        for step_ns in [HOUR_NS, -HOUR_NS, 5_000_000, -5_000_000] {
+            let real_ns = |ns: u64, is_set: bool| {
+                (REAL_NS + ns).checked_add_signed(if is_set { step_ns } else { 0 }).unwrap()
+            };
+            let (mut clock, mut before_ns) = (ArrivalClock::default(), None);
+            for number in 0..100_u64 {
+                let arrived_ns = 100_000_000_000 + number * 1_000_000;
+                let monotonic_ns = arrived_ns + 1000;
+                // One datagram has the stamp of the clock before.
+                let now_ns = real_ns(monotonic_ns, number >= 50);
+                clock.begin_turn(Clocks { real_ns: now_ns, monotonic_ns });
+                let arrival_ns = clock.arrival_ns(Some(real_ns(arrived_ns, number > 50)));
+                let gap_ns = before_ns.replace(arrival_ns).map_or(1_000_000, |it| arrival_ns - it);
+                assert!((999_000..=1_001_000).contains(&gap_ns), "{step_ns}: {number}, {gap_ns}");
+            }
+        }
+    }
+
+    #[test]
+    fn arrivals_without_a_plausible_stamp_are_those_of_the_turn() {
+        let mut clock = ArrivalClock::default();
+        clock.begin_turn(Clocks { real_ns: REAL_NS, monotonic_ns: 200_000_000_000 });
+        assert_eq!(clock.arrival_ns(None), 200_000_000_000);
+        assert_eq!(clock.arrival_ns(Some(REAL_NS - 7_000_000_000)), 193_000_000_000);
+        assert_eq!(clock.arrival_ns(Some(REAL_NS + 20_000)), 200_000_020_000);
+        for stamp_ns in [0, REAL_NS / 2, REAL_NS - 61_000_000_000, REAL_NS + 2_000_000_000] {
+            assert_eq!(clock.arrival_ns(Some(stamp_ns)), 200_000_000_000);
+        }
+    }
+}

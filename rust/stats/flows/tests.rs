@@ -1,7 +1,6 @@
 use super::*;
 use crate::packet::Span;
-use crate::stats::sequences::{GAP_BUCKETS, gap_count, word};
-use crate::stats::{Clocks, Grant, Slot, SlotOwner, Writer, create_page, read, rule, take_over};
+use crate::stats::{Grant, Slot, SlotOwner, Writer, create_page, read, rule, take_over};
 
 const SLOT: Slot = Slot { index: 3, generation: 5 };
 
@@ -124,50 +123,4 @@ fn rows_with_nonsense_end_in_time() {
     successor.count_flow(SLOT.index, &content(&datagram(1, 7)));
     successor.publish();
     assert_eq!(read_flows(page.view()).unwrap().len(), 1);
-}
-
-#[test]
-fn a_step_of_the_clock_changes_no_time_between_arrivals() {
-    const HOUR_NS: i64 = 3_600_000_000_000;
-    for step_ns in [HOUR_NS, -HOUR_NS, 5_000_000, -5_000_000] {
-        let page = create_page().unwrap();
-        let mut writer = Writer::new(page.clone());
-        writer.count_flows();
-        writer.grant(&grant(SLOT, false));
-        for number in 0..100_u64 {
-            let arrived_ns = 100_000_000_000 + number * 1_000_000;
-            let monotonic_ns = arrived_ns + 1000;
-            let real_ns = |ns: u64, is_set: bool| {
-                let step_ns = if is_set { step_ns } else { 0 };
-                (1_800_000_000_000_000_000 + ns).checked_add_signed(step_ns).unwrap()
-            };
-            // One datagram has the stamp of the clock before.
-            let now = Clocks { real_ns: real_ns(monotonic_ns, number >= 50), monotonic_ns };
-            writer.set_clocks(now);
-            let arrival_ns = writer.arrival_ns(Some(real_ns(arrived_ns, number > 50)));
-            let datagram = datagram(1, 7);
-            let sequence = SequenceSpec::Auto;
-            writer.count_flow(SLOT.index, &Content { sequence, arrival_ns, ..content(&datagram) });
-            writer.publish();
-        }
-        let flows = read_flows(page.view()).unwrap();
-        let [flow] = &flows[..] else { panic!("{} flows", flows.len()) };
-        let filled = (0..GAP_BUCKETS).map(|at| gap_count(&flow.numbers, at));
-        assert_eq!(filled.filter(|count| *count > 0).collect::<Vec<_>>(), [99]);
-        assert!(flow.numbers[word::JITTER] / 16 < 1000, "{:?}", flow.numbers);
-    }
-}
-
-#[test]
-fn arrivals_without_a_plausible_stamp_are_those_of_the_turn() {
-    let mut writer = Writer::new(create_page().unwrap());
-    const REAL_NS: u64 = 1_800_000_000_000_000_000;
-    writer.set_clocks(Clocks { real_ns: REAL_NS, monotonic_ns: 200_000_000_000 });
-    let arrival_ns = |stamp_ns| writer.arrival_ns(stamp_ns);
-    assert_eq!(arrival_ns(None), 200_000_000_000);
-    assert_eq!(arrival_ns(Some(REAL_NS - 7_000_000_000)), 193_000_000_000);
-    assert_eq!(arrival_ns(Some(REAL_NS + 20_000)), 200_000_020_000);
-    for stamp_ns in [0, REAL_NS / 2, REAL_NS - 61_000_000_000, REAL_NS + 2_000_000_000, u64::MAX] {
-        assert_eq!(arrival_ns(Some(stamp_ns)), 200_000_000_000);
-    }
 }
