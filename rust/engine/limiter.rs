@@ -3,7 +3,12 @@
 //! A bucket is one number, the time when it will be full again, so that the threads of a relay share
 //! it without a lock.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+#[cfg(not(all(test, loom)))]
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+
+#[cfg(all(test, loom))]
+use loom::sync::atomic::AtomicU64;
 
 use crate::spec::{OutputRate, RateUnit};
 
@@ -160,6 +165,52 @@ impl RateLimiter {
         };
         let waiting = bytes_per_s.saturating_mul(self.limit.queue_us.into()) / 1_000_000;
         u32::try_from((LEAST + 2 * waiting).min(MOST)).unwrap_or(u32::MAX)
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// Two engines share the bucket of an output.
+    #[test]
+    fn threads_take_each_token_once() {
+        loom::model(|| {
+            let limit = OutputRate {
+                unit: RateUnit::Datagrams,
+                per_s: 1000,
+                burst: 3,
+                queue_us: 0,
+                paced: false,
+            };
+            let limiter = Arc::new(RateLimiter::new(limit));
+            let shared = limiter.clone();
+            let load = Load { datagrams: 2, segment: 100, bytes: 200 };
+            let other = loom::thread::spawn(move || shared.admit(1_000_000, load));
+            let own = limiter.admit(1_000_000, load) + limiter.admit(1_000_000, load);
+            assert_eq!(own + other.join().unwrap(), 3);
+        });
+    }
+
+    #[test]
+    fn threads_reserve_times_one_after_the_other() {
+        loom::model(|| {
+            let limit = OutputRate {
+                unit: RateUnit::Datagrams,
+                per_s: 1000,
+                burst: 1,
+                queue_us: 10_000,
+                paced: true,
+            };
+            let limiter = Arc::new(RateLimiter::new(limit));
+            let shared = limiter.clone();
+            let other = loom::thread::spawn(move || shared.reserve(0, 100));
+            let mut times = [limiter.reserve(0, 100), other.join().unwrap()];
+            times.sort_unstable();
+            assert_eq!(times, [Some(0), Some(1_000_000)]);
+        });
     }
 }
 

@@ -5,8 +5,8 @@
 //!
 //! A page is a header and slots of equal size. A slot belongs to one interface, group, rule or
 //! output and has a generation, so that a reader notices when it was given to another owner. The
-//! writer keeps its own copy and publishes the changes once per turn under a sequence number (a
-//! seqlock), so that a reader gets consistent numbers without stopping the writer. `flows` is a table
+//! writer keeps its own copy and publishes the changes once per turn under a sequence number
+//! (`sequence_lock`), so that a reader gets consistent numbers without stopping the writer. `flows` is a table
 //! of senders behind the slots, `latency` one of the times that datagrams took; `clocks` keeps a step
 //! of the host's clock out of both.
 
@@ -19,6 +19,7 @@ mod loss;
 pub mod metadata;
 mod owner;
 mod reader;
+mod sequence_lock;
 pub mod sequences;
 pub mod skew;
 mod takeover;
@@ -27,7 +28,7 @@ mod words;
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::packet::Discard;
 use crate::sys::memory::{PrivateArray, SharedWords};
@@ -377,27 +378,24 @@ impl Writer {
         }
         let cells = self.page.words();
         let slots: &[SlotWords] = self.words.as_chunks().0;
-        cells[header::SEQUENCE].store(self.sequence + 1, Ordering::Relaxed);
-        fence(Ordering::Release);
-        for index in self.changed.drain(..) {
-            let at = index as usize;
-            self.is_changed[at] = false;
-            let start = (at + 1) * SLOT_WORDS;
-            for (cell, word) in cells[start..start + SLOT_WORDS].iter().zip(&slots[at]) {
-                cell.store(*word, Ordering::Relaxed);
+        self.sequence = sequence_lock::write(cells, header::SEQUENCE, self.sequence, || {
+            for index in self.changed.drain(..) {
+                let at = index as usize;
+                self.is_changed[at] = false;
+                let start = (at + 1) * SLOT_WORDS;
+                for (cell, word) in cells[start..start + SLOT_WORDS].iter().zip(&slots[at]) {
+                    cell.store(*word, Ordering::Relaxed);
+                }
             }
-        }
-        if let Some(flows) = &mut self.flows {
-            for (at, words, numbers) in flows.take_changes() {
+            let changes = self.flows.iter_mut().flat_map(|flows| flows.take_changes());
+            for (at, words, numbers) in changes {
                 let start = FLOWS_START + at * flows::PAGE_WORDS;
                 let words = words.iter().chain(numbers);
                 for (cell, word) in cells[start..start + flows::PAGE_WORDS].iter().zip(words) {
                     cell.store(*word, Ordering::Relaxed);
                 }
             }
-        }
-        self.sequence += 2;
-        cells[header::SEQUENCE].store(self.sequence, Ordering::Release);
+        });
     }
 }
 

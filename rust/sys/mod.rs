@@ -20,6 +20,7 @@ pub mod ring;
 pub mod sched;
 pub mod scm_rights;
 pub mod send_control;
+pub mod shared_words;
 pub mod sockaddr;
 pub mod sockopt;
 pub mod xdp_socket;

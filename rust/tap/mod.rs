@@ -4,9 +4,11 @@
 //! ```text
 //! filter   which datagrams a tap takes        record   what is recorded of one
 //! ring     the memory: its writer and its reader
+//! overwritten   the protocol between these
 //! ```
 
 mod filter;
+mod overwritten;
 mod record;
 mod ring;
 #[cfg(test)]

@@ -3,14 +3,14 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::kernel::{self, KERNEL_WORDS, KernelWords};
 use super::owner::OwnerKind;
 use super::{
     GENERATION, LAYOUT, MAX_SLOTS, PAGE_WORDS, SLOT_WORDS, Slot, SlotOwner, SlotTotals, SlotWords,
-    TAG, header, metadata,
+    TAG, header, metadata, sequence_lock,
 };
 use crate::sys::memory::WordsView;
 
@@ -256,16 +256,13 @@ pub(super) fn slot_cells(index: u32) -> Range<usize> {
 
 /// Reads these cells, unless the writer published meanwhile.
 fn read_undisturbed<const N: usize>(page: WordsView<'_>, cells: Range<usize>) -> Option<[u64; N]> {
-    let before = page.load(header::SEQUENCE, Ordering::Acquire)?;
-    if !before.is_multiple_of(2) {
-        return None;
-    }
-    let mut words = [0; N];
-    for (word, cell) in words.iter_mut().zip(page.relaxed(cells.start, cells.len())?) {
-        *word = cell;
-    }
-    fence(Ordering::Acquire);
-    (page.load(header::SEQUENCE, Ordering::Relaxed) == Some(before)).then_some(words)
+    sequence_lock::read(&page, header::SEQUENCE, || {
+        let mut words = [0; N];
+        for (word, cell) in words.iter_mut().zip(page.relaxed(cells.start, cells.len())?) {
+            *word = cell;
+        }
+        Some(words)
+    })
 }
 
 #[cfg(test)]

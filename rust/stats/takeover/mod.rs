@@ -3,9 +3,11 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{GENERATION, LAYOUT, MAX_SLOTS, PAGE_WORDS, SLOT_WORDS, Slot, TAG, header};
+use super::{
+    GENERATION, LAYOUT, MAX_SLOTS, PAGE_WORDS, SLOT_WORDS, Slot, SlotOwner, TAG, copy, header,
+};
 use crate::sys::memory::SharedWords;
 
 /// The sequence limit, which counting cannot reach.
@@ -35,12 +37,15 @@ pub fn take_over(page: &SharedWords) -> io::Result<Found> {
         return Err(io::Error::new(io::ErrorKind::InvalidData, text));
     }
     cells[header::INCARNATIONS].fetch_add(1, Ordering::Relaxed);
-    // The process may have died while publishing; readers wait for an even number.
-    let sequence = cells[header::SEQUENCE].load(Ordering::Relaxed);
-    let next = if sequence < LAST_SEQUENCE { sequence.next_multiple_of(2) } else { 0 };
-    cells[header::SEQUENCE].store(next, Ordering::Release);
     let used = cells[header::USED].load(Ordering::Relaxed).min(u64::from(MAX_SLOTS));
     let mut found = Found { used: u32::try_from(used).unwrap_or(0), ..Found::default() };
+    let sequence = cells[header::SEQUENCE].load(Ordering::Relaxed);
+    if !sequence.is_multiple_of(2) {
+        (0..found.used).for_each(|index| mend(cells, index));
+    }
+    // Readers wait for an even number.
+    let next = if sequence < LAST_SEQUENCE { sequence.next_multiple_of(2) } else { 0 };
+    cells[header::SEQUENCE].store(next, Ordering::Release);
     for index in 0..found.used {
         let start = (index as usize + 1) * SLOT_WORDS;
         let word = |at: usize| cells[start + at].load(Ordering::Relaxed);
@@ -55,6 +60,20 @@ pub fn take_over(page: &SharedWords) -> io::Result<Found> {
         }
     }
     Ok(found)
+}
+
+/// Makes the counts of a slot consistent, half of which may be those of the turn that the process
+/// was publishing when it died: until the owner's first turn they are read as they are.
+fn mend(cells: &[AtomicU64], index: u32) {
+    let start = (index as usize + 1) * SLOT_WORDS;
+    let mut words = [0; SLOT_WORDS];
+    copy(&cells[start..], &mut words);
+    let mended = SlotOwner::from_tag(words[TAG]).resumed(&words);
+    for (at, word) in mended.into_iter().enumerate() {
+        if at != GENERATION && at != TAG {
+            cells[start + at].store(word, Ordering::Relaxed);
+        }
+    }
 }
 
 /// The number of processes that have counted in a page, one after the other; 0 if it is not valid.

@@ -89,6 +89,9 @@ fn a_writer_that_died_while_publishing_blocks_no_reader() {
     assert_eq!(read(page.view(), FIRST), None);
     let found = take_over(&page).unwrap();
     assert!(read(page.view(), FIRST).is_some());
+    // Consistent before the successor has published anything.
+    let output = read(page.view(), SECOND).unwrap();
+    assert_eq!((output[output::WANTED], output[output::SENT]), (7, 7));
     let [_, output] = successors(&page, &found);
     assert_eq!((output[output::WANTED], output[output::SENT]), (7, 7));
 }
