@@ -16,7 +16,7 @@ CARGO_DENY_VERSION := 0.20.2
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo fleet-demo test lint clippy format docs topologies bench guard coverage audit build deb bpf stubs clean help .preflight soak loom
+.PHONY: demo fleet-demo test lint clippy format docs topologies bench guard coverage audit build deb bpf stubs clean help .preflight soak loom fuzz
 .DEFAULT_GOAL := help
 
 demo: $(WHEEL) ## relay live traffic over loopback (as root also across network namespaces)
@@ -52,6 +52,9 @@ topologies: $(WHEEL) ## traffic through chains, trees, meshes and wide fan-outs 
 
 soak: $(WHEEL) ## a daemon under traffic, changes, deaths and flapping interfaces (root; MINUTES=10)
 	$(BIN)/python -m tests.topology.soak --minutes $(or $(MINUTES),10)
+
+fuzz: $(WHEEL) ## fuzz one target of fuzz/, or all (TARGET=all DURATION=60, in seconds)
+	fuzz/run $(or $(TARGET),all) $(or $(DURATION),60)
 
 loom: .preflight ## try every order of loads and stores of what threads and processes share without a lock
 	RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=3 CARGO_TARGET_DIR=target/loom \

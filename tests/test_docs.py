@@ -13,7 +13,7 @@ HEADINGS = re.findall(r'^### .*?"(.+)"', (ROOT / "docs/troubleshooting.md").read
 SHORTEST = 6  # a shorter piece of a message says nothing
 FOREIGN = {"mcr: command not found"}  # said by sudo
 COLUMNS = 100
-PLACES = "(?:bench|docs|examples|findings|python|rust|scripts|tests)"
+PLACES = "(?:bench|docs|examples|findings|fuzz|python|rust|scripts|tests)"
 ELSEWHERE = ("http://", "https://")
 
 

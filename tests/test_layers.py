@@ -67,7 +67,7 @@ RUST_LAYERS = [
     "traffic",
     "python",
 ]
-SOURCES = ["python", "rust", "tests", "bench", "examples"]
+SOURCES = ["python", "rust", "tests", "bench", "examples", "fuzz"]
 MAX_FILE_LINES = 450
 MAX_FUNCTION_LINES = 60
 IN_BOTH_LANGUAGES = {  # one concept, which Python shows and Rust does
