@@ -208,7 +208,7 @@ def rule_of_leg(leg: str) -> str:
 
 def rule_spec(rule_id: str, members: bytes, *, enabled: bool) -> bytes:
     """The JSON object of a rule with these `spec_members`."""
-    return b'{"id":%s,"enabled":%s,%s' % (_encode(rule_id), _encode(enabled), members)
+    return b'{"id":%s,"enabled":%s,%s' % (_encode(rule_id), _boolean(enabled), members)
 
 
 def edit_spec(
@@ -236,7 +236,7 @@ def edit_spec(
         else:
             pieces += specs[at : at + count]
         at += count
-    members = (_encode(rule.id), _encode(enabled), b",".join(pieces), _class_member(rule))
+    members = (_encode(rule.id), _boolean(enabled), b",".join(pieces), _class_member(rule))
     return b'{"id":%s,"enabled":%s,"outputs":[%s]%s}' % members
 
 
@@ -247,6 +247,11 @@ def rule_specs(rules: Iterable[tuple[ResolvedRule, bool]]) -> bytes:
         for rule, enabled in rules
     )
     return b"[%s]" % b",".join(specs)
+
+
+def _boolean(value: bool) -> bytes:
+    """Like `_encode`, which would make an encoder of its own for it."""
+    return b"true" if value else b"false"
 
 
 def _encode(value: object) -> bytes:
