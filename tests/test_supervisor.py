@@ -67,7 +67,10 @@ def test_a_killed_worker_is_restarted_at_once_with_its_page(running: SupervisorP
     assert channels(running)[-1] == (second, f"worker 0 {second}")
     again = running.messages("worker")[-1]
     assert (again["incarnation"], again["deaths"]) == (2, 1)
-    assert again["last_death"] == {"at": ended["at"], "cause": "killed by SIGKILL"}
+    assert (again["last_death"]["at"], again["last_death"]["cause"]) == (
+        ended["at"],
+        ended["cause"],
+    )
     assert ended["at"] <= again["started_at"] <= time.time()
     before, after = running.journal("start")
     assert before["page"] == after["page"]

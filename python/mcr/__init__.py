@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from .protocol.results import RuleInfo as RuleInfo
     from .protocol.results import RuleList as RuleList
     from .protocol.results import RuleOutputInfo as RuleOutputInfo
+    from .protocol.results import ShapingInfo as ShapingInfo
     from .protocol.results import Totals as Totals
     from .protocol.results import WorkerCount as WorkerCount
     from .protocol.results import WorkerDeath as WorkerDeath
@@ -139,6 +140,7 @@ _EXPORTS = {
         "RuleInfo",
         "RuleList",
         "RuleOutputInfo",
+        "ShapingInfo",
         "Totals",
         "WorkerCount",
         "WorkerDeath",

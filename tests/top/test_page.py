@@ -73,7 +73,8 @@ def test_the_screens_of_the_page() -> None:
     async def draw() -> None:
         app = app_of(client)
         for ago_s, pps in enumerate(NEWS_PPS):
-            client.time, client.rules_now = NOW - len(NEWS_PPS) + 1 + ago_s, rules(pps)
+            client.time, client.uptime_s = NOW - len(NEWS_PPS) + 1 + ago_s, 100.0 + ago_s
+            client.rules_now = rules(pps)
             await app._reader.read([], [])
         client.flows_now = (flow(client.rules_now[1]),)
         async with app.run_test(size=(80, 24)) as pilot:

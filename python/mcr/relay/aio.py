@@ -16,6 +16,7 @@ from ..choices import Egress, Hosts, IngressChoice, Offload
 from ..errors import McrError
 from ..rules import Rule
 from ..rules.expectation import Expectation
+from ..rules.shaping import InterfaceRate, Shaping, TrafficClass
 from ..taps.filter import RING_BYTES, TRACE_FRAME_BYTES, Taken, TapFilter
 from ..taps.stream import TapStream
 from ..time_limit import time_limit
@@ -57,6 +58,8 @@ class AsyncRelay:
         latency: bool = False,
         hosts: Hosts = "first",
         expect: Expectation | str | None = None,
+        classes: Iterable[TrafficClass] = (),
+        interface_rates: Iterable[InterfaceRate] = (),
     ) -> None:
         """Parse the rules; open nothing yet. Arguments and errors are those of `Relay`."""
         self._relay = Relay(
@@ -72,6 +75,8 @@ class AsyncRelay:
             latency=latency,
             hosts=hosts,
             expect=expect,
+            classes=classes,
+            interface_rates=interface_rates,
         )
 
     @staticmethod
@@ -94,6 +99,10 @@ class AsyncRelay:
     enable_rule = _method(Relay.enable_rule)
     edit_rule = _method(Relay.edit_rule)
     replace_rules = _method(Relay.replace_rules)
+    set_class = _method(Relay.set_class)
+    remove_class = _method(Relay.remove_class)
+    set_interface_rate = _method(Relay.set_interface_rate)
+    remove_interface_rate = _method(Relay.remove_interface_rate)
     resolve_hosts = _method(Relay.resolve_hosts)
     stats = _method(Relay.stats)
     flows = _method(Relay.flows)
@@ -102,6 +111,10 @@ class AsyncRelay:
     async def rules(self) -> tuple[Rule, ...]:
         """Return the rules, oldest first."""
         return await asyncio.to_thread(lambda: self._relay.rules)
+
+    async def shaping(self) -> Shaping:
+        """Return the classes of traffic and the rates of interfaces."""
+        return await asyncio.to_thread(lambda: self._relay.shaping)
 
     async def warnings(self) -> tuple[str, ...]:
         """Return the problems that do not prevent relaying, one sentence each."""

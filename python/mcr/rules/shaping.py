@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
-from ..errors import Problem, RuleError
+from ..errors import ArgumentError, Problem, RuleError
 from . import fields, rates
 from .fields import Invalid, ProblemCollector
 
@@ -25,7 +25,20 @@ INTERFACES_LIMIT = 1024
 DEFAULT_PRIORITY = 3
 DEFAULT_WEIGHT = 1
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,32}", re.ASCII)
+T = TypeVar("T")
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+
+
+def _all(values: Iterable[T], what: str) -> Iterable[T]:
+    if not isinstance(values, Iterable):
+        raise ArgumentError(f"{what} are a sequence, not {values!r}")
+    return values
+
+
+def _an(kind: type[T], value: object) -> T:
+    if not isinstance(value, kind):
+        raise ArgumentError(f"must be an mcr.{kind.__name__}, not {value!r}")
+    return value
 
 
 def class_name(value: object) -> str:
@@ -120,15 +133,16 @@ class Shaping:
 
         Raises:
             RuleError: there are too many, or two with the same name.
+            ArgumentError: one is of another type.
         """
         shaping, problems = cls(), list[Problem]()
         seen = set[str]()
-        for each in classes:
+        for each in (_an(TrafficClass, one) for one in _all(classes, "classes")):
             if each.name in seen:
                 problems.append(Problem(("class", each.name), "is given twice; omit one"))
             seen.add(each.name)
             shaping = replace(shaping, classes={**shaping.classes, each.name: each})
-        for own in rates:
+        for own in (_an(InterfaceRate, one) for one in _all(rates, "rates of interfaces")):
             if own.interface in shaping.rates:
                 problems.append(Problem(("interface", own.interface), "is given twice; omit one"))
             shaping = replace(shaping, rates={**shaping.rates, own.interface: own})
@@ -141,8 +155,9 @@ class Shaping:
 
         Raises:
             RuleError: there would be too many.
+            ArgumentError: it is of another type.
         """
-        classes = {**self.classes, traffic_class.name: traffic_class}
+        classes = {**self.classes, _an(TrafficClass, traffic_class).name: traffic_class}
         return replace(self, classes=classes)._checked()
 
     def without_class(self, name: str) -> Self:
@@ -151,7 +166,7 @@ class Shaping:
         Raises:
             RuleError: there is none.
         """
-        if name not in self.classes:
+        if not isinstance(name, str) or name not in self.classes:
             known = ", ".join(self.classes)
             raise RuleError([("class", f"there is no class {name!r}; the classes are {known}")])
         kept = {each: own for each, own in self.classes.items() if each != name}
@@ -162,8 +177,10 @@ class Shaping:
 
         Raises:
             RuleError: there would be too many.
+            ArgumentError: it is of another type.
         """
-        return replace(self, rates={**self.rates, rate.interface: rate})._checked()
+        rates = {**self.rates, _an(InterfaceRate, rate).interface: rate}
+        return replace(self, rates=rates)._checked()
 
     def without_rate(self, interface: str) -> Self:
         """Without the rate of an interface.
@@ -171,7 +188,7 @@ class Shaping:
         Raises:
             RuleError: it has none.
         """
-        if interface not in self.rates:
+        if not isinstance(interface, str) or interface not in self.rates:
             known = ", ".join(self.rates) or "none"
             text = f"{interface!r} has no rate; interfaces with one: {known}"
             raise RuleError([("interface", text)])
@@ -245,7 +262,12 @@ def shaping_spec(shaping: Shaping) -> bytes:
 
 
 def shaping_object(shaping: Shaping) -> dict[str, Any]:
-    """The tables ``classes`` and ``interfaces`` of a configuration; empty ones are left out."""
+    """The tables ``classes`` and ``interfaces`` of a configuration; empty ones are left out.
+
+    Raises:
+        ArgumentError: it is of another type.
+    """
+    _an(Shaping, shaping)
     classes = {
         each.name: {"priority": each.priority, "weight": each.weight}
         for each in shaping.classes.values()
