@@ -1,5 +1,6 @@
 """Processes, as `/proc` shows them."""
 
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -14,5 +15,9 @@ def is_running(pid: int) -> bool:
 
 def waited_s(*pids: int) -> float:
     """How long the threads of processes have waited for a processor (proc_pid_schedstat(5))."""
-    files = [file for pid in pids for file in Path("/proc").glob(f"{pid}/task/*/schedstat")]
-    return sum(int(file.read_text().split()[1]) for file in files) / 1e9
+    waited_ns = 0
+    for pid in pids:
+        for file in Path("/proc").glob(f"{pid}/task/*/schedstat"):
+            with suppress(OSError):  # the thread has ended
+                waited_ns += int(file.read_text().split()[1])
+    return waited_ns / 1e9
