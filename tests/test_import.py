@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import typing
+from importlib.metadata import version
 
 import pytest
 
@@ -90,6 +91,12 @@ def test_result_types_are_public() -> None:
     returned = " ".join(str(typing.get_type_hints(method).get("return")) for method in methods)
     named = set(re.findall(r"mcr\.[\w.]*\.([A-Z]\w*)", returned))
     assert named <= set(mcr.__all__)
+
+
+def test_the_version_is_that_of_the_command() -> None:
+    """Looked up in the installed package, at the first use only."""
+    assert mcr.__version__ == version("mcr-relay")
+    assert "__version__" in dir(mcr)
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

@@ -18,6 +18,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from ._native import Datagram as Datagram
     from ._native import Discard as Discard
     from ._native import parse_frame as parse_frame
@@ -188,9 +189,12 @@ __all__ = sorted(_MODULE_OF)  # noqa: PLE0605 -- a list, derived from the one ab
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 -- a module's attribute may be anything
     """Load a public name at its first use (PEP 562)."""
-    if name not in _MODULE_OF:
+    if name == "__version__":
+        value = importlib.import_module("importlib.metadata").version("mcr-relay")
+    elif name in _MODULE_OF:
+        value = getattr(importlib.import_module(_MODULE_OF[name], __name__), name)
+    else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}{_similar(name)}")
-    value = getattr(importlib.import_module(_MODULE_OF[name], __name__), name)
     globals()[name] = value
     return value
 
@@ -204,4 +208,4 @@ def _similar(name: str) -> str:
 
 def __dir__() -> list[str]:
     """List the public names, also those not loaded yet."""
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, "__version__"})
