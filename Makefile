@@ -6,6 +6,7 @@ BIN := .venv/bin
 TOOLS := .venv/.tools-stamp
 WHEEL := .venv/.wheel-stamp
 SITE_TOOLS := .venv/.site-tools-stamp
+WHEEL_TOOLS := .venv/.wheel-tools-stamp
 SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md bpf/relay.bpf.o $(shell find rust python -type f -not -name '*.pyc')
 # Root gives each of several test processes a network namespace. They mostly wait, so there may be
 # more of them than processors.
@@ -16,7 +17,7 @@ CARGO_DENY_VERSION := 0.20.2
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo fleet-demo test lint clippy format docs topologies bench guard coverage audit build deb bpf stubs clean help .preflight soak loom fuzz
+.PHONY: demo fleet-demo test lint clippy format docs topologies bench guard coverage audit build deb bpf stubs clean help .preflight soak loom fuzz wheels
 .DEFAULT_GOAL := help
 
 demo: $(WHEEL) ## relay live traffic over loopback (as root also across network namespaces)
@@ -83,6 +84,9 @@ build: $(WHEEL) ## the wheel, in dist/ and installed into .venv
 deb: $(WHEEL) ## a Debian package in target/deb, with mcr in /opt/mcr and the service (needs the package index)
 	PIP=$(BIN)/pip scripts/build_deb dist/*.whl target/deb
 
+wheels: $(WHEEL_TOOLS) ## wheels for x86-64 and arm64 in target/wheels, built with zig for glibc 2.34 or newer
+	scripts/build_wheels target/wheels
+
 bpf: ## rebuild the programs of the relay in the kernel, bpf/relay.bpf.o (with Debian 12's clang)
 	scripts/bpf_object
 
@@ -107,6 +111,10 @@ $(TOOLS): requirements-dev.txt | .preflight
 
 $(SITE_TOOLS): requirements-docs.txt $(TOOLS)
 	$(BIN)/pip install --quiet --no-deps --requirement requirements-docs.txt
+	@touch $@
+
+$(WHEEL_TOOLS): requirements-wheels.txt $(TOOLS)
+	$(BIN)/pip install --quiet --no-deps --requirement requirements-wheels.txt
 	@touch $@
 
 $(WHEEL): $(SOURCES) $(TOOLS) | .preflight
