@@ -94,12 +94,12 @@ def test_replacing_all_rules_touches_no_rule_that_stays(
         print(f"this machine is too busy to send {LEAST_PPS} a second: {results[-1]}")
         return
     assert is_steady(results[-1], stalled_ms), results
-    assert results[-1].p99_ms < SILENCE_MS
 
 
 def is_steady(flow: Bulk, stalled_ms: float) -> bool:
-    """Whether it was as fast as it should be, and never silent for long but for the machine."""
-    return flow.rate_pps >= LEAST_PPS and flow.longest_gap_ms < SILENCE_MS + stalled_ms
+    """Whether it was as fast as it should be, and never silent or late but for the machine."""
+    limit_ms = SILENCE_MS + stalled_ms
+    return flow.rate_pps >= LEAST_PPS and max(flow.longest_gap_ms, flow.p99_ms) < limit_ms
 
 
 def replace_again_and_again(client: mcr.Client) -> float:
