@@ -3,26 +3,20 @@
 from typing import ClassVar
 
 from rich.text import Text
-from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
-from textual.widgets import Footer, Input, Static
+from textual.binding import BindingType
+from textual.widgets import Input, Static
 
 from .fleet_head import fleet_head
 from .fleet_reader import FleetReader
 from .node_table import NODE_ORDERS, NodeOrder, arranged_nodes, nodes_table
-from .reading_screen import ReadingScreen
 from .row_table import RowTable
+from .table_screen import TABLE_KEYS, TableScreen
 
 
-class NodesScreen(ReadingScreen):
+class NodesScreen(TableScreen):
     """All nodes, or those that a filter leaves."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("s", "sort", "sort"),
-        Binding("slash", "filter", "filter", key_display="/"),
-        Binding("p", "problems", "problems"),
-        Binding("escape", "clear", "without filter", show=False),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = TABLE_KEYS
 
     def __init__(self, reader: FleetReader) -> None:
         """Show what a reader reads."""
@@ -34,19 +28,6 @@ class NodesScreen(ReadingScreen):
         self._title = Static(id="view")
         self._table = RowTable(nodes_table([], "no nodes"))
         self._filter = Input(placeholder="a name, label, state or problem", id="filter")
-
-    def compose(self) -> ComposeResult:
-        """Head, table, and the line of the filter."""
-        yield self.head
-        yield self._title
-        yield self._table
-        yield self._filter
-        yield Footer(show_command_palette=False)
-
-    def on_mount(self) -> None:
-        """Begin with the table."""
-        self._table.focus()
-        self.show_reading()
 
     def show_head(self) -> None:
         """Show the servers, and the sums of all nodes."""
@@ -67,32 +48,8 @@ class NodesScreen(ReadingScreen):
         self._only_problems = not self._only_problems
         self._show_table()
 
-    def action_filter(self) -> None:
-        """Ask for a text."""
-        self._filter.display = True
-        self._filter.focus()
-
-    def action_clear(self) -> None:
-        """Filter no longer."""
-        self._filter.value = ""
-        self._end_filter()
-
-    def on_input_changed(self, event: Input.Changed) -> None:
-        """Filter while the text is typed."""
-        self._text = event.value
-        self._show_table()
-
-    def on_input_submitted(self) -> None:
-        """Keep the filter."""
-        self._end_filter()
-
-    def on_row_table_scrolled(self) -> None:
-        """Say which rows are visible."""
-        self._show_title()
-
-    def _end_filter(self) -> None:
-        self._filter.display = False
-        self._table.focus()
+    def _filter_by(self, text: str) -> None:
+        self._text = text
 
     def _show_table(self) -> None:
         nodes = arranged_nodes(

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, get_args
 
 from rich.text import Text
-from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.widgets import Footer, Input, Static
+from textual.widgets import Input, Static
 
 from ..protocol.selection import AnyRule, StatsOrder, arranged, mentions
 from .reader import DaemonReader
 from .row_table import RowTable
+from .table_screen import TABLE_KEYS, TableScreen
 from .tables import (
     DropRow,
     TableContent,
@@ -49,7 +49,7 @@ class RuleChoice:
         return f"{order}{problems}{f', with {self.text!r}' if self.text else ''}"
 
 
-class OverviewScreen(TopScreen):
+class OverviewScreen(TableScreen, TopScreen):
     """One of four tables."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -57,10 +57,7 @@ class OverviewScreen(TopScreen):
         Binding("2", "view('outputs')", "outputs", show=False),
         Binding("3", "view('flows')", "flows", show=False),
         Binding("4", "view('drops')", "drops", show=False),
-        Binding("s", "sort", "sort"),
-        Binding("slash", "filter", "filter", key_display="/"),
-        Binding("p", "problems", "problems"),
-        Binding("escape", "clear", "without filter", show=False),
+        *TABLE_KEYS,
     ]
 
     def __init__(self, reader: DaemonReader, choice: RuleChoice) -> None:
@@ -78,19 +75,6 @@ class OverviewScreen(TopScreen):
         self._title = Static(id="view")
         self._table = RowTable(self._content())
         self._filter = Input(placeholder="a name, id, part of a rule or state", id="filter")
-
-    def compose(self) -> ComposeResult:
-        """Head, table, and the line of the filter."""
-        yield self.head
-        yield self._title
-        yield self._table
-        yield self._filter
-        yield Footer(show_command_palette=False)
-
-    def on_mount(self) -> None:
-        """Begin with the table."""
-        self._table.focus()
-        self.show_reading()
 
     def on_screen(self) -> Sequence[str]:
         """The rules of the visible rows."""
@@ -126,32 +110,8 @@ class OverviewScreen(TopScreen):
         self._choice.only_problems = not self._choice.only_problems
         self._show_table()
 
-    def action_filter(self) -> None:
-        """Ask for a text."""
-        self._filter.display = True
-        self._filter.focus()
-
-    def action_clear(self) -> None:
-        """Filter no longer."""
-        self._filter.value = ""
-        self._end_filter()
-
-    def on_input_changed(self, event: Input.Changed) -> None:
-        """Filter while the text is typed."""
-        self._choice.text = event.value
-        self._show_table()
-
-    def on_input_submitted(self) -> None:
-        """Keep the filter."""
-        self._end_filter()
-
-    def _end_filter(self) -> None:
-        self._filter.display = False
-        self._table.focus()
-
-    def on_row_table_scrolled(self) -> None:
-        """Say which rows are visible."""
-        self._show_title()
+    def _filter_by(self, text: str) -> None:
+        self._choice.text = text
 
     def _show_table(self) -> None:
         self._table.show(self._content())
