@@ -6,9 +6,9 @@
 //! A page is a header and slots of equal size. A slot belongs to one interface, group, rule or
 //! output and has a generation, so that a reader notices when it was given to another owner. The
 //! writer keeps its own copy and publishes the changes once per turn under a sequence number
-//! (`sequence_lock`), so that a reader gets consistent numbers without stopping the writer. `flows` is a table
-//! of senders behind the slots, `latency` one of the times that datagrams took; `clocks` keeps a step
-//! of the host's clock out of both.
+//! (`sequence_lock`), so that a reader gets consistent numbers without stopping the writer. `flows`
+//! is a table of senders behind the slots, `latency` one of the times that datagrams took; `clocks`
+//! keeps a step of the host's clock out of both.
 
 pub mod carried;
 mod clocks;
