@@ -191,7 +191,7 @@ def test_a_draft_changes_nothing() -> None:
     assert (list(book.rules), book.revision) == ([IDS[ONE]], 1)
     book.commit(draft)
     assert (list(book.rules), book.revision) == ([IDS[ONE], IDS[TWO]], 2)
-    assert [enabled for _, enabled, _ in book.specs()] == [True, False]
+    assert [rule.enabled for rule in book.rules.values()] == [True, False]
 
 
 def test_only_new_rules_are_sent() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from typing import NamedTuple
 
 import pytest
 from tests.support.fake_worker import FakeWorker
@@ -14,7 +15,13 @@ from mcr.daemon.control.workers.messages import prepare_body
 from mcr.daemon.control.workers.pool import WorkerPool
 from mcr.rules.shaping import Shaping
 
-Spec = tuple[str, bool, bytes]
+
+class Spec(NamedTuple):
+    """A rule as workers get it."""
+
+    id: str
+    enabled: bool
+    members: bytes
 
 
 class FakeRulebook:
@@ -25,14 +32,10 @@ class FakeRulebook:
         self.shaping = Shaping()
         self.rules: dict[str, Spec] = {}
 
-    def specs(self) -> list[Spec]:
-        """The rules as `Rulebook.specs` returns them."""
-        return list(self.rules.values())
-
 
 def spec(rule_id: str, *, enabled: bool = True) -> Spec:
     """A rule with the members that workers get."""
-    return (rule_id, enabled, encode({"input": {}, "outputs": [{}]})[1:])
+    return Spec(rule_id, enabled, encode({"input": {}, "outputs": [{}]})[1:])
 
 
 class PoolHarness:
@@ -79,10 +82,9 @@ class PoolHarness:
         """Make a change as the daemon does."""
         async with self.pool.lock:
             body = prepare_body(self.book.revision + 1, whole=False, remove=remove, add=add)
-            await self.pool.change(body, (*remove, *(each[0] for each in add)))
-            for rule_id in remove:
-                del self.book.rules[rule_id]
-            self.book.rules |= {each[0]: each for each in add}
+            await self.pool.change(body, (*remove, *(each.id for each in add)))
+            kept = {each: it for each, it in self.book.rules.items() if each not in remove}
+            self.book.rules = kept | {each.id: each for each in add}
             self.book.revision += 1
 
     async def settled(self) -> None:
@@ -96,7 +98,7 @@ class PoolHarness:
 
     def is_equal(self) -> bool:
         """Whether all workers have the rules of the rulebook."""
-        wanted = {rule_id: enabled for rule_id, enabled, _ in self.book.specs()}
+        wanted = {rule_id: rule.enabled for rule_id, rule in self.book.rules.items()}
         return all(
             {rule_id: rule["enabled"] for rule_id, rule in fake.rules.items()} == wanted
             and fake.revision == self.book.revision

@@ -91,10 +91,6 @@ class Rulebook:
         """Ids of the more specific rules that match a part of an input's datagrams."""
         return self._set.before(rule_input)
 
-    def specs(self) -> list[tuple[str, bool, bytes]]:
-        """All rules for a worker: the id, whether it is enabled, and the other members of each."""
-        return [(rule_id, each.enabled, each.members) for rule_id, each in self._records.items()]
-
     def outputs_by_text(self) -> dict[str, Output]:
         """The outputs of rules with many of them, which a request mostly leaves as they are."""
         rules = (record.rule for record in self._records.values())

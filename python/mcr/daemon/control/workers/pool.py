@@ -23,12 +23,11 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from ....choices import Facility
 from ....errors import EngineError
 from ....log_levels import logger_of
-from ....rules.shaping import Shaping
 from ....stats.rule_state import InputTrouble
 from ..events import EventBus
 from ..supervisor_channel import WorkerExited, WorkerStarted
@@ -42,6 +41,7 @@ from .messages import (
     read_hello,
 )
 from .refusal import error_from
+from .rules_in_force import RulesInForce
 from .worker import DeathRecord, Worker
 
 WAIT_FOR_WORKER_S = 5.0
@@ -57,28 +57,13 @@ _Connected = tuple[Worker, WorkerChannel]
 _log = logger_of("worker")
 
 
-class Rules(Protocol):
-    """The rules in force."""
-
-    @property
-    def revision(self) -> int:
-        """Their revision."""
-
-    @property
-    def shaping(self) -> Shaping:
-        """The classes, and the rates of interfaces."""
-
-    def specs(self) -> list[tuple[str, bool, bytes]]:
-        """Each rule in order: its id, whether it is enabled, and its `spec_members`."""
-
-
 class WorkerPool:
     """All workers of the daemon, running or not."""
 
     def __init__(
         self,
         count: int,
-        rules: Rules,
+        rules: RulesInForce,
         bus: EventBus,
         request_restart: Callable[[int, int], None],
         on_event: Callable[[int, WorkerMessage], None],
@@ -395,22 +380,25 @@ class WorkerPool:
         # old revision and new rules the worker is sent the rules once more; with a new revision and
         # old rules it would be taken for current.
         revision = self._rules.revision
-        shaping, specs = self._rules.shaping, self._rules.specs()
-        ids = {rule_id for rule_id, _enabled, _members in specs}
-        if hello["revision"] == revision and set(hello["rules"]) == ids:
+        shaping, rules = self._rules.shaping, self._rules.rules
+        if hello["revision"] == revision and set(hello["rules"]) == rules.keys():
             worker.refused_rules = {}
             return
         refused_rules: dict[str, str] = {}
         while True:
-            wanted = [spec for spec in specs if spec[0] not in refused_rules]
+            add = (  # encoded by the thread, since thousands of rules would delay clients
+                (rule_id, rule.enabled, rule.members)
+                for rule_id, rule in rules.items()
+                if rule_id not in refused_rules
+            )
             encode_all = partial(prepare_body, revision, whole=True, remove=(), shaping=shaping)
-            body = await asyncio.to_thread(encode_all, add=wanted)
+            body = await asyncio.to_thread(encode_all, add=add)
             try:
                 await channel.request_encoded(body, _PREPARE_S)
                 break
             except WorkerRefused as refusal:
                 rule_id = refusal.failure["rule"]
-                is_new = rule_id in ids and rule_id not in refused_rules
+                is_new = rule_id in rules and rule_id not in refused_rules
                 if rule_id is None or not is_new or len(refused_rules) >= _REFUSED_RULES:
                     raise
                 refused_rules[rule_id] = refusal.failure["message"]
