@@ -39,7 +39,7 @@ class JsonObject:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON object, as `json.dumps` accepts it."""
-        members: dict[str, Any] = _adapter(type(self)).dump_python(self, mode="json")
+        members: dict[str, Any] = adapter_of(type(self)).dump_python(self, mode="json")
         return members
 
 
@@ -58,7 +58,7 @@ Count = Annotated[int, _AtLeastZero()]
 
 def encode(value: JsonObject) -> bytes:
     """JSON without spaces, in printable ASCII, as `json.dumps` writes it."""
-    text: bytes = _adapter(type(value)).dump_json(value, ensure_ascii=True)
+    text: bytes = adapter_of(type(value)).dump_json(value, ensure_ascii=True)
     return text.replace(b"\x7f", rb"\u007f")
 
 
@@ -85,7 +85,7 @@ def decode(kind: type[T], text: bytes | str) -> T:
     from pydantic import ValidationError  # noqa: PLC0415 -- at the first use
 
     try:
-        value: T = _adapter(kind).validate_json(text)
+        value: T = adapter_of(kind).validate_json(text)
     except ValidationError as error:
         raise JsonError(_sentence(error)) from None
     return value
@@ -109,7 +109,7 @@ def decode_object(kind: type[T], value: object) -> T:
 def prepare(*kinds: type[JsonObject]) -> None:
     """Build what writing and reading these needs, instead of at the first value of each."""
     for kind in kinds:
-        _adapter(kind)
+        adapter_of(kind)
 
 
 def _new_adapter(kind: Any) -> "TypeAdapter[Any]":  # noqa: ANN401 -- any type
@@ -118,7 +118,8 @@ def _new_adapter(kind: Any) -> "TypeAdapter[Any]":  # noqa: ANN401 -- any type
     return TypeAdapter(kind)
 
 
-_adapter: "Callable[[Any], TypeAdapter[Any]]" = cache(_new_adapter)
+adapter_of: "Callable[[Any], TypeAdapter[Any]]" = cache(_new_adapter)
+"""What reads and writes values of a type, built at the first use, which takes milliseconds."""
 
 
 def _sentence(error: "ValidationError") -> str:

@@ -27,7 +27,7 @@ _log = logger_of("supervisor")
 
 
 class _Message(BaseModel):
-    model_config = ConfigDict(extra="ignore", strict=True)
+    model_config = ConfigDict(extra="ignore", strict=True, defer_build=True)
 
 
 class Restore(_Message):

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel
 
-from ....json_codec import JsonObject, prepare
+from ....json_codec import JsonObject
 from ....protocol.results import (
     ChangeResult,
     ConfigurationResult,
@@ -20,14 +20,12 @@ from ....protocol.results import (
     LogLevels,
     Nothing,
     Pong,
-    RuleInfo,
     RuleList,
     RuleResult,
     ShapingInfo,
     TapStarted,
     WorkerList,
 )
-from ....stats import RuleStats
 from . import params
 
 
@@ -69,6 +67,3 @@ METHOD_TYPES: Mapping[str, MethodTypes] = {
     "hosts.resolve": MethodTypes(params.NoParams, HostChanges),
     "shutdown": MethodTypes(params.NoParams, Nothing),
 }
-
-# Prepared now: at the first answer of each type it would delay all clients.
-prepare(RuleInfo, RuleStats, *(types.result for types in METHOD_TYPES.values()))

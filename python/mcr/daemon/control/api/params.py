@@ -33,7 +33,7 @@ class Params(BaseModel):
     """Parameters are passed by name; an unknown name is an error."""
 
     model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True
+        extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True, defer_build=True
     )
 
 

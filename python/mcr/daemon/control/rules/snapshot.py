@@ -25,6 +25,7 @@ from pydantic_core import from_json
 
 from ....choices import FACILITIES, Level
 from ....errors import McrError, RuleError
+from ....json_codec import adapter_of
 from ....protocol.results import LogLevels, RuleOrigin
 from ....rules import Rule
 from ....rules.hostnames import HostName, ResolvedHosts
@@ -39,14 +40,15 @@ from ..api.pydantic_problems import problems_of
 from .entries import EnabledRule, read_entry
 from .shaping_change import shaping_from
 
-_RESOLVED = TypeAdapter(ResolvedRule)
-_INPUT = TypeAdapter(ResolvedInput)
-_RULE_ID = TypeAdapter(Annotated[str, Field(pattern="^[0-9a-f]{12}$")])
+# Built at their first use, since most daemons read no snapshot.
+_UNBUILT = ConfigDict(defer_build=True)
+_STRICT = ConfigDict(extra="forbid", strict=True, defer_build=True)
+_RULE_ID = TypeAdapter(Annotated[str, Field(pattern="^[0-9a-f]{12}$")], config=_UNBUILT)
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
 class _Levels(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = _STRICT
 
     everything: Level = "info"
     facilities: dict[str, Level] = {}
@@ -54,7 +56,7 @@ class _Levels(BaseModel):
 
 
 class _Host(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = _STRICT
 
     host: str
     version: Literal[0, 4, 6]
@@ -62,7 +64,7 @@ class _Host(BaseModel):
 
 
 class _Head(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = _STRICT
 
     mcr: Literal["rules"]
     version: Literal[1]
@@ -76,7 +78,7 @@ class _Head(BaseModel):
 
 
 class _KeptRule(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
     input: dict[str, Any]
     outputs: list[dict[str, Any]]
@@ -126,12 +128,12 @@ def line_of(entry: EnabledRule, specs: Sequence[bytes] = ()) -> bytes:
     line = encode(members)
     if entry.resolved is None:
         return line + b"\n"
-    taken = _INPUT.dump_json(entry.resolved.input, exclude_defaults=True)
+    taken = adapter_of(ResolvedInput).dump_json(entry.resolved.input, exclude_defaults=True)
     members = {
         "id": entry.rule.id,
         "numbers": entry.resolved.numbers,
         "others": [
-            _INPUT.dump_python(each, mode="json", exclude_defaults=True)
+            adapter_of(ResolvedInput).dump_python(each, mode="json", exclude_defaults=True)
             for each in entry.resolved.others
         ],
         **{name: getattr(entry.resolved, name) for name in MERGE_OPTIONS},
@@ -293,7 +295,9 @@ def _resolved(rule: Rule, value: object) -> ResolvedRule:
         {"device": spec.get("interface", ""), **spec, **kept.beside.get(place, {})}
         for place, spec in enumerate(kept.outputs)
     ]
-    resolved = _RESOLVED.validate_python({**dict(kept), "outputs": outputs})
+    resolved: ResolvedRule = adapter_of(ResolvedRule).validate_python(
+        {**dict(kept), "outputs": outputs}
+    )
     numbers = resolved.numbers or range(1, len(outputs) + 1)
     if (
         resolved.id != rule.id
