@@ -12,6 +12,7 @@ import mcr
 
 RULE = "239.1.1.1%lo:5023,name=one to 127.0.0.1:9"
 VALID = {
+    "frame": b"",
     "group": "239.1.1.1",
     "address": "239.1.1.1",
     "port": 5001,
@@ -44,6 +45,7 @@ CONSTRUCTORS = [
     mcr.Expectation.parse,
     mcr.Input.parse,
     mcr.Output.parse,
+    mcr.parse_frame,
 ]
 METHODS = [
     "add_rule",

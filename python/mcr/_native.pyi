@@ -344,6 +344,7 @@ def parse_frame(frame: bytes) -> Datagram | Discard:
     """Parse an Ethernet frame as the `packet` ingress does.
 
     Checksums are verified; a VLAN tag is read from the frame. Any bytes are accepted.
+    Raises ArgumentError for anything but bytes.
     """
 
 def parse_captured(frame: bytes, network: int | None, verify: bool) -> Datagram | Discard:

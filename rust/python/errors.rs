@@ -6,12 +6,13 @@ use crate::error::Error;
 
 mod classes {
     #![allow(missing_docs, reason = "they are documented in Python, where they are defined")]
+    pyo3::import_exception!(mcr.errors, ArgumentError);
     pyo3::import_exception!(mcr.errors, EngineError);
     pyo3::import_exception!(mcr.errors, InterfaceError);
     pyo3::import_exception!(mcr.errors, RightsError);
     pyo3::import_exception!(mcr.errors, RuleError);
 }
-pub(super) use classes::EngineError;
+pub(super) use classes::{ArgumentError, EngineError};
 use classes::{InterfaceError, RightsError, RuleError};
 
 impl From<Error> for PyErr {

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use pyo3::prelude::*;
 
+use super::errors::ArgumentError;
 use crate::packet::{self, ChecksumState, FrameMeta, LinkType};
 
 /// The UDP datagram that a frame carries.
@@ -64,9 +65,14 @@ impl PyDiscard {
 /// Parse an Ethernet frame as the `packet` ingress does.
 ///
 /// Checksums are verified; a VLAN tag is read from the frame. Any bytes are accepted.
+/// Raises ArgumentError for anything but bytes.
 #[pyfunction]
-pub(super) fn parse_frame(frame: &[u8]) -> Parsed {
-    parsed(frame, packet::parse(frame, UNVERIFIED))
+pub(super) fn parse_frame(frame: &Bound<'_, PyAny>) -> PyResult<Parsed> {
+    let Ok(bytes) = frame.extract::<&[u8]>() else {
+        let given = frame.get_type().name()?;
+        return Err(ArgumentError::new_err(format!("frame must be bytes, not {given}")));
+    };
+    Ok(parsed(bytes, packet::parse(bytes, UNVERIFIED)))
 }
 
 /// Parse a frame of a capture whose IP header begins at `network`.

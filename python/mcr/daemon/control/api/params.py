@@ -32,9 +32,7 @@ from .. import limits
 class Params(BaseModel):
     """Parameters are passed by name; an unknown name is an error."""
 
-    model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True, defer_build=True
-    )
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
 
 class InputObject(Params):

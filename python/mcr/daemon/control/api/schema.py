@@ -1,6 +1,10 @@
 """The protocol as JSON Schema; `python -m mcr.daemon.control.api.schema` prints it."""
 
+import ast
+import inspect
 import json
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -9,8 +13,8 @@ from pydantic.json_schema import JsonSchemaMode
 from ....alarms.event import Event
 from ....protocol.constants import PROTOCOL, ErrorCode
 from ..events import EventFields
+from . import params
 from .method_types import METHOD_TYPES
-from .params import Request
 
 _HEAD = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -22,8 +26,11 @@ _HEAD = {
 
 def schema() -> dict[str, Any]:
     """The schema of all methods' parameters and results and of events."""
+    for each in vars(params).values():  # in their order, as later ones contain earlier ones
+        if isinstance(each, type) and issubclass(each, params.Params):
+            _describe(each)
     parts: list[tuple[str, JsonSchemaMode, TypeAdapter[Any]]] = [
-        ("request", "validation", TypeAdapter(Request)),
+        ("request", "validation", TypeAdapter(params.Request)),
         ("event", "serialization", TypeAdapter(Event)),
         ("event fields", "serialization", TypeAdapter(EventFields)),
     ]
@@ -44,6 +51,30 @@ def schema() -> dict[str, Any]:
         "errors": {code.name.lower(): int(code) for code in ErrorCode},
         "$defs": _with_flat_events(shared["$defs"]),
     }
+
+
+def _describe(model: type[params.Params]) -> None:
+    """Describe fields by the texts below them.
+
+    pydantic does it too, but at every start of the daemon, which takes it a tenth of its time.
+    """
+    for base in reversed(model.__mro__[: model.__mro__.index(params.Params)]):
+        for name, text in _texts_below(base):
+            model.model_fields[name].description = text
+    model.model_rebuild(force=True)
+
+
+def _texts_below(kind: type[object]) -> Iterator[tuple[str, str]]:
+    """The fields that a class itself defines and describes, each with its text."""
+    (definition,) = ast.parse(inspect.getsource(kind)).body
+    assert isinstance(definition, ast.ClassDef)
+    for field, below in pairwise(definition.body):
+        match field, below:
+            case (
+                ast.AnnAssign(target=ast.Name(id=name)),
+                ast.Expr(value=ast.Constant(value=str(text))),
+            ):
+                yield name, inspect.cleandoc(text)
 
 
 def _with_flat_events(definitions: dict[str, Any]) -> dict[str, Any]:
