@@ -28,8 +28,8 @@ fleet-demo: $(WHEEL) ## three NATS servers and five relays in namespaces; one of
 
 test: $(WHEEL) ## all tests: the crate's own, then those of the installed wheel
 	$(CRATE_TESTS) $(if $(CI),|| $(CRATE_TESTS))
-	$(BIN)/python -m pytest -m alone; alone=$$?; \
-	$(BIN)/python -m pytest -m "not alone" $(PARALLEL) && exit $$alone
+	$(BIN)/python -m pytest -m "not alone" $(PARALLEL); together=$$?; \
+	$(BIN)/python -m pytest -m alone && exit $$together
 
 lint: $(WHEEL) clippy ## every check that needs no traffic; warnings are errors
 	cargo fmt --check

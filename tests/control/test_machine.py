@@ -154,7 +154,7 @@ class Daemon(RuleBasedStateMachine):
 
 TestDaemon = pytest.mark.timeout(240)(Daemon.TestCase)
 TestDaemon.settings = settings(
-    max_examples=12,
+    max_examples=8,
     stateful_step_count=20,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],

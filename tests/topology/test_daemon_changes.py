@@ -116,7 +116,7 @@ def replace_again_and_again(client: mcr.Client) -> float:
     return time.monotonic() - began
 
 
-@pytest.mark.parametrize(("ingress", "times"), [("packet", 2_000), ("udp", 1_000)])
+@pytest.mark.parametrize(("ingress", "times"), [("packet", 1_000), ("udp", 400)])
 def test_a_rule_changed_thousands_of_times(lab: Lab, ingress: Ingress, times: int) -> None:
     """Added, disabled, enabled, removed: no process grows, and the flow beside loses nothing."""
     lab.set_offload(on=True)

@@ -180,7 +180,7 @@ def test_any_sequence_of_changes_and_kills(lab: Lab, ingress: Ingress) -> None:
     run_state_machine_as_test(
         own,
         settings=settings(
-            max_examples=4,
+            max_examples=3,
             stateful_step_count=12,
             deadline=None,
             suppress_health_check=list(HealthCheck),

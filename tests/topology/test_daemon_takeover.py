@@ -32,6 +32,7 @@ from .traffic import PacedFlow
 
 RATE_PPS = 50_000
 STEADY_PPS = 2000
+INGRESSES: tuple[Ingress, ...] = ("packet", "udp")
 V4 = "239.1.95.1%in0:5001,name=four to 239.2.95.1%out0:6001"
 V6 = "[ff3e::95:1]%in0:5001,name=six to [ff3e::95:2]%out0:6001"
 ENDS = {
@@ -237,7 +238,7 @@ def test_a_version_that_fails_leaves_the_old_one(
             other.remove_rules(["six"])
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize(("ingress", "step"), [*zip(INGRESSES * 2, STEPS, strict=True)])
 def test_a_new_supervisor_that_is_killed_leaves_the_old_one(
     lab: Lab, ingress: Ingress, step: str
 ) -> None:
@@ -256,7 +257,7 @@ def test_a_new_supervisor_that_is_killed_leaves_the_old_one(
         assert old.process.poll() is None
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize(("ingress", "step"), [*zip(INGRESSES[::-1] * 2, STEPS, strict=True)])
 def test_a_new_version_goes_on_without_a_killed_supervisor(
     lab: Lab, ingress: Ingress, step: str
 ) -> None:
