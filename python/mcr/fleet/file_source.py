@@ -34,9 +34,9 @@ class FileSource:
 
     async def read(self) -> tuple[FleetDocument, ...]:
         """Return the documents that exist; see `RuleSource`."""
+        self._seen = self._stamps()
         if not self._directory.is_dir():
             raise SourceError(f"{self._directory} is not a directory; is it mounted?")
-        self._seen = self._stamps()
         found = map(self._document, self._stems)
         return tuple(each for each in found if each is not None)
 

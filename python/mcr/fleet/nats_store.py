@@ -95,7 +95,8 @@ class NatsStore:
             if expected == 0:  # what was deleted has a revision, which `create` knows about
                 return await self._ask(self._values.create(key, value), name)
             return await self._ask(self._values.update(key, value, expected), name)
-        except nats.js.errors.KeyWrongLastSequenceError:
+        except (nats.js.errors.KeyWrongLastSequenceError, nats.js.errors.KeyNotFoundError):
+            # Not found is what `create` asks a server that lags behind the one that refused.
             raise StoreConflict(f"{name} was changed by another client") from None
         except (nats.errors.Error, TimeoutError) as error:
             raise self._error(f"{name} cannot be written", error) from None
@@ -208,7 +209,8 @@ class NatsStore:
 
     def _error(self, text: str, error: Exception) -> SourceError:
         if isinstance(error, nats.js.errors.APIError):
-            return SourceError(f"{text}: {error.description or error.code}")
+            # Some errors of this class have no description.
+            return SourceError(f"{text}: {getattr(error, 'description', None) or error}")
         if isinstance(error, nats.errors.NoRespondersError | nats.js.errors.NoStreamResponseError):
             return SourceError(f"{text}: the servers have no such store, or too few of them run")
         if isinstance(error, RequestRefused):
