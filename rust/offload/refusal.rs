@@ -2,6 +2,8 @@
 
 use std::error::Error as StdError;
 use std::io;
+use std::thread;
+use std::time::Duration;
 
 use crate::error::Error;
 
@@ -21,9 +23,11 @@ pub(super) fn refusal<E: StdError + 'static>(call: &'static str) -> impl Fn(E) -
 pub(super) fn uninterrupted<E: StdError + 'static>(
     mut load: impl FnMut() -> Result<(), E>,
 ) -> Result<(), E> {
-    for _ in 1..LOAD_ATTEMPTS {
+    for attempt in 1..LOAD_ATTEMPTS {
         match load() {
-            Err(error) if os_error(&error) == Some(libc::EAGAIN) => {}
+            Err(error) if os_error(&error) == Some(libc::EAGAIN) => {
+                thread::sleep(FIRST_PAUSE * (1 << attempt));
+            }
             outcome => return outcome,
         }
     }
@@ -31,6 +35,8 @@ pub(super) fn uninterrupted<E: StdError + 'static>(
 }
 
 const LOAD_ATTEMPTS: u32 = 10;
+/// Doubled after each attempt, so that all of them take half a second.
+const FIRST_PAUSE: Duration = Duration::from_micros(500);
 
 /// What the calls are about, in messages.
 const TARGET: &str = "the relay in the kernel";
