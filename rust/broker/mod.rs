@@ -52,3 +52,14 @@ pub use kernel_client::KernelClient;
 pub use server::BrokerServer;
 
 pub use crate::sockets::ingress::Ingress;
+
+/// Reads any bytes as a message of either side, for fuzzing: what is read is written as it was.
+#[cfg(fuzzing)]
+pub fn check_message(bytes: &[u8]) {
+    for message in [
+        messages::Request::from_bytes(bytes).map(|message| message.to_bytes()),
+        messages::Answer::from_bytes(bytes).map(|message| message.to_bytes()),
+    ] {
+        assert!(message.is_none_or(|message| message == bytes));
+    }
+}

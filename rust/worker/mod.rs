@@ -53,6 +53,23 @@ const NOT_STARTED: i32 = 71;
 /// The exit code of a worker with invalid arguments (EX_USAGE).
 const INVALID_ARGUMENTS: i32 = 64;
 
+/// Reads any bytes as a request of control, for fuzzing.
+#[cfg(fuzzing)]
+pub fn check_request(bytes: &[u8]) {
+    use messages::requests::{ControlRequest, check, check_edit};
+
+    let Ok(ControlRequest::Prepare { add, edit, shaping, .. }) = ControlRequest::parse(bytes)
+    else {
+        return;
+    };
+    for rule in add.iter().filter(|rule| check(rule).is_ok()) {
+        let _ = rule.input.table_rule();
+        let _ = rule.output_keys().count();
+    }
+    let _ = edit.iter().map(check_edit).filter(std::result::Result::is_ok).count();
+    let _ = shaping.map(|shaping| shaping.check());
+}
+
 /// Runs a worker until its engine or its supervisor ends; returns the exit code. The process must
 /// have one thread. It gives up its privileges before it reads anything.
 ///
