@@ -168,10 +168,19 @@ def interface(name: str, link: int = 1, order: str = "<") -> bytes:
     return block(1, struct.pack(f"{order}HHI", link, 0, 0) + option + bytes(4), order)
 
 
-def enhanced(which: int, data: bytes, original: int | None = None, order: str = "<") -> bytes:
+def enhanced(
+    which: int,
+    data: bytes,
+    original: int | None = None,
+    order: str = "<",
+    flags: int | None = None,
+) -> bytes:
     """A block with a frame."""
     lengths = (len(data), original or len(data))
-    return block(6, struct.pack(f"{order}IIIII", which, 0, 0, *lengths) + data, order)
+    body = struct.pack(f"{order}IIIII", which, 0, 0, *lengths) + data
+    if flags is not None:
+        body += bytes(-len(body) % 4) + struct.pack(f"{order}HHIHH", 2, 4, flags, 0, 0)
+    return block(6, body, order)
 
 
 def frames_of(data: bytes) -> list[CapturedFrame]:
@@ -189,6 +198,24 @@ def test_pcapng_names_interfaces_and_has_sections() -> None:
     assert [frame.network for frame in found] == [20, None, 0]
     assert [frame.is_whole for frame in found] == [True, False, True]
     assert len(found[1].data) == len(FRAME)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_what_the_host_itself_sent_is_not_explained(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, order: str
+) -> None:
+    """Only counted, unless the command says that the frames arrive somewhere."""
+    path = tmp_path / "capture"
+    frames = [enhanced(0, FRAME, order=order, flags=flags) for flags in (None, 1, 6, 2, 0)]
+    path.write_bytes(section(order) + interface("eth9", order=order) + b"".join(frames))
+    assert [each.is_outbound for each in frames_of(path.read_bytes())] == [0, 0, 1, 1, 0]
+    for arguments, explained, outbound in (((), 3, 2), (("--interface", "eth9"), 5, 0)):
+        code, out, _ = run(capsys, "-r", str(path), *arguments, "--json")
+        answer = json.loads(out)
+        assert (code, answer["frames"], answer["outbound"]) == (0, 5, outbound)
+        assert [each["frames"] for each in answer["datagrams"]] == [explained]
+    _, out, _ = run(capsys, "-r", str(path))
+    assert "2 frames sent by the host of the capture are not explained\n5 frames read" in out
 
 
 def test_link_types(tmp_path: Path) -> None:

@@ -150,7 +150,11 @@ def _show_capture(summary: CaptureSummary, answers: Sequence[Explanation], as_js
             {"frames": count.frames, "first": count.first, "explanation": answer.as_dict()}
             for count, answer in zip(counts, answers, strict=True)
         ]
-        others = {"discarded": discarded_as_dicts(summary), "more": summary.more}
+        others = {
+            "discarded": discarded_as_dicts(summary),
+            "more": summary.more,
+            "outbound": summary.outbound,
+        }
         print(json.dumps({"frames": summary.frames, "datagrams": found, **others}), flush=True)
         return
     for count, answer in zip(counts, answers, strict=True):
@@ -160,6 +164,8 @@ def _show_capture(summary: CaptureSummary, answers: Sequence[Explanation], as_js
         print(f"{_frames(count.frames)}, first {count.first}: {reason}: {frame_text(reason)}")
     if summary.more:
         print(f"{_frames(summary.more)} with further datagrams are not explained")
+    if summary.outbound:
+        print(f"{_frames(summary.outbound)} sent by the host of the capture are not explained")
     print(f"{_frames(summary.frames)} read", flush=True)
 
 

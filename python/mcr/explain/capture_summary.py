@@ -32,6 +32,8 @@ class CaptureSummary:
     """By reason."""
     more: int = 0
     """Frames with further datagrams."""
+    outbound: int = 0
+    """Frames that the host itself sent, such as the copies of a relay."""
 
 
 def summarize(
@@ -52,6 +54,9 @@ def summarize(
     counts: dict[DatagramFacts, FrameCount] = {}
     for number, frame in enumerate(frames, 1):
         summary.frames = number
+        if frame.is_outbound and interface is None:
+            summary.outbound += 1
+            continue
         place = interface or frame.interface
         if place is None:
             raise ValueError("does not say on which interface it was captured; add --interface")

@@ -6,7 +6,7 @@ names of interfaces. Formats: draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng.
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 FRAME_LIMIT_BYTES = 256 * 1024
@@ -27,7 +27,9 @@ _MAGICS: dict[bytes, str] = {  # of microseconds and of nanoseconds, in either b
 _SECTION = bytes.fromhex("0a0d0d0a")  # alike in both byte orders
 _ORDERS = {bytes.fromhex("1a2b3c4d"): ">", bytes.fromhex("4d3c2b1a"): "<"}
 _INTERFACE, _OLD_PACKET, _SIMPLE, _ENHANCED = 1, 2, 3, 6
-_OPTION_END, _OPTION_NAME = 0, 2
+_OPTION_END = 0
+_OPTION_NAME, _OPTION_FLAGS = 2, 2  # of an interface, of a frame
+_DIRECTION, _OUTBOUND = 3, 2
 
 _ETHERNET = 1
 _NETWORK_OFFSETS: dict[int, int | None] = {
@@ -55,6 +57,8 @@ class CapturedFrame:
     """The name of its interface, if the capture has it."""
     network: int | None
     """The offset of its IP header in bytes; None for an Ethernet frame."""
+    is_outbound: bool = False
+    """Whether the capture says that the host which made it sent the frame."""
 
 
 def read_capture(stream: BinaryIO) -> Iterator[CapturedFrame]:
@@ -137,17 +141,26 @@ class _PcapngReader:
         if len(self._interfaces) == _INTERFACES_LIMIT:
             raise ValueError(f"has more than {_INTERFACES_LIMIT} interfaces")
         link, snap_bytes = struct.unpack_from(f"{self._order}HxxI", body)
-        self._interfaces.append((self._interface_name(body[8:]), link, snap_bytes))
+        name = self._option(body[8:], _OPTION_NAME)
+        text = None if name is None else name.rstrip(b"\0").decode(errors="replace")
+        self._interfaces.append((text, link, snap_bytes))
 
-    def _interface_name(self, options: bytes) -> str | None:
+    def _option(self, options: bytes, wanted: int) -> bytes | None:
         while len(options) >= _WORD_BYTES:
             code, length = struct.unpack_from(f"{self._order}HH", options)
             if code == _OPTION_END:
                 return None
-            if code == _OPTION_NAME:
-                return options[4 : 4 + length].rstrip(b"\0").decode(errors="replace")
-            options = options[4 + (length + 3) // 4 * 4 :]
+            if code == wanted:
+                return options[4 : 4 + length]
+            options = options[4 + _padded(length) :]
         return None
+
+    def _is_outbound(self, options: bytes) -> bool:
+        flags = self._option(options, _OPTION_FLAGS)
+        if flags is None or len(flags) != _WORD_BYTES:
+            return False
+        (bits,) = struct.unpack(f"{self._order}I", flags)
+        return bool(bits & _DIRECTION == _OUTBOUND)
 
     def _packet(self, kind: int, body: bytes) -> CapturedFrame:
         if kind == _ENHANCED:
@@ -169,7 +182,9 @@ class _PcapngReader:
             captured = min(captured, snap_bytes)
         if captured > min(len(body) - at, FRAME_LIMIT_BYTES):
             raise ValueError(f"has a frame {self._number} of {captured} bytes, which do not fit")
-        return _captured(body[at : at + captured], original, name, _network_of(link))
+        frame = _captured(body[at : at + captured], original, name, _network_of(link))
+        is_outbound = kind == _ENHANCED and self._is_outbound(body[at + _padded(captured) :])
+        return replace(frame, is_outbound=is_outbound)
 
     def _checked(self, length: int) -> int:
         if length < _EMPTY_BLOCK_BYTES or length % _WORD_BYTES:
@@ -182,6 +197,10 @@ class _PcapngReader:
     def _skip(self, length: int) -> None:
         while length > 0:
             length -= len(self._exactly(min(length, _SKIP_BYTES)))
+
+
+def _padded(length: int) -> int:
+    return (length + 3) // 4 * 4
 
 
 def _captured(
