@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 
@@ -327,6 +328,22 @@ def test_wrong_rule_text_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> N
     """As for every command."""
     assert main(["doctor", "nonsense to"]) == 2
     assert capsys.readouterr().err.startswith("mcr: rule 1")
+
+
+def test_a_daemon_that_does_not_answer_is_a_problem(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """If its socket was named, also by the environment; this host is checked all the same."""
+    path = tmp_path / "mcr.sock"
+    expected = f"problem  daemon: no daemon listens at {path}; start one with mcr serve"
+    monkeypatch.setenv("MCR_SOCKET", str(path))
+    for arguments in ([], [RULE], ["--socket", str(path)]):
+        assert main(["doctor", *arguments]) == 1
+        out = capsys.readouterr().out.splitlines()
+        assert expected in out
+        assert len(out) > 5
+    assert main(["doctor", "feed-a"]) == 1
+    assert capsys.readouterr().out == ""
 
 
 def test_this_host() -> None:

@@ -57,7 +57,7 @@ def doctor(
     named = [] if "to" in texts or any(" " in each for each in texts) else texts
     running = _read_daemon(socket, named)
     parsed = parse_rules(join_arguments(texts) if texts and not named else ())
-    if named and running is not None:
+    if named and isinstance(running, _Running):
         parsed = tuple(map(_rule_of, running.rules))
     with progress("looking at this host"):
         findings = diagnose(*parsed, interfaces=interface or ())
@@ -66,7 +66,9 @@ def doctor(
     if fix:
         done, failed = _repair(findings)
         findings = diagnose(*parsed, interfaces=interface or ())
-    if running is not None:
+    if isinstance(running, Finding):
+        findings += (running,)
+    elif running is not None:
         flows = running.flows.flows
         findings += (*check_running(running.stats, flows), *_relayers(running.rules))
     if as_json:
@@ -85,18 +87,21 @@ class _Running:
     flows: FlowList
 
 
-def _read_daemon(socket: str | None, named: Sequence[str]) -> _Running | None:
-    """The rules of the daemon, or those named; None if none runs, and none was asked for."""
+def _read_daemon(socket: str | None, named: Sequence[str]) -> _Running | Finding | None:
+    """The rules of the daemon, or those named.
+
+    Without an answer None, or a problem if the daemon was chosen by its socket.
+    """
     which = named or None
     try:
         with Client(socket, timeout_s=_DAEMON_S) as client:
             return _Running(
                 client.rules(which).rules, client.stats(which), client.flows(which, limit=_FLOWS)
             )
-    except (McrError, OSError):
-        if socket is not None or named:
+    except (McrError, OSError) as error:
+        if named:
             raise
-        return None
+        return None if socket is None else Finding("daemon", "problem", str(error))
 
 
 def _rule_of(info: RuleInfo) -> Rule:
