@@ -47,7 +47,7 @@ def test_a_configuration_is_planned_and_applied(
         file.write_text(json.dumps({"rules": [{"rule": NEW_A}]}))
         assert command("apply", str(file), "--yes", "--prune").splitlines() == [
             f"~ {A}",
-            f"    now {NEW_A}",
+            f"    becomes {NEW_A}",
             f"- {B}",
             "0 added, 1 changed, 1 removed, 0 unchanged",
             f"revision {revision + 3}",

@@ -190,7 +190,7 @@ def _show_each(sign: str, differences: Iterable[RuleDifference]) -> None:
         lines = [_form(form) for form in (each.before, each.after) if form is not None]
         print(printable(f"{sign} {lines[0]}"))
         if len(lines) > 1:
-            print(printable(f"    now {lines[1]}"))
+            print(printable(f"    becomes {lines[1]}"))
 
 
 def _form(form: RuleForm) -> str:
