@@ -41,7 +41,7 @@ def agent(
         typer.Option(metavar="FILE", help="Keep the last documents, for a start without others."),
     ] = None,
     prune: Annotated[
-        bool, typer.Option("--prune", help="Also remove rules that other clients have added.")
+        bool, typer.Option("--prune", help="Also remove rules that clients have added one by one.")
     ] = False,
     creds: CredentialsOption = None,
     tls_ca: CaOption = None,
@@ -51,9 +51,10 @@ def agent(
 ) -> None:
     """Keep the daemon's rules those of documents for this node, until SIGTERM or Ctrl-C.
 
-    The documents are in a directory, or on NATS servers (mcr fleet; needs the extra fleet). One is
-    a configuration without settings. What is refused changes nothing, and is in the status of the
-    node. A document that disappears removes no rule.
+    The documents are in a directory, where the agent also writes status/NAME.json, or on NATS
+    servers (mcr fleet; needs the extra fleet). One is a configuration without settings. They take
+    the place of the daemon's own configuration, so that rules of mcr apply end. What is refused
+    changes nothing, and is in the status of the node. A document that disappears removes no rule.
     """
     with usage_of("--node or --label"):
         identity = NodeIdentity(node, tuple(_label(text) for text in label or ()))

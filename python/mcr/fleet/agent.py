@@ -68,7 +68,7 @@ class Agent:
             client: a client of the daemon.
             node: which node this is.
             state: a file that keeps the documents; None keeps them only in memory.
-            prune: also remove rules that other clients have added.
+            prune: also remove rules that clients have added one by one.
             log: called with a sentence when something has changed.
 
         Raises:
