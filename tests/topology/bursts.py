@@ -13,6 +13,7 @@ import struct
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from ipaddress import ip_address
 from typing import Self
 
@@ -41,10 +42,8 @@ def mixed_payloads(count: int, *, seed: int = 1) -> list[bytes]:
     """Numbered payloads with sizes between 60 and 400 bytes, such as those of market data."""
     chance = random.Random(seed)
     noise = chance.randbytes(LARGEST)
-    return [
-        number.to_bytes(8, "little") + noise[8 : chance.randint(SMALLEST, LARGEST)]
-        for number in range(count)
-    ]
+    sizes = chance.choices(range(SMALLEST, LARGEST + 1), k=count)
+    return [number.to_bytes(8, "little") + noise[8:size] for number, size in enumerate(sizes)]
 
 
 class BurstSender:
@@ -163,6 +162,11 @@ class LinkReceiver:
         self._socket.close()
 
 
+@cache
+def _text_of(address: bytes) -> str:
+    return str(ip_address(address))
+
+
 def _read(frame: bytes, *, is_finished: bool) -> SeenDatagram | None:
     """The datagram in a frame; None for anything but UDP without options and fragments."""
     packet = frame[_ETHERNET_BYTES:]
@@ -182,8 +186,8 @@ def _read(frame: bytes, *, is_finished: bool) -> SeenDatagram | None:
     traffic_class = packet[1] if is_v4 else (packet[0] & 15) << 4 | packet[1] >> 4
     return SeenDatagram(
         payload=udp[8:],
-        source=(str(ip_address(addresses[:half])), source_port),
-        destination=(str(ip_address(addresses[half:])), port),
+        source=(_text_of(addresses[:half]), source_port),
+        destination=(_text_of(addresses[half:]), port),
         macs=(frame[:6], frame[6:12]),
         marks=Marks(packet[8] if is_v4 else packet[7], traffic_class >> 2, traffic_class & 3),
         has_checksums=is_finished and is_ip_right and is_udp_right,

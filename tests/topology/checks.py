@@ -4,10 +4,11 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
+from tests.support.deadline import pauses
+
 DEADLINE_S = 8.0
 PROCESS_S = 30.0
 """How long a process may take to start or end: seconds, on a machine that is busy."""
-_POLL_S = 0.002
 
 
 class HasDict(Protocol):
@@ -48,7 +49,7 @@ def settle(relay: HasStats[S], condition: Callable[[S], object]) -> S:
     Statistics are published once a turn of the engine, so they follow the traffic by a moment.
     The balances must hold in every reading on the way, not only in the last.
     """
-    deadline = time.monotonic() + DEADLINE_S
+    deadline, pauses_s = time.monotonic() + DEADLINE_S, pauses()
     while True:
         stats = relay.stats()
         assert_balanced(stats)
@@ -61,7 +62,7 @@ def settle(relay: HasStats[S], condition: Callable[[S], object]) -> S:
             return stats
         if time.monotonic() > deadline:
             raise AssertionError(f"statistics did not settle: {stats.as_dict()}")
-        time.sleep(_POLL_S)
+        time.sleep(next(pauses_s))
 
 
 def sent_counts(stats: HasDict) -> list[int]:

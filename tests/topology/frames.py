@@ -10,6 +10,7 @@ import socket
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Self
 
@@ -30,13 +31,14 @@ _MOST_BYTES = 70_000
 
 
 def internet_checksum(data: bytes) -> int:
-    """The one's complement sum of RFC 1071."""
-    if len(data) % 2:
-        data += b"\0"
-    total: int = sum(struct.unpack(f">{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
+    """The one's complement sum of RFC 1071: a remainder, as 0x10000 leaves 1 by 0xFFFF."""
+    number = int.from_bytes(data + bytes(len(data) % 2), "big")
+    return 0xFFFF if number == 0 else 0xFFFF - (number % 0xFFFF or 0xFFFF)
+
+
+@cache
+def _address(text: str) -> IPv4Address | IPv6Address:
+    return ip_address(text)
 
 
 def group_mac(group: IPv4Address | IPv6Address) -> bytes:
@@ -73,7 +75,7 @@ def udp_frame(
         checksum: what to write into the UDP checksum field; None computes the right one.
         mac: the destination MAC address; None takes the one of the group.
     """
-    source, group = ip_address(flow.source), ip_address(flow.group)
+    source, group = _address(flow.source), _address(flow.group)
     length = 8 + len(payload)
     ports = struct.pack(">HHH", flow.source_port, flow.port, length)
     if checksum is None:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from itertools import cycle
 from types import TracebackType
 from typing import Self
 
@@ -39,9 +40,10 @@ Address = IPv4Address | IPv6Address
 def payloads(count: int, sizes: Sequence[int] = (1400,), *, seed: int = 1) -> list[bytes]:
     """Distinct payloads that go through the sizes in turn; under 8 bytes the number is cut."""
     noise = random.Random(seed).randbytes(MAX_DATAGRAM)
+    pieces = [noise[: max(0, size - 8)] for size in sizes]
     return [
-        (number.to_bytes(8, "little") + noise)[: sizes[number % len(sizes)]]
-        for number in range(count)
+        (number.to_bytes(8, "little") + piece)[:size]
+        for number, piece, size in zip(range(count), cycle(pieces), cycle(sizes))
     ]
 
 
