@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.deadline import wait_until
 
-from mcr.daemon.account import Account
+from mcr.daemon.account import Account, check_may_become
 from mcr.daemon.supervisor import DaemonSettings, capabilities, choose_ingress
 from mcr.daemon.supervisor.argv import (
     ControlDescriptors,
@@ -317,6 +317,31 @@ class TestRights:
         assert chosen("off") == "('off', None)"
         assert chosen("auto").startswith(f"('off', '{names}: offload is off")
         assert chosen("require").endswith(f"{names}: run as root, grant them, or use --offload off")
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+    @pytest.mark.parametrize("options", [[], ["--user", "nobody"], ["--config", "mcr.toml"]])
+    def test_root_that_cannot_become_another_user(self, tmp_path: Path, options: list[str]) -> None:
+        """As in a container that drops all capabilities: refused before anything is started."""
+        (tmp_path / "mcr.toml").write_text("[daemon]\nworkers = 1\n")
+        lacking = ["setpriv", "--bounding-set", "-setuid,-setgid", sys.executable, "-m", "mcr"]
+        command = [*lacking, "serve", "--socket", "mcr.sock", *options]
+        run = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=30, cwd=tmp_path
+        )
+        assert (run.returncode, run.stdout) == (1, "")
+        assert run.stderr == (
+            "mcr: CAP_SETUID and CAP_SETGID are missing: a daemon that is started as root needs"
+            " them to become the user nobody; grant them, or start it as another user\n"
+        )
+
+    def test_only_a_change_of_the_user_needs_rights(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Root that stays root, and others, start without them."""
+        lacks = "mcr.daemon.account.missing_capabilities"
+        monkeypatch.setattr(lacks, lambda needed: ["CAP_SETGID"])
+        check_may_become(None)
+        check_may_become(Account("same", os.geteuid(), os.getegid()))
+        with pytest.raises(RightsError, match=r"^CAP_SETGID is missing: a daemon .* needs it to"):
+            check_may_become(Account("other", os.geteuid() + 1, 1))
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root has a right to any file")
     def test_paths_that_root_reaches_by_capabilities_only(self, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import typer
 from ..affinity import chosen_cpus
 from ..choices import Ingress, IngressChoice, LogFormat, Offload
 from ..config.keys import DAEMON
-from ..daemon.account import Account, target_account
+from ..daemon.account import Account, check_may_become, target_account
 from ..daemon.settings_reader import read_settings
 from ..daemon.supervisor import (
     DaemonSettings,
@@ -225,7 +225,9 @@ def serve(
 
 def _account(user: str | None) -> Account | None:
     with usage_of("--user"):
-        return target_account(user)
+        account = target_account(user)
+    check_may_become(account)
+    return account
 
 
 def _file_options(context: typer.Context, keep_going: bool) -> _FileOptions:

@@ -4,6 +4,9 @@ import os
 import pwd
 from dataclasses import dataclass
 
+from ..capabilities import USER_CAPABILITIES, missing_capabilities, missing_text
+from ..errors import RightsError
+
 DEFAULT_USER = "nobody"
 
 
@@ -35,3 +38,20 @@ def target_account(user: str | None) -> Account | None:
     except KeyError:
         raise ValueError(f"there is no user {name!r} on this host") from None
     return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
+
+
+def check_may_become(account: Account | None) -> None:
+    """Check that the processes of a daemon can become the account, before any is started.
+
+    Raises:
+        RightsError: this is root without the capabilities for it, as in a container that drops all.
+    """
+    if account is None or account.uid == os.geteuid():
+        return
+    missing = missing_capabilities(USER_CAPABILITIES)
+    if missing:
+        which = "it" if len(missing) == 1 else "them"
+        raise RightsError(
+            f"{missing_text(missing)}: a daemon that is started as root needs {which} to become the"
+            f" user {account.name}; grant {which}, or start it as another user"
+        )

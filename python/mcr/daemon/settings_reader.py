@@ -17,7 +17,7 @@ from .._native import drop_privileges
 from ..config.document import FileContent
 from ..config.reader import read_files
 from ..errors import ConfigError, McrError, Problem
-from .account import target_account
+from .account import check_may_become, target_account
 from .file_pack import read_pack, unpack
 
 _TIME_S = 30.0
@@ -39,13 +39,15 @@ def read_settings(path: Path) -> FileSettings:
 
     Raises:
         ConfigError: the file is refused; with all of its problems, also those of rules.
-        McrError: the file cannot be read, or the child process failed.
+        McrError: the file cannot be read, or the child process failed, such as to become nobody.
     """
     try:
         pack = read_pack(path, ())
     except OSError as error:
         raise McrError(f"--config: {path} cannot be read: {error.strerror}") from None
     answer = _in_child(pack)
+    if "refusal" in answer:
+        raise McrError(answer["refusal"])
     problems = answer.get("problems")
     if problems:
         raise ConfigError([Problem((place,), message) for place, message in problems])
@@ -58,8 +60,7 @@ def _in_child(pack: bytes) -> dict[str, Any]:
     if child == 0:
         try:
             os.close(reader)
-            _drop_rights()
-            _write(writer, json.dumps(_parse(pack)).encode())
+            _write(writer, json.dumps(_answer(pack)).encode())
         finally:
             os._exit(0)
     os.close(writer)
@@ -76,8 +77,17 @@ def _in_child(pack: bytes) -> dict[str, Any]:
     return answer
 
 
+def _answer(pack: bytes) -> dict[str, Any]:
+    try:
+        _drop_rights()
+    except McrError as error:
+        return {"refusal": str(error)}
+    return _parse(pack)
+
+
 def _drop_rights() -> None:
     account = target_account(None)
+    check_may_become(account)
     if account is None:
         drop_privileges(os.geteuid(), os.getegid())
     else:

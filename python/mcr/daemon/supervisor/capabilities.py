@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ... import _native
-from ...capabilities import OFFLOAD_CAPABILITIES, missing_capabilities
+from ...capabilities import OFFLOAD_CAPABILITIES, missing_capabilities, missing_text
 from ...choices import Ingress, IngressChoice, Offload
 from ...errors import RightsError
 from ..settings import DaemonSettings
@@ -49,8 +49,7 @@ def choose_offload(requested: Offload) -> tuple[Offload, str | None]:
     missing = [] if requested == "off" else missing_capabilities(OFFLOAD_CAPABILITIES)
     if not missing:
         return requested, None
-    verb = "is" if len(missing) == 1 else "are"
-    fault = f"{' and '.join(missing)} {verb} missing"
+    fault = missing_text(missing)
     if requested == "require":
         raise RightsError(f"{fault}: run as root, grant them, or use --offload off")
     return "off", f"{fault}: offload is off; run as root, or grant them"
