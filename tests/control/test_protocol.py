@@ -405,7 +405,8 @@ def test_a_refusal_leaves_all_workers_as_they_were(
     call(client, "rules.add", rules=[ONE])
     supervisor.workers[1].script["prepare"] = "refuse"
     error = client.error("rules.add", rules=[TWO])
-    assert (error["code"], error["message"]) == (ErrorCode.RIGHTS, "CAP_NET_RAW is missing")
+    assert error["code"] == ErrorCode.RIGHTS
+    assert error["message"].startswith("CAP_NET_RAW is missing; run the daemon as root")
     assert "abort" in supervisor.workers[0].asked
     assert {worker.revision for worker in supervisor.workers.values()} == {1}
     assert len(call(client, "rules.list")["rules"]) == 1

@@ -65,8 +65,6 @@ def rpc_error_from(error: McrError) -> RpcError:
     return RpcError(ErrorCode.INTERNAL, str(error))
 
 
-def cut(text: str) -> str:
+def cut(text: str, chars: int = limits.MESSAGE_CHARS) -> str:
     """A sentence of limited length; sentences may quote long texts of clients."""
-    if len(text) <= limits.MESSAGE_CHARS:
-        return text
-    return text[: limits.MESSAGE_CHARS - 3] + "..."
+    return text if len(text) <= chars else text[: chars - 3] + "..."

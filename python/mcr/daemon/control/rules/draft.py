@@ -17,10 +17,12 @@ from ....rules.layout import Layout, arranged, new_outputs
 from ....rules.ruleset import RulePlan
 from ....rules.shaping import Shaping
 from ....rules.spec import ResolvedRule, output_spec, rule_spec, spec_members
+from ..api.errors import cut
 from .entries import EnabledRule
 from .snapshot import line_of
 
 _KEY_BYTES = 8
+_TITLE_CHARS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +149,13 @@ class Draft:
     def sent(self) -> tuple[str, ...]:
         """Ids of the rules that workers must have again, or for the first time."""
         return tuple(step.after.id for step in self.plan.sent)
+
+    def title_of(self, rule_id: str) -> str:
+        """The name of a rule, or its text: clients do not know the id of one that is refused."""
+        record = self.rules.get(rule_id)
+        if record is None:
+            return rule_id
+        return record.rule.name or cut(str(record.rule), _TITLE_CHARS)
 
 
 Change = Callable[[], Draft]

@@ -410,7 +410,7 @@ class Transactions:
 
     async def _make(self, draft: Draft, body: bytes) -> None:
         """Make a change in the workers, then in the book, and report it."""
-        await self._pool.change(body, (*draft.removed, *draft.sent))
+        await self._pool.change(body, (*draft.removed, *draft.sent), draft.title_of)
         before: dict[str, RuleRecord | RuleSetAside] = {**self._book.rules, **self._book.aside}
         await self._in(self._checks, lambda: self._book.commit(draft))
         self._status.forget_rules(draft.removed)

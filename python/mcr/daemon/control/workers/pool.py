@@ -40,7 +40,7 @@ from .messages import (
     prepare_body,
     read_hello,
 )
-from .refusal import error_from
+from .refusal import error_from, reason_of
 from .rules_in_force import RulesInForce
 from .worker import DeathRecord, Worker
 
@@ -171,19 +171,22 @@ class WorkerPool:
             text = f"worker {number} starts again in {exited.restart_in_ms} ms"
             self._events.publish("worker", "restarting", text, number=number, pid=pid)
 
-    async def change(self, body: bytes, rule_ids: Iterable[str]) -> None:
+    async def change(
+        self, body: bytes, rule_ids: Iterable[str], title_of: Callable[[str], str] = str
+    ) -> None:
         """Make a change in all workers; the caller holds the lock, and then updates the rulebook.
 
         Args:
             body: the request to prepare it, see `prepare_body`.
             rule_ids: the changed rules.
+            title_of: how clients know one of them, by its id.
 
         Raises:
             RuleError, InterfaceError, RightsError, EngineError, RpcError: nothing has changed.
         """
-        prepared = await self._prepare(body)
+        prepared = await self._prepare(body, title_of)
         if not prepared:  # all workers died; try their successors, once
-            prepared = await self._prepare(body)
+            prepared = await self._prepare(body, title_of)
         if not prepared:
             raise EngineError("every worker died while it prepared the change; nothing has changed")
         errors = await self._request_each(prepared, {"do": "commit"})
@@ -239,7 +242,7 @@ class WorkerPool:
         if worker.channel is not None:
             self._replace(worker, worker.channel, reason)
 
-    async def _prepare(self, body: bytes) -> list[_Connected]:
+    async def _prepare(self, body: bytes, title_of: Callable[[str], str]) -> list[_Connected]:
         """Prepare a change; return the workers that can commit it, none if all have died."""
         asked = await self._wait_for_workers()
         errors = await asyncio.gather(
@@ -256,7 +259,7 @@ class WorkerPool:
         for (worker, channel), error in zip(prepared, errors, strict=True):
             if error is not None:
                 self._replace(worker, channel, "it could not abort a prepared change")
-        raise error_from(refusals[0].failure)
+        raise error_from(refusals[0].failure, title_of)
 
     async def _wait_for_workers(self) -> list[_Connected]:
         """The workers with the current rules; waits for the first one if there is none."""
@@ -401,11 +404,11 @@ class WorkerPool:
                 is_new = rule_id in rules and rule_id not in refused_rules
                 if rule_id is None or not is_new or len(refused_rules) >= _REFUSED_RULES:
                     raise
-                refused_rules[rule_id] = refusal.failure["message"]
+                refused_rules[rule_id] = reason_of(refusal.failure)
                 if worker.refused_rules.get(rule_id) != refused_rules[rule_id]:
                     about = {"worker": worker.number, "rule": rule_id}
                     text = "worker %d lacks rule %s: %s"
-                    _log.error(text, worker.number, rule_id, refusal, extra=about)
+                    _log.error(text, worker.number, rule_id, refused_rules[rule_id], extra=about)
         await channel.request({"do": "commit"}, ANSWER_S)
         # Only now, so that clients see the reasons of the last attempt until this one succeeds.
         worker.refused_rules = refused_rules
