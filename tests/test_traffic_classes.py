@@ -85,6 +85,25 @@ def test_a_class_in_use_stays() -> None:
         relay.remove_interface_rate("eth1")
 
 
+def test_an_interface_that_does_not_exist_is_a_warning() -> None:
+    """Given to a relay, or set while it relays; each once, and not where there is one."""
+    given, later = mcr.InterfaceRate("nowhere8", "1mbit"), mcr.InterfaceRate("nowhere9", "1mbit")
+    rule = "239.79.1.3%lo:5079 to 127.0.0.1:7079"
+    with mcr.Relay(rule, ingress="udp", interface_rates=[given]) as relay:
+
+        def named() -> list[str]:
+            found = [each for each in relay.warnings if "nowhere" in each]
+            assert all(each.endswith("; mcr waits for it") for each in found)
+            return [each.partition("; ")[0] for each in found]
+
+        assert named() == ["interface, nowhere8: there is no interface 'nowhere8'"]
+        relay.set_interface_rate(mcr.InterfaceRate("lo", "1mbit"))
+        relay.set_interface_rate(later)
+        assert named()[1:] == ["interface, nowhere9: there is no interface 'nowhere9'"]
+        relay.remove_interface_rate("nowhere8")
+        assert sorted(relay.shaping.rates) == ["lo", "nowhere9"]
+
+
 def test_the_default_class_can_change_and_stays() -> None:
     """Removing it gives it its usual values again."""
     changed = mcr.Shaping().with_class(mcr.TrafficClass("default", priority=5))

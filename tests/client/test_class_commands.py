@@ -77,6 +77,25 @@ def test_an_interface_has_a_rate(command: Command, control: FakeSupervisor) -> N
         assert client.shaping().as_shaping() == mcr.Shaping()
 
 
+def test_an_interface_that_does_not_exist_is_a_warning(
+    command: Command, control: FakeSupervisor
+) -> None:
+    """The rate is accepted, as the interface may come later; other changes do not warn again."""
+    command("interface", "rate", "nowhere9", "10mbit", "--dry-run")
+    warned = command.err
+    assert warned.startswith("warning: interface, nowhere9: there is no interface 'nowhere9'; ")
+    assert warned.endswith("; mcr waits for it\n")
+    assert "nowhere9: 10mbit" in command("interface", "rate", "nowhere9", "10mbit")
+    assert command.err == warned
+    for arguments in (("rate", "lo", "1mbit"), ("rate", "nowhere9", "none")):
+        command("interface", *arguments)
+        assert command.err == ""
+    with mcr.Client(control.path) as client:
+        changed = client.change_shaping(interfaces={"nowhere9": {"rate": "1mbit"}})
+        assert [f"warning: {each}\n" for each in changed.warnings] == [warned]
+        assert client.shaping().warnings == ()
+
+
 def test_statistics_have_the_classes(command: Command, control: FakeSupervisor) -> None:
     """In the report and in JSON, once there is one."""
     command("rule", "add", RULE.replace(",class=live", ""))

@@ -23,8 +23,7 @@ def known_rules(arguments: list[str] | None) -> list[str] | None:
 
 def show_change(change: ChangeResult) -> None:
     """Print what a change has done, and its warnings on standard error."""
-    for warning in change.warnings:
-        print(f"warning: {printable(warning)}", file=sys.stderr)
+    show_warnings(change.warnings)
     for rule in change.added:
         hops = ", ".join(str(output.ttl) for output in rule.outputs)
         print(printable(f"added {rule.id}: {rule.rule} (ttl {hops}): {rule.state}"))
@@ -33,6 +32,12 @@ def show_change(change: ChangeResult) -> None:
     _show_ids("unchanged", change.kept)
     trial = " (dry run: nothing has changed)" if change.dry_run else ""
     print(f"revision {change.revision}{trial}", flush=True)
+
+
+def show_warnings(warnings: Iterable[str]) -> None:
+    """Print the warnings of a daemon on standard error."""
+    for warning in warnings:
+        print(f"warning: {printable(warning)}", file=sys.stderr)
 
 
 def _show_ids(verb: str, ids: Iterable[str]) -> None:

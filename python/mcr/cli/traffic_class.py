@@ -10,6 +10,7 @@ from .help import CommandGroup, add_command, epilog_of
 from .options import AnswerAsJson, DryRunOption, ExpectedRevision, SocketOption
 from .output import show_table
 from .remote import ask
+from .rule_output import show_warnings
 
 app = typer.Typer(
     cls=CommandGroup,
@@ -96,6 +97,7 @@ def rate(
 
 
 def _show(info: ShapingInfo) -> None:
+    show_warnings(info.warnings)
     show_table(
         ("class", "priority", "weight", "rules"),
         [(one.name, str(one.priority), str(one.weight), str(one.rules)) for one in info.classes],

@@ -28,6 +28,9 @@ def change_shaping(
         expected_revision: change nothing if the rules are at another revision.
         dry_run: check the change and return its effect, without making it.
 
+    Returns:
+        What there is afterwards; its warnings name interfaces that the daemon's host lacks.
+
     Raises:
         RuleError: a value is out of its range, or a rule is in a class to remove.
         ConflictError: the rules are at another revision.

@@ -252,6 +252,8 @@ class ShapingInfo(JsonObject):
     classes: tuple[ClassInfo, ...]
     """The highest priority first."""
     interfaces: tuple[InterfaceRateInfo, ...]
+    warnings: tuple[str, ...] = ()
+    """About the change that this answers."""
 
     def as_shaping(self) -> Shaping:
         """The same as a value."""

@@ -36,6 +36,8 @@ class RelayShaping(RelayReports):
     def set_interface_rate(self, rate: InterfaceRate) -> None:
         """Bound what all outputs on an interface send together.
 
+        If this host has no such interface yet, `warnings` of the open relay names it.
+
         Raises:
             RuleError: there are too many; nothing has changed.
             EngineError: the engine has ended.

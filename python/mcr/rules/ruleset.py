@@ -16,7 +16,7 @@ from .active_rule import ActiveRule, RuleStep, RuleTurn
 from .edit import RuleEdit
 from .hostnames import HostName, HostResolver, ResolvedHosts, uses
 from .layout import Layout
-from .local_host import Interface, LocalHost
+from .local_host import Interface, LocalHost, missing_interface
 from .model import Rule
 from .proposal import Proposal
 from .resolver import RuleResolver
@@ -237,7 +237,7 @@ class RuleSet:
             steps=steps,
             removed=tuple(each for each in proposal.removed if each not in entries),
             kept=(*proposal.kept, *_unchanged(steps)),
-            warnings=tuple(map(str, proposal.warnings)),
+            warnings=tuple(map(str, (*proposal.warnings, *self._awaited(shaping, host)))),
             answers=self._answers_after(steps, proposal.removed, names),
             in_place=in_place,
             _revision=self._revision,
@@ -364,6 +364,13 @@ class RuleSet:
             return
         rules = (entry.rule for each, entry in self._entries.items() if each not in gone)
         shaping.check_users((rule.traffic_class, rule.name or rule.id) for rule in rules)
+
+    def _awaited(self, shaping: Shaping | None, host: LocalHost) -> Iterator[Problem]:
+        """Warnings about new rates of interfaces that this host does not have yet."""
+        for name, rate in () if shaping is None else shaping.rates.items():
+            if rate != self.shaping.rates.get(name) and host.interface(name) is None:
+                text = f"{missing_interface(name, host.names)}; mcr waits for it"
+                yield Problem(("interface", name), text)
 
     def _step(
         self, entry: ActiveRule, enabled: Mapping[str, bool], layout: Layout | None

@@ -273,7 +273,8 @@ class Methods:
         )
         revision = book.revision if given.dry_run else draft.revision
         rules = (each.rule for each in draft.rules.values())
-        return shaping_info(revision, draft.plan.shaping or book.shaping, rules)
+        shaping = draft.plan.shaping or book.shaping
+        return shaping_info(revision, shaping, rules, draft.warnings)
 
     async def _stats(self, _client: Connection, given: params.SelectionParams) -> Encoded:
         rules, _aside = self._selected(given.rules)

@@ -42,7 +42,9 @@ def shaping_from(tables: ShapingTables, before: Shaping) -> Shaping:
     return shaping
 
 
-def shaping_info(revision: int, shaping: Shaping, rules: Iterable[Rule]) -> ShapingInfo:
+def shaping_info(
+    revision: int, shaping: Shaping, rules: Iterable[Rule], warnings: tuple[str, ...] = ()
+) -> ShapingInfo:
     """The answer about classes and rates, with how many of these rules are in each class."""
     users = Counter(rule.traffic_class or DEFAULT_CLASS for rule in rules)
     ranked = sorted(shaping.classes.values(), key=lambda each: -each.priority)
@@ -52,6 +54,7 @@ def shaping_info(revision: int, shaping: Shaping, rules: Iterable[Rule]) -> Shap
         tuple(
             InterfaceRateInfo(one.interface, one.rate, one.burst) for one in shaping.rates.values()
         ),
+        warnings,
     )
 
 
