@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from tests.support.deadline import wait_until
 
+import mcr
 from mcr.protocol.constants import ErrorCode
 
 from .checks import assert_balanced
@@ -176,6 +177,26 @@ def test_without_rights_the_ingress_is_udp(lab: Lab, home: Path) -> None:
         assert stat.S_IMODE(path.stat().st_mode) == 0o660
         assert daemon.end() == 0
     assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("rule", "capability"),
+    [
+        (f"{RULE},source=keep", "CAP_NET_ADMIN or CAP_NET_RAW"),
+        (f"{RULE},sport=keep", "CAP_NET_RAW"),
+        (RULE.replace("5001", "501"), "CAP_NET_BIND_SERVICE"),
+    ],
+)
+def test_a_rule_that_needs_a_right_is_named(lab: Lab, rule: str, capability: str) -> None:
+    """It is the daemon that lacks the right, whoever the client is."""
+    lacking = ["setpriv", "--bounding-set", "-net_raw,-net_admin,-net_bind_service"]
+    with serving(lab.relay, before=lacking) as daemon, daemon.client() as client:
+        with pytest.raises(mcr.RightsError) as caught:
+            client.add_rule(rule)
+        said = str(caught.value)
+        assert said.startswith(f"rule {rule}: {capability} is missing: ")
+        assert "; run the daemon as root or grant it the capability" in said
+        assert client.rules().revision == 0
 
 
 # What each process has open.
