@@ -1,4 +1,4 @@
-"""Wrong command lines of `mcr send` and `mcr receive`: code 2, one line, no output."""
+"""Wrong command lines, most of `mcr send` and `mcr receive`: code 2, one line, no output."""
 
 import pytest
 
@@ -76,3 +76,26 @@ def test_an_invalid_endpoint_is_named(
     assert out == ""
     assert expected in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("relay --duration", "Option '--duration' needs SECONDS after it; see mcr relay --help"),
+        ("serve --hosts", "Option '--hosts' needs <first|all> after it; see mcr serve --help"),
+        ("capture -w", "Option '-w' needs FILE after it; see mcr capture --help"),
+        (
+            "rule edit a --set-output",
+            "Option '--set-output' needs OUTPUT OPTIONS after it; see mcr rule edit --help",
+        ),
+        ("rule edit --help=x", "Option '--help' does not take a value; see mcr rule edit --help"),
+        ("rule --help=x", "Option '--help' does not take a value; see mcr rule --help"),
+        ("--version=x", "Option '--version' does not take a value; see mcr --help"),
+    ],
+)
+def test_the_parser_of_options_names_the_command(
+    arguments: str, expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With its own help, and the values that an option needs."""
+    assert main(arguments.split()) == 2
+    assert capsys.readouterr().err == f"mcr: {expected}\n"

@@ -4,8 +4,6 @@ The code is 0 for success, 1 for a failure at run time and 2 for wrong usage. Er
 error, one line for each problem, without a traceback; a traceback is a defect of mcr.
 """
 
-import difflib
-import re
 import sys
 from collections.abc import Container, Sequence
 from contextlib import suppress
@@ -18,6 +16,7 @@ from ..errors import InterfaceError, McrError, Problem, RuleError
 from .commands import COMMANDS, WRONG_USAGE
 from .help import CommandGroup, add_command, epilog_of
 from .signals import leave_unread
+from .usage import usage_sentence
 
 FAILED = 1
 
@@ -71,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = app(args=arguments, prog_name="mcr", standalone_mode=False)
     except typer.TyperException as error:
         entry = COMMANDS.get(arguments[0]) if arguments else None
-        return _refuse([_usage(error)], WRONG_USAGE if entry is None else entry.usage_code)
+        return _refuse([usage_sentence(error)], WRONG_USAGE if entry is None else entry.usage_code)
     except RuleError as error:
         return _refuse(error.problems, WRONG_USAGE)
     except InterfaceError as error:
@@ -112,24 +111,6 @@ def _refuse(problems: Sequence[Problem | str], code: int) -> int:
         for problem in problems:
             print(f"mcr: {problem}", file=sys.stderr)
     return code
-
-
-def _usage(error: typer.TyperException) -> str:
-    """The error of the command line's parser, with the help that explains the command."""
-    context = getattr(error, "ctx", None)
-    command = context.command_path if context else "mcr"
-    text = error.format_message().replace("Value error, ", "").rstrip(".")  # pydantic's prefix
-    text += _suggestion(text)
-    return f"{text}{'' if text.endswith('?') else ';'} see {command} --help"
-
-
-def _suggestion(text: str) -> str:
-    """The most similar choice, where the text lists all of them behind an invalid one."""
-    found = re.search("'([^']{1,40})' is not one of ((?:'[^']*'(?:, )?)+)$", text)
-    if found is None:
-        return ""
-    close = difflib.get_close_matches(found[1], re.findall("'([^']*)'", found[2]), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _sentence(error: Exception) -> str:

@@ -10,15 +10,21 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from ..rules.grammar import Noun, option_help
+from .usage import usage_in
 
 if TYPE_CHECKING:
-    from typer._click import HelpFormatter
+    from typer._click import Context, HelpFormatter
 
 _COLUMN_CHARS = 28
 
 
 class ExampleCommand(TyperCommand):
-    """A command whose epilog keeps its lines."""
+    """A command whose epilog keeps its lines, and whose name is in each error of its options."""
+
+    def parse_args(self, ctx: "Context", args: list[str]) -> list[str]:
+        """Parse the arguments."""
+        with usage_in(ctx):
+            return super().parse_args(ctx, args)
 
     def format_epilog(self, _: typer.Context, formatter: "HelpFormatter") -> None:  # type: ignore[override]
         """Append the epilog as it is."""
@@ -27,6 +33,11 @@ class ExampleCommand(TyperCommand):
 
 class CommandGroup(TyperGroup):
     """A command with subcommands, which its help shows in their groups."""
+
+    def parse_args(self, ctx: "Context", args: list[str]) -> list[str]:
+        """Parse the arguments before the subcommand."""
+        with usage_in(ctx):
+            return super().parse_args(ctx, args)
 
     def format_commands(self, _: typer.Context, formatter: "HelpFormatter") -> None:  # type: ignore[override]
         """Write a section for each group, in the order in which they first appear."""

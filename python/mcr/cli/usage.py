@@ -1,9 +1,15 @@
-"""Wrong usage beyond what typer checks: which option is to blame."""
+"""Wrong usage: which option is to blame, and the sentence that says so."""
 
+import difflib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from typer._click import Context
 
 
 @contextmanager
@@ -13,3 +19,42 @@ def usage_of(option: str) -> Iterator[None]:
         yield
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint=repr(option)) from None
+
+
+@contextmanager
+def usage_in(context: "Context") -> Iterator[None]:
+    """Name the command in the errors of the block; the parser of its options does not."""
+    try:
+        yield
+    except typer.TyperException as error:
+        if getattr(error, "ctx", context) is None:
+            error.ctx = context  # type: ignore[attr-defined]
+        raise
+
+
+def usage_sentence(error: typer.TyperException) -> str:
+    """The error of the command line's parser, with the help that explains the command."""
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "mcr"
+    text = error.format_message().replace("Value error, ", "").rstrip(".")  # pydantic's prefix
+    text = _with_value(text, context) + _suggestion(text)
+    return f"{text}{'' if text.endswith('?') else ';'} see {command} --help"
+
+
+def _with_value(text: str, context: "Context | None") -> str:
+    """The text with what an option without its value needs, as help shows it."""
+    found = re.fullmatch("Option '(.*)' requires an argument", text)
+    if found is None or context is None:
+        return text
+    option: Any = next(each for each in context.command.params if found[1] in each.opts)
+    shown, _ = option.get_help_record(context)
+    return f"Option '{found[1]}' needs {re.sub('^(-[^ ]+ )+', '', shown)} after it"
+
+
+def _suggestion(text: str) -> str:
+    """The most similar choice, where the text lists all of them behind an invalid one."""
+    found = re.search("'([^']{1,40})' is not one of ((?:'[^']*'(?:, )?)+)$", text)
+    if found is None:
+        return ""
+    close = difflib.get_close_matches(found[1], re.findall("'([^']*)'", found[2]), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
