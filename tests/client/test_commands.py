@@ -363,7 +363,7 @@ def test_events_are_escaped(proxied_command: Command, proxy: LineProxy) -> None:
         (["rule", "remove", "nobody"], 2, "there is no rule with the id or name 'nobody'"),
         (["rule", "remove", "x%lo:1 to y:2"], 2, "input, group"),
         (["rule", "add", A, "--expected-revision", "0"], 1, "at revision {revision}, not 0"),
-        (["rule", "add", A, "--expected-revision", "-1"], 2, "'--expected-revision': Input should"),
+        (["rule", "add", A, "--expected-revision", "-1"], 2, "-1 is out of range: at least 0"),
         (["rule", "replace"], 2, "'RULE': give rules, or a file of rules"),
         (
             ["rule", "replace", A, "--file", "x"],
@@ -378,8 +378,8 @@ def test_events_are_escaped(proxied_command: Command, proxy: LineProxy) -> None:
         (["log-level", "info", "--facility", "x"], 2, "'x' is not one of 'supervisor', 'control'"),
         (["log-level", "--facility", "rules"], 2, "'LEVEL': needs a level: trace, debug, info"),
         (["events", "--kind", "x"], 2, "'--kind': 'x' is not one of 'rule', 'worker'"),
-        (["events", "--after", "x"], 2, "'--after': Input should be a valid integer"),
-        (["events", "--count", "0"], 2, "'--count': Input should be greater than or equal to 1"),
+        (["events", "--after", "x"], 2, "'--after': 'x' is not a whole number"),
+        (["events", "--count", "0"], 2, "'--count': 0 is out of range: at least 1"),
     ],
 )
 def test_errors_are_one_line(

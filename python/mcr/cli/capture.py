@@ -34,7 +34,7 @@ def _size(text: str) -> int:
         raise ValueError(f"{text!r} is no size, such as 16M")
     size = int(number) * unit
     if not LEAST_RING_BYTES <= size <= MOST_RING_BYTES:
-        raise ValueError(f"{text!r} is not from 1M to 64M")
+        raise ValueError(f"{text!r} is out of range: 1M to 64M")
     return size
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import typer
+from typer.models import ParameterInfo
 
 if TYPE_CHECKING:
     from typer._click import Context
@@ -36,9 +37,31 @@ def usage_sentence(error: typer.TyperException) -> str:
     """The error of the command line's parser, with the help that explains the command."""
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "mcr"
-    text = error.format_message().replace("Value error, ", "").rstrip(".")  # pydantic's prefix
+    if isinstance(error, typer.BadParameter):
+        error.message = _refusal(error)
+    text = error.format_message().rstrip(".")
     text = _with_value(text, context) + _suggestion(text)
     return f"{text}{'' if text.endswith('?') else ';'} see {command} --help"
+
+
+def _refusal(error: typer.BadParameter) -> str:
+    """Why a value is refused: in the words of rules, where pydantic has words of its own."""
+    cause: Any = error.__cause__
+    if error.param is None or not hasattr(cause, "errors"):
+        return error.message
+    refused = cause.errors()[0]
+    value, kind = refused["input"], refused["type"]
+    if kind in ("greater_than_equal", "less_than_equal"):
+        return f"{value} is out of range: {_range(error.param.type_descriptor.parameter_info)}"
+    if kind.startswith("int_"):
+        return f"{value!r} is not a whole number"
+    if kind.startswith("float_"):
+        return f"{value!r} is not a number"
+    return error.message.removeprefix("Value error, ")
+
+
+def _range(limits: ParameterInfo) -> str:
+    return f"at least {limits.min}" if limits.max is None else f"{limits.min} to {limits.max}"
 
 
 def _with_value(text: str, context: "Context | None") -> str:
