@@ -40,7 +40,9 @@ def test_a_configuration_is_planned_and_applied(
         ]
         assert command("apply", str(file), "--dry-run") == plan
         command("apply", str(file), code=2)
-        assert "needs a terminal to ask on; add --yes, or --dry-run" in command.err
+        assert (
+            "'--yes': is needed without a terminal to ask on; add it, or --dry-run;" in command.err
+        )
         assert client.rules().revision == revision + 1
         command("apply", str(file), "--yes")
         assert [(rule.rule, rule.origin) for rule in client.rules()] == [(A, "file"), (B, "client")]

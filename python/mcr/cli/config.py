@@ -86,7 +86,7 @@ def apply(
     """
     if not (yes or dry_run or sys.stdin.isatty()):
         raise typer.BadParameter(
-            "needs a terminal to ask on; add --yes, or --dry-run", param_hint="'FILE'"
+            "is needed without a terminal to ask on; add it, or --dry-run", param_hint="'--yes'"
         )
     configuration = read_configuration(file)
     wanted, shaping = wanted_forms(configuration), configuration.shaping

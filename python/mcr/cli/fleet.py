@@ -265,7 +265,9 @@ def _change(
     as_json: bool,
 ) -> None:
     if not (yes or sys.stdin.isatty()):
-        raise typer.BadParameter("needs a terminal to ask on; add --yes", param_hint="'--yes'")
+        raise typer.BadParameter(
+            "is needed without a terminal to ask on; add it", param_hint="'--yes'"
+        )
     found = _ask(settings, planned)
     if not as_json:
         show_plan(found)
