@@ -110,8 +110,8 @@ def test_outputs_are_named_by_number_or_text() -> None:
 @pytest.mark.parametrize(
     ("given", "field", "message"),
     [
-        ({"set_outputs": {9: "ttl=2"}}, "set_output 9", "there is none with this number"),
-        ({"remove_outputs": [0]}, "remove_output 0", "there is none with this number"),
+        ({"set_outputs": {9: "ttl=2"}}, "set_output 9", "there is no output with this"),
+        ({"remove_outputs": [0]}, "remove_output 0", "there is no output with this"),
         ({"remove_outputs": ["x"]}, "remove_output, x", "is neither a number nor an output"),
         ({"remove_outputs": ["192.0.2.9:1"]}, "remove_output", "the rule has no such output"),
         ({"remove_outputs": [1, OUTPUTS[0]]}, "remove_output", "output 1 is named twice"),

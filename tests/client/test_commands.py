@@ -114,7 +114,14 @@ def test_an_edit(command: Command, control: FakeSupervisor, revision: int) -> No
     command("rule", "edit", "b", code=2)
     assert command.err == "mcr: the edit changes nothing; give an option, or an output\n"
     command("rule", "edit", "b", "--set-output", "2", "tll=3", code=2)
-    assert command.err.startswith("mcr: set_output 2, tll: is not an option; did you mean 'ttl'?")
+    assert command.err.startswith("mcr: --set-output 2, tll: is not an option; did you mean 'ttl'?")
+    command("rule", "edit", "b", "--set-output", "3", "ttl=3", "--remove-output", "4", code=2)
+    assert command.err == (
+        "mcr: --set-output 3: there is no output with this number; the rule has 2 outputs\n"
+        "mcr: --remove-output 4: there is no output with this number; the rule has 2 outputs\n"
+    )
+    command("rule", "edit", "b", "--add-output", "127.0.0.1:0", code=2)
+    assert command.err == "mcr: --add-output 1, port: 0 is out of range: 1 to 65535\n"
 
 
 def test_a_dry_run(command: Command, control: FakeSupervisor, revision: int) -> None:

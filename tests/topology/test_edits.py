@@ -21,7 +21,7 @@ RATE_PPS = 4000
 FIRST, SECOND, THIRD, FOURTH = (f"239.2.121.{end}%out0:6001" for end in (1, 2, 3, 4))
 RULE = f"239.1.121.1%in0:5001,name=edited to {FIRST} {SECOND},dscp=46 {THIRD}"
 REFUSED: list[tuple[Callable[[mcr.Relay | mcr.Client], object], str]] = [
-    (lambda own: own.edit_rule("edited", set_outputs={4: "ttl=2"}), "set_output 4: there is none"),
+    (lambda own: own.edit_rule("edited", set_outputs={4: "ttl=2"}), "set_output 4: there is no"),
     (
         lambda own: own.edit_rule("edited", set_outputs={1: "ttl=0"}),
         "set_output 1, ttl: 0 is out of",

@@ -1,10 +1,14 @@
 """The command `mcr rule edit`, which changes a rule of a daemon while it relays."""
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..client import methods
+from ..errors import Problem, RuleError
 from .help import ExampleCommand
 from .options import AnswerAsJson, DryRunOption, ExpectedRevision, SocketOption
 from .remote import ask
@@ -70,16 +74,31 @@ def edit(
     by its number, from 1 as mcr stats lists them before the change, or by its address, interface
     and port. Its destination cannot change: remove the output, and add another.
     """
-    call = methods.edit_rule(
-        (known_rules([rule]) or [rule])[0],
-        ",".join(options or []),
-        set_outputs=dict(map(_pair, set_output or [])),
-        add_outputs=add_output or [],
-        remove_outputs=remove_output or [],
-        expected_revision=expected_revision,
-        dry_run=dry_run,
-    )
-    ask(socket, call, as_json, show_change)
+    with _named_as_given():
+        call = methods.edit_rule(
+            (known_rules([rule]) or [rule])[0],
+            ",".join(options or []),
+            set_outputs=dict(map(_pair, set_output or [])),
+            add_outputs=add_output or [],
+            remove_outputs=remove_output or [],
+            expected_revision=expected_revision,
+            dry_run=dry_run,
+        )
+        ask(socket, call, as_json, show_change)
+
+
+@contextmanager
+def _named_as_given() -> Iterator[None]:
+    """Name what an edit does to outputs by the options of the command in its problems."""
+    try:
+        yield
+    except RuleError as error:
+        raise RuleError(map(_by_option, error.problems)) from None
+
+
+def _by_option(problem: Problem) -> Problem:
+    field = re.sub(r"^(set|add|remove)_output\b", r"--\1-output", problem.field)
+    return Problem(field, problem.message)
 
 
 def _pair(argument: str) -> tuple[str, str]:

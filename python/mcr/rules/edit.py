@@ -145,7 +145,8 @@ def find_output(outputs: Sequence[Output], ref: OutputRef) -> int:
     """
     if _is_number(ref):
         if not 1 <= int(ref) <= len(outputs):
-            raise Invalid(f"there is none with this number; the rule has {len(outputs)}")
+            own = "1 output" if len(outputs) == 1 else f"{len(outputs)} outputs"
+            raise Invalid(f"there is no output with this number; the rule has {own}")
         return int(ref) - 1
     try:
         wanted = Output.parse(str(ref))
