@@ -112,7 +112,9 @@ def test_an_edit(command: Command, control: FakeSupervisor, revision: int) -> No
     command("rule", "edit", "b", "--set-output", "2", code=2)
     assert "'2' needs options after it, such as ttl=16" in command.err
     command("rule", "edit", "b", code=2)
-    assert command.err == "mcr: the edit changes nothing; give an option, or an output\n"
+    assert command.err == (
+        "mcr: the edit changes nothing; give --set, --set-output, --add-output or --remove-output\n"
+    )
     command("rule", "edit", "b", "--set-output", "2", "tll=3", code=2)
     assert command.err.startswith("mcr: --set-output 2, tll: is not an option; did you mean 'ttl'?")
     command("rule", "edit", "b", "--set-output", "3", "ttl=3", "--remove-output", "4", code=2)

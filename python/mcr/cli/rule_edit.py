@@ -74,6 +74,10 @@ def edit(
     by its number, from 1 as mcr stats lists them before the change, or by its address, interface
     and port. Its destination cannot change: remove the output, and add another.
     """
+    if not (options or set_output or add_output or remove_output):
+        raise RuleError(
+            "the edit changes nothing; give --set, --set-output, --add-output or --remove-output"
+        )
     with _named_as_given():
         call = methods.edit_rule(
             (known_rules([rule]) or [rule])[0],
