@@ -285,14 +285,33 @@ class TestListener:
     @pytest.mark.parametrize(
         ("where", "wanted"),
         [
-            (Path("/no/such/directory/x"), "No such file or directory"),
-            (Path("/", "x" * 108), "longer than the 107 bytes"),
+            (
+                Path("/no/such/directory/x"),
+                "x: there is no directory /no/such; make it, or choose a path with --socket",
+            ),
+            (Path("/dev/null/x/y"), "y: Not a directory; choose another path with --socket"),
+            (Path("/", "x" * 108), "longer than the 107 bytes .*; choose another path with --so"),
         ],
     )
     def test_invalid_paths(self, where: Path, wanted: str) -> None:
         """Each is one error."""
         with pytest.raises(StartError, match=wanted):
             listen(where)
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+    @pytest.mark.parametrize("where", [Path("/etc/mcr-test.sock"), Path("/etc/mcr-test/x.sock")])
+    def test_a_user_without_the_right(self, where: Path) -> None:
+        """To create the socket, or its directory."""
+        os.seteuid(65534)
+        try:
+            with pytest.raises(StartError) as refused:
+                listen(where)
+        finally:
+            os.seteuid(0)
+        assert str(refused.value) == (
+            f"cannot listen at {where}: this user may not create it; choose another path with"
+            " --socket"
+        )
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
     def test_the_directory_of_another_user_is_refused(self, tmp_path: Path) -> None:

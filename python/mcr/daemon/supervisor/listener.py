@@ -43,19 +43,20 @@ class Listener:
         """
         if len(os.fsencode(path)) > _PATH_BYTES:
             raise StartError(
-                f"{path} is longer than the {_PATH_BYTES} bytes of a Unix socket address"
+                f"{path} is longer than the {_PATH_BYTES} bytes of a Unix socket address; choose"
+                f" another path with {option}"
             )
         self.path = path
         self._is_mine = True
         with ExitStack() as undo:
             try:
-                _create_directory(path.parent, 0o700 if private else 0o755)
+                _create_directory(path.parent, 0o700 if private else 0o755, option)
                 self._lock = undo.enter_context(_Lock(path, option))
                 _remove_stale(path, option)
                 self.socket = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
                 self._bind(group)
             except OSError as error:
-                raise StartError(f"cannot listen at {path}: {error.strerror}") from error
+                raise StartError(_obstacle(path, error, option)) from error
             self._undo = undo.pop_all()
 
     def __enter__(self) -> Self:
@@ -200,15 +201,31 @@ class _Lock:
             os.close(descriptor)
 
 
-def _create_directory(directory: Path, mode: int) -> None:
+def _obstacle(path: Path, error: OSError, option: str) -> str:
+    """Why the socket cannot be created, and what to do."""
+    text = f"cannot listen at {path}"
+    above = path.parent.parent
+    if isinstance(error, FileNotFoundError) and not above.is_dir():
+        return f"{text}: there is no directory {above}; make it, or choose a path with {option}"
+    if isinstance(error, PermissionError):
+        text += ": this user may not create it"
+    else:
+        text += f": {error.strerror}"
+    return f"{text}; choose another path with {option}"
+
+
+def _create_directory(directory: Path, mode: int, option: str) -> None:
     """Create the directory if it is missing; check that no other user can replace its files."""
     with suppress(FileExistsError):
         directory.mkdir(mode)
     status = directory.stat()
+    fault = ""
     if status.st_uid not in (0, os.geteuid()):
-        raise StartError(f"the directory {directory} belongs to another user (uid {status.st_uid})")
-    if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
-        raise StartError(f"the directory {directory} is writable by everyone")
+        fault = f"belongs to another user (uid {status.st_uid})"
+    elif status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
+        fault = "is writable by everyone"
+    if fault:
+        raise StartError(f"the directory {directory} {fault}; choose another path with {option}")
 
 
 def _remove_stale(path: Path, option: str) -> None:
@@ -241,7 +258,9 @@ def _listening_pid(path: Path, option: str) -> int | None:
     """The id of the process that called listen(2) on the socket; None if nothing listens."""
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise StartError(f"{path} exists and is not a socket; choose another path")
+            raise StartError(
+                f"{path} exists and is not a socket; choose another path with {option}"
+            )
     except FileNotFoundError:
         return None
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
