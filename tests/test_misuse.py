@@ -157,3 +157,8 @@ def test_misspelt_names() -> None:
         mcr.Relais  # noqa: B018 -- looking it up is the test
     with mcr.Relay(RULE, ingress="udp") as relay, pytest.raises(mcr.RuleError, match="mean 'ttl'"):
         relay.edit_rule("one", set_outputs={1: {"tll": 3}})
+    with (
+        mcr.Relay(RULE, ingress="udp") as relay,
+        pytest.raises(mcr.RuleError, match="mean 'source'"),
+    ):
+        relay.capture(reason="sorce")

@@ -62,6 +62,15 @@ def test_a_number_is_above_zero(
         (["send", GROUP], "'--rate': give one of --rate PPS and --flood"),
         (["send", GROUP, "--rate", "5", "--flood"], "give one of --rate PPS and --flood"),
         (["send"], "ENDPOINT"),
+        (
+            ["capture", "--reason", "foo"],
+            "'--reason': 'foo' is not one of 'any', 'vlan',",
+        ),
+        (
+            ["capture", "--reason", "to_big"],
+            "'class_limited'; did you mean 'too_big'? see mcr capt",
+        ),
+        (["capture", "--side", "send"], "'sent', 'dropped'; did you mean 'sent'? see mcr capture"),
         (["receive", "239.1.1.1%nowhere0:5001"], "interface: there is no interface 'nowhere0'"),
         (["receive", "192.0.2.77:5001"], "192.0.2.77 is neither multicast nor an address"),
         (["receive", "ff01::1%lo:5001"], "interface-local scope"),

@@ -12,7 +12,7 @@ import typer
 
 from ..errors import McrError
 from ..protocol.text import printable
-from ..taps.filter import LEAST_RING_BYTES, MOST_RING_BYTES, RING_BYTES, TAKEN
+from ..taps.filter import LEAST_RING_BYTES, MOST_RING_BYTES, RING_BYTES, TAKEN, check_reason
 from ..taps.pcapng import PcapngWriter
 from ..taps.record import DatagramRecord
 from ..taps.stream import TapStream
@@ -38,6 +38,11 @@ def _size(text: str) -> int:
     return size
 
 
+def _reason(text: str) -> str:
+    check_reason(text, "any")
+    return text
+
+
 def _part(text: str) -> int:
     """The n of 1/n."""
     first, _, number = text.partition("/")
@@ -61,6 +66,7 @@ _ReasonOption = Annotated[
     str | None,
     typer.Option(
         metavar="DROP",
+        parser=_reason,
         help="Only what was dropped for this reason, such as source; any for all.",
     ),
 ]
@@ -100,7 +106,9 @@ def capture(
     time is left out and counted.
     """
     if side is not None and side not in TAKEN:
-        raise typer.BadParameter(f"{side!r} is none of {', '.join(TAKEN)}", param_hint="'--side'")
+        raise typer.BadParameter(
+            f"{side!r} is not one of {', '.join(map(repr, TAKEN))}", param_hint="'--side'"
+        )
     if output is not None and rule is None:
         raise typer.BadParameter("needs --rule, whose output it is", param_hint="'--output'")
     if reason is not None and side not in (None, "dropped"):

@@ -1,12 +1,15 @@
 """Which datagrams a tap takes."""
 
+import difflib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from ..errors import ArgumentError
+from .._native import LOSSES
+from ..errors import ArgumentError, RuleError
 from ..rules.fields import Invalid, integer
+from ..stats.discards import MISMATCHES, PARSE_ERRORS
 
 FRAME_BYTES = 262_144
 """The most bytes kept of a frame: all of it, as capture programs write at most."""
@@ -51,6 +54,7 @@ class TapFilter:
 
         Raises:
             ArgumentError: a value is out of its range or of a wrong type; the text names it.
+            RuleError: there is no such reason.
         """
         numbers = [
             ("ring_bytes", self.ring_bytes, LEAST_RING_BYTES, MOST_RING_BYTES),
@@ -69,6 +73,11 @@ class TapFilter:
         for name, text in (("rule", self.rule), ("reason", self.reason)):
             if not isinstance(text, str | None):
                 raise ArgumentError(f"{name}: must be a string, not {text!r}")
+        if self.reason is not None:
+            try:
+                check_reason(self.reason)
+            except Invalid as error:
+                raise RuleError([("reason", str(error))]) from None
         object.__setattr__(self, "take", self._taken())
 
     def _taken(self) -> tuple[Taken, ...] | None:
@@ -95,6 +104,20 @@ class TapFilter:
             "sample": self.sample,
             "frame_bytes": self.frame_bytes,
         }
+
+
+def check_reason(text: str, *words: str) -> None:
+    """Check that something can be dropped for this reason, or that it is one of the words.
+
+    Raises:
+        Invalid: with all of both, and the most similar one.
+    """
+    known = [*words, *MISMATCHES, *PARSE_ERRORS, *LOSSES]
+    if text in known:
+        return
+    close = difflib.get_close_matches(text, known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    raise Invalid(f"{text!r} is not one of {', '.join(map(repr, known))}{hint}")
 
 
 def encode(filter_for_engines: dict[str, object]) -> bytes:
