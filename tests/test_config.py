@@ -166,7 +166,11 @@ def test_added_rules_are_checked_against_running_ones() -> None:
         ([PLAIN, PLAIN], Problem(("rule", 2), "is the same as rule 1; omit one")),
         (
             [PLAIN.replace(" to", ",name=b to")],
-            Problem(("rule", 1, "name"), "'b' is the name of the running rule 'b'; choose another"),
+            Problem(
+                ("rule", 1, "name"),
+                "'b' is the name of the running rule 6219b36f8382, which receives"
+                " 239.1.1.9%eth0:1; choose another",
+            ),
         ),
         (
             [PLAIN.replace(" to", ",name=c to"), "239.1.1.8%eth0:1,name=c to 192.0.2.7:1"],

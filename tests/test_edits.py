@@ -170,7 +170,8 @@ def test_another_name_is_no_change_for_the_engine() -> None:
     rule_set = running(RULE, f"239.1.1.2%eth0:5001,name=other to {GROUP}")
     plan = rule_set.plan_edit(HOST, rule_set.rules[0].id, RuleEdit.of("name=fresh"), HostResolver())
     assert (len(plan.changed), plan.sent) == (1, ())
-    with pytest.raises(RuleError, match="name: 'other' is the name of the running rule 'other'"):
+    label = f"running rule {rule_set.rules[1].id}, which receives 239.1.1.2%eth0:5001; choose"
+    with pytest.raises(RuleError, match=f"name: 'other' is the name of the {label} another"):
         edit(rule_set, options="name=other")
 
 

@@ -285,7 +285,7 @@ class Proposal:
         if path == _NAME and holder == rule_id:  # the rule is kept
             return True
         if path == _NAME:
-            check.add(path, f"{claim!r} is the name of {self._label(holder)}; choose another")
+            check.add(path, f"{claim!r} is the name of {self._place(holder)}; choose another")
         elif holder == rule_id:
             check.add(path, "has the same destination as an earlier output; omit one")
         else:
@@ -323,6 +323,12 @@ class Proposal:
             return f"rule {self._numbers[rule_id]}"
         rule = self._running[rule_id].rule
         return f"the running rule {rule.name or str(rule)!r}"
+
+    def _place(self, rule_id: str) -> str:
+        """The same for messages about its name: its id and input tell which rule has it."""
+        if rule_id in self._numbers:
+            return f"rule {self._numbers[rule_id]}"
+        return f"the running rule {rule_id}, which receives {self._running[rule_id].rule.input}"
 
     def note_precedence(self) -> None:
         """Warns of added rules that match datagrams instead of other rules, or the reverse."""
