@@ -112,6 +112,23 @@ def test_mistakes_are_told_with_their_place(command: Command, file: Path) -> Non
     assert "the daemon has no configuration file; start it with --config FILE" in command.err
 
 
+def test_a_file_that_cannot_be_checked(
+    control: FakeSupervisor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is no rule either, and the line says what else it is not."""
+    missing, other = str(tmp_path / "none.toml"), str(tmp_path / "mcr.conf")
+    Path(other).touch()
+    for argument, hint in (
+        (missing, f"; there is no file {missing!r} either"),
+        ("none.json", "; there is no file 'none.json' either"),
+        (other, "; a configuration file has a name in .toml or .json"),
+        ("feed-x", ""),
+    ):
+        assert main(["check", argument, "--socket", str(control.path)]) == 3
+        told = f"MCR UNKNOWN: there is no rule with the id or name {argument!r}{hint}\n"
+        assert capsys.readouterr().out == told
+
+
 def test_the_schema_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     """As in docs/."""
     assert main(["config", "schema"]) == 0

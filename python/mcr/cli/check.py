@@ -3,6 +3,7 @@
 One line on standard output and the exit code 0 (OK), 1 (WARNING), 2 (CRITICAL) or 3 (UNKNOWN).
 """
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from typing import Annotated, NamedTuple
@@ -16,7 +17,7 @@ from ..protocol.selection import label
 from ..protocol.text import printable
 from ..stats import OutputStats, RuleStats
 from .config import check as check_file
-from .config_file import is_configuration
+from .config_file import SUFFIXES, is_configuration
 from .options import SocketOption
 from .remote import connect
 from .rule_output import known_rules
@@ -81,10 +82,9 @@ def check(
         with connect(socket) as client:
             pong = client.ping()
             stats = client.request(methods.stats(known_rules(rules)))
-    except DaemonError as error:
-        return _answer(CRITICAL, printable(str(error)), "")
     except McrError as error:
-        return _answer(UNKNOWN, printable(str(error)), "")
+        code = CRITICAL if isinstance(error, DaemonError) else UNKNOWN
+        return _answer(code, printable(f"{error}{_file_hint(rules)}"), "")
     limits = _Limits(loss_warning, max(loss_warning, loss_critical))
     findings = [finding for rule in stats.rules for finding in _findings(rule, limits)]
     if pong.workers.running < pong.workers.of:
@@ -93,6 +93,16 @@ def check(
     findings.sort(key=lambda each: -each.code)
     code = findings[0].code if findings else OK
     return _answer(code, _sentence(findings, stats), _data(stats, limits))
+
+
+def _file_hint(rules: list[str] | None) -> str:
+    """Why the only argument is not the configuration file that it seems to name."""
+    name = rules[0] if rules and len(rules) == 1 else ""
+    if " " in name or not ("/" in name or name.endswith(SUFFIXES)):
+        return ""
+    if os.path.isfile(name):
+        return f"; a configuration file has a name in {' or '.join(SUFFIXES)}"
+    return f"; there is no file {name!r} either"
 
 
 def _findings(rule: RuleStats, limits: _Limits) -> Iterator[_Finding]:
