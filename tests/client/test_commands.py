@@ -383,6 +383,8 @@ def test_events_are_escaped(proxied_command: Command, proxy: LineProxy) -> None:
         (["rule", "ad", A], 2, "see mcr rule --help"),
         (["rule", "add"], 2, "see mcr rule add --help"),
         (["log-level", "loud"], 2, "'loud' is not one of 'trace', 'debug', 'info', 'notice'"),
+        (["log-level", "loud"], 2, "'alert', 'emergency', 'default'; see mcr log-level --help"),
+        (["log-level", "defualt"], 2, "'default'; did you mean 'default'? see mcr log-level"),
         (["log-level", "default"], 2, "'LEVEL': 'default' needs --facility"),
         (["log-level", "info", "--facility", "x"], 2, "'x' is not one of 'supervisor', 'control'"),
         (["log-level", "--facility", "rules"], 2, "'LEVEL': needs a level: trace, debug, info"),

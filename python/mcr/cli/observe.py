@@ -46,7 +46,7 @@ def interfaces(socket: SocketOption = None, as_json: AnswerAsJson = False) -> No
 
 
 def _new_level(text: str) -> str:
-    return text if text == _DEFAULT else parse_level(text)
+    return text if text == _DEFAULT else parse_level(text, _DEFAULT)
 
 
 def log_level(

@@ -52,8 +52,12 @@ class LogSpec(NamedTuple):
         return self.facilities.get(facility, self.level)
 
 
-def parse_level(word: str) -> Level:
+def parse_level(word: str, *others: str) -> Level:
     """Parse the name of a level, or one of its other names.
+
+    Args:
+        word: the name.
+        others: what else is possible where the word stands, for the message.
 
     Raises:
         ValueError: with the word, and the names that are possible.
@@ -61,7 +65,8 @@ def parse_level(word: str) -> Level:
     for each in LEVELS:
         if ALIASES.get(word, word) == each:
             return each
-    raise ValueError(f"{word!r} is not one of {_listed(LEVELS)}{_hint(word, LEVELS)}")
+    known = (*LEVELS, *others)
+    raise ValueError(f"{word!r} is not one of {_listed(known)}{_hint(word, known)}")
 
 
 def _facility(word: str) -> Facility:
