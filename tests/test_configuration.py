@@ -197,9 +197,13 @@ defaults.output.tll = 8
         "daemon.workers = 1\nrules = [",
         "daemon.workers = 1",
     ) == [
-        "1.toml:2: is neither TOML nor JSON: Invalid value (at end of document); write rules ="
-        ' ["A to B", "C to D"]',
-        "0.toml:13, defaults, output, tll: is not known; did you mean 'ttl'?",
+        "0.toml:2, include 1: '../secret.toml' is no pattern of .toml or .json files below the"
+        ' directory of this file; write such as include = "conf.d/*.toml"',
+        "0.toml:3, daemon, worker: is not known; did you mean 'workers'?",
+        "0.toml:4, daemon, ingress: must be 'auto' or 'packet' or 'udp', not 'raw'",
+        "0.toml:5, daemon, socket: 'mcr.sock' must be the absolute path of a file, such as"
+        " /run/mcr/mcr.sock",
+        "0.toml:7, rule 1 (feed-a), output 1, ttl: 300 is out of range: 1 to 255",
         "0.toml:8, rule 2, enabld: is not known; did you mean 'enabled'?",
         "0.toml:9, rule 3 (x), input, prot: is not known; did you mean 'port'?",
         "0.toml:9, rule 3 (x), input, port: is missing",
@@ -207,14 +211,10 @@ defaults.output.tll = 8
         " these rules)",
         '0.toml:11, rule 5: must be a string or a table, not 7; write "INPUT to OUTPUT", or a'
         " table with input and outputs",
-        "0.toml:3, daemon, worker: is not known; did you mean 'workers'?",
-        "0.toml:4, daemon, ingress: must be 'auto' or 'packet' or 'udp', not 'raw'",
-        "0.toml:5, daemon, socket: 'mcr.sock' must be the absolute path of a file, such as"
-        " /run/mcr/mcr.sock",
-        "0.toml:2, include 1: '../secret.toml' is no pattern of .toml or .json files below the"
-        ' directory of this file; write such as include = "conf.d/*.toml"',
+        "0.toml:13, defaults, output, tll: is not known; did you mean 'ttl'?",
+        "1.toml:2: is neither TOML nor JSON: Invalid value (at end of document); write rules ="
+        ' ["A to B", "C to D"]',
         "2.toml:1, daemon: belongs to the main file; move it there",
-        "0.toml:7, rule 1 (feed-a), output 1, ttl: 300 is out of range: 1 to 255",
     ]
 
 
@@ -241,13 +241,6 @@ input = "239.1.4.1%eth0:5001"
 outputs = ["192.0.2.7:1", "192.0.2.8:{n+1}"]
 """
     ) == [
-        "0.toml:12, rule 2 (feed-x) for port = 7001 and where = x, output 2, ttl: 0 is out of"
-        " range: 1 to 255 (and 1 more of these rules)",
-        "0.toml:9, rule 2 (feed-y) for port = 70000 and where = y, input, port: 68000 is out of"
-        " range: 1 to 65535",
-        "0.toml:12, rule 2 (feed-y) for port = 70000 and where = y, output 2, port: 70000 is out"
-        " of range: 1 to 65535",
-        "0.toml:18, rule 3 for n = a, output 2: '{n+1}' needs a number, and n is 'a'",
         "0.toml:4, rule 1 (channel-256) for n = 256, input, group: '239.1.1.256' is not an IP"
         " address",
         "0.toml:4, rule 1 (channel-256) for n = 256, output 2, port: 65536 is out of range: 1 to"
@@ -256,6 +249,13 @@ outputs = ["192.0.2.7:1", "192.0.2.8:{n+1}"]
         " address",
         "0.toml:4, rule 1 (channel-257) for n = 257, output 2, port: 65537 is out of range: 1 to"
         " 65535",
+        "0.toml:9, rule 2 (feed-y) for port = 70000 and where = y, input, port: 68000 is out of"
+        " range: 1 to 65535",
+        "0.toml:12, rule 2 (feed-x) for port = 7001 and where = x, output 2, ttl: 0 is out of"
+        " range: 1 to 255 (and 1 more of these rules)",
+        "0.toml:12, rule 2 (feed-y) for port = 70000 and where = y, output 2, port: 70000 is out"
+        " of range: 1 to 65535",
+        "0.toml:18, rule 3 for n = a, output 2: '{n+1}' needs a number, and n is 'a'",
     ]
 
 

@@ -105,7 +105,8 @@ class Configuration:
                     mistakes.append(self._mistake(number, tuple(rest), problem.message))
                 case _:
                     others.append(problem)
-        return ConfigError([*_told_once(mistakes), *others])
+        names = dict.fromkeys(each.place.document.name for each in self.rules)
+        return ConfigError([*_by_line(_told_once(mistakes), names), *others])
 
     @contextmanager
     def placed(self) -> Iterator[None]:
@@ -149,8 +150,20 @@ def read_files(files: Sequence[FileContent]) -> Configuration:
         problems.append(Problem("", f"there are more than {RULES_LIMIT} rules"))
     configuration = Configuration(settings, include, tuple(rules), shaping)
     if problems:
-        raise ConfigError((*problems, *_text_problems(configuration))[:_PROBLEMS_LIMIT])
+        told = _by_line((*problems, *_text_problems(configuration)), [each.name for each in files])
+        raise ConfigError(told[:_PROBLEMS_LIMIT])
     return configuration
+
+
+def _by_line(problems: Iterable[Problem], files: Iterable[str]) -> list[Problem]:
+    """The problems in the order of their files and lines; those without a place last."""
+    order = {name: number for number, name in enumerate(files)}
+
+    def place(problem: Problem) -> tuple[int, int]:
+        name, _, line = str(problem.path[0] if problem.path else "").rpartition(":")
+        return order.get(name, len(order)), int(line) if name in order else 0
+
+    return sorted(problems, key=place)
 
 
 def _mistakes_of(place: RuleLocation, label: str | None, error: RuleError) -> Iterator[_Mistake]:
