@@ -76,7 +76,8 @@ def explain(
     """Say what becomes of a datagram: which rules relay it, what each output sends, or why not.
 
     Nothing is sent. The answer is that of the running daemon, or of the rules given with --rule or
-    --file. The exit code is 1 if no rule relays the datagram.
+    --file. The exit code is 1 if no rule relays the datagram. A ? is what this host does not know:
+    the source address of a copy if no route determines it ("from ?"), or a MAC address.
     """
     if (read is None) == (not datagram):
         raise typer.BadParameter(
