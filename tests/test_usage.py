@@ -70,6 +70,10 @@ def test_a_number_is_above_zero(
             ["capture", "--reason", "to_big"],
             "'class_limited'; did you mean 'too_big'? see mcr capt",
         ),
+        (
+            ["fleet", "rollback", "0", "--nats", "nats://127.0.0.1:1"],
+            "'--yes': is needed without a terminal to ask on; add it; see mcr fleet rollback",
+        ),
         (["capture", "--side", "send"], "'sent', 'dropped'; did you mean 'sent'? see mcr capture"),
         (["receive", "239.1.1.1%nowhere0:5001"], "interface: there is no interface 'nowhere0'"),
         (["receive", "192.0.2.77:5001"], "192.0.2.77 is neither multicast nor an address"),
