@@ -4,7 +4,7 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Annotated, BinaryIO
 
@@ -171,11 +171,16 @@ def trace(
 
 
 def _until(stream: TapStream, seconds: float | None) -> Iterator[DatagramRecord | None]:
-    """The records until the time is over; None in a pause."""
+    """The records until the time is over or Ctrl-C; None in a pause."""
     ends_s = None if seconds is None else time.monotonic() + seconds
-    while ends_s is None or time.monotonic() < ends_s:
-        left_s = _PIECE_S if ends_s is None else ends_s - time.monotonic()
-        yield stream.read(max(0.0, min(_PIECE_S, left_s)))
+    # An interrupt while a record is written, as to a pipe that nobody reads, comes to the writer.
+    with suppress(KeyboardInterrupt):
+        while ends_s is None or time.monotonic() < ends_s:
+            left_s = _PIECE_S if ends_s is None else ends_s - time.monotonic()
+            yield stream.read(max(0.0, min(_PIECE_S, left_s)))
+    ended_ns = time.time_ns()
+    while (record := stream.read(0)) is not None and record.time_ns <= ended_ns:
+        yield record  # was in a ring already
 
 
 def _print_lines(records: Iterable[DatagramRecord | None]) -> None:
