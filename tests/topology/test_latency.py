@@ -61,7 +61,8 @@ def test_it_is_a_part_of_the_whole_way(lab: Lab, ingress: Ingress) -> None:
             assert LEAST_US < found.p50_us <= found.p99_us <= found.max_us < sum(whole_us)
             # The end of a send is seen a little after its datagram has arrived.
             assert found.p50_us < 1.5 * statistics.median(whole_us)
-            assert found.sum_us < 1.5 * sum(whole_us)
+            # Once the engine may have had to wait for a processor before it saw that end.
+            assert found.sum_us - found.max_us < 1.5 * sum(whole_us)
             assert found.percentile(100) == found.max_us
 
 
