@@ -89,7 +89,8 @@ def test_a_crash_loop_slows_down(running: SupervisorProcess) -> None:
     for gap, wanted in zip(gaps, (0.25, 0.5, 1, 2), strict=True):
         assert wanted <= gap < wanted + SOON_S
     deaths = running.messages("worker_ended")[:5]
-    assert [death["restart_in_ms"] for death in deaths] == [0, 250, 500, 1000, 2000]
+    delays_ms = [death["restart_in_ms"] for death in deaths]
+    assert delays_ms == pytest.approx([0, 250, 500, 1000, 2000], abs=100)  # of when it is told
     assert {death["cause"] for death in deaths[1:]} == {"ended with code 70"}
     assert [death["deaths"] for death in deaths] == [1, 2, 3, 4, 5]
     running.order("keep", "[7]")
