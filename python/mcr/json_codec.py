@@ -106,12 +106,6 @@ def decode_object(kind: type[T], value: object) -> T:
     return decode(kind, text)
 
 
-def prepare(*kinds: type[JsonObject]) -> None:
-    """Build what writing and reading these needs, instead of at the first value of each."""
-    for kind in kinds:
-        adapter_of(kind)
-
-
 def _new_adapter(kind: Any) -> "TypeAdapter[Any]":  # noqa: ANN401 -- any type
     from pydantic import TypeAdapter  # noqa: PLC0415 -- as above
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import DaemonError, McrError, RightsError
-from ..json_codec import prepare
+from ..json_codec import adapter_of
 from ..protocol.constants import LINE_BYTES, PROTOCOL, ROOT_SOCKET, default_socket
 from ..protocol.jsonl import LineBuffer, LineTooLong
 from ..protocol.results import Hello
@@ -82,7 +82,7 @@ class Session:
             timeout_s: the time limit for each request, in seconds.
             clock: a monotonic clock, in seconds.
         """
-        prepare(Hello)  # loads pydantic now, outside the time limit of the first request
+        adapter_of(Hello)  # loads pydantic now, outside the time limit of the first request
         self.path = path
         self.timeout_s = timeout_s
         self.hello: Hello | None = None

@@ -6,7 +6,7 @@ names of interfaces. Formats: draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng.
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import BinaryIO
 
 FRAME_LIMIT_BYTES = 256 * 1024
@@ -182,9 +182,9 @@ class _PcapngReader:
             captured = min(captured, snap_bytes)
         if captured > min(len(body) - at, FRAME_LIMIT_BYTES):
             raise ValueError(f"has a frame {self._number} of {captured} bytes, which do not fit")
-        frame = _captured(body[at : at + captured], original, name, _network_of(link))
+        data, network = body[at : at + captured], _network_of(link)
         is_outbound = kind == _ENHANCED and self._is_outbound(body[at + _padded(captured) :])
-        return replace(frame, is_outbound=is_outbound)
+        return _captured(data, original, name, network, is_outbound=is_outbound)
 
     def _checked(self, length: int) -> int:
         if length < _EMPTY_BLOCK_BYTES or length % _WORD_BYTES:
@@ -204,12 +204,17 @@ def _padded(length: int) -> int:
 
 
 def _captured(
-    data: bytes, original: int, interface: str | None, network: int | None
+    data: bytes,
+    original: int,
+    interface: str | None,
+    network: int | None,
+    *,
+    is_outbound: bool = False,
 ) -> CapturedFrame:
     is_whole = original <= len(data)
     if not is_whole:  # zeros stand for the rest: only its length matters
         data = data.ljust(min(original, FRAME_LIMIT_BYTES), b"\0")
-    return CapturedFrame(data, is_whole, interface, network)
+    return CapturedFrame(data, is_whole, interface, network, is_outbound)
 
 
 def _network_of(link: int) -> int | None:
