@@ -181,10 +181,11 @@ def _throughput(
     before_kib = _resident_kib(relays)
     generator = _start_load(bench, scenario, topology) if relays else None
     time.sleep(bench.warm_s)
-    first = topology.count()
+    first, used_ns = topology.count(), _processor_ns(relays)
     time.sleep(bench.window_s)
-    last = topology.count()
-    rate = _copies(scenario, first, last) / (last.at_s - first.at_s)
+    last, used_ns = topology.count(), _processor_ns(relays) - used_ns
+    copies = _copies(scenario, first, last)
+    rate = copies / (last.at_s - first.at_s)
     if generator is None:
         return Sample(rate)
     generator.terminate()
@@ -198,6 +199,7 @@ def _throughput(
         {
             "offered_pps": offered,
             "generator_limited": float(rate / scenario.shape.outputs >= REACHED * offered),
+            "ns_per_copy": used_ns / max(copies, 1.0),
             "resident_before_kib": before_kib,
             "resident_after_kib": _resident_kib(relays),
         },
@@ -295,6 +297,12 @@ def _settled(topology: Topology, deadline_s: float) -> Count:
             return now
         before = now
     return before
+
+
+def _processor_ns(relays: list[Popen[str]]) -> int:
+    """Sum the time that the relays' threads have run (/proc/PID/task/TID/schedstat)."""
+    threads = (path for it in relays for path in Path(f"/proc/{it.pid}/task").glob("*/schedstat"))
+    return sum(int(path.read_text().split()[0]) for path in threads)
 
 
 def _resident_kib(relays: list[Popen[str]]) -> float:

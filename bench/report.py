@@ -145,6 +145,8 @@ def _notes(samples: Sequence[Sample]) -> str:
     notes: list[str] = []
     if _seen(samples, "offered_pps"):
         notes.append(f"offered {_median(samples, 'offered_pps'):,.0f}/s")
+    if _seen(samples, "ns_per_copy"):
+        notes.append(f"{_median(samples, 'ns_per_copy'):,.0f} ns of processor time a copy")
     if _seen(samples, "p99_us"):
         best = min(sample.details["p99_us"] for sample in samples)
         notes.append(f"p99 {_median(samples, 'p99_us'):.0f} us (best {best:.0f})")
