@@ -66,13 +66,19 @@ pub(super) fn observe(
     (arrival, buffer, arrived_ns): (&Arrival, &[u8], Option<u64>),
 ) {
     let datagram = &arrival.datagram;
-    let (payload, segment) = content(arrival, buffer);
-    let arrival_ns = counters.arrival_ns(arrived_ns);
-    for &rule in rules {
-        let PlanRule { slot, sequence, .. } = plan.rules[rule as usize];
-        let content = Content { datagram, sequence, payload, segment, arrival_ns };
-        counters.count_flow(slot, &content);
-        counters.await_sends(slot, datagram.segments, arrived_ns);
+    if counters.counts_flows() {
+        let (payload, segment) = content(arrival, buffer);
+        let arrival_ns = counters.arrival_ns(arrived_ns);
+        for &rule in rules {
+            let PlanRule { slot, sequence, .. } = plan.rules[rule as usize];
+            let content = Content { datagram, sequence, payload, segment, arrival_ns };
+            counters.count_flow(slot, &content);
+        }
+    }
+    if counters.measures_latency() {
+        for &rule in rules {
+            counters.await_sends(plan.rules[rule as usize].slot, datagram.segments, arrived_ns);
+        }
     }
 }
 
@@ -113,17 +119,18 @@ pub(super) fn count_unmatched(
 }
 
 /// Looks whether the datagrams of a buffer have come back to any of these rules.
+// The arrival is passed by value, so that it needs to be in memory only here.
 #[cold]
 #[inline(never)]
 pub(super) fn look_for_loops(
     loops: &mut LoopWatch,
     plan: &Plan,
     rules: &[u32],
-    arrival: &Arrival,
+    arrival: Arrival,
     buffer: &[u8],
 ) {
     let datagram = &arrival.datagram;
-    let (payload, segment) = content(arrival, buffer);
+    let (payload, segment) = content(&arrival, buffer);
     for &rule in rules {
         loops.look(plan.rules[rule as usize].slot, datagram, payload, segment);
     }

@@ -235,12 +235,11 @@ impl Intake {
     pub(super) fn arrival_ns(&mut self, token: u32, buffer: &[u8], now_ms: u64) -> Option<u64> {
         let InputListener { source, stamps, .. } =
             self.listeners.get_mut(token as usize)?.as_mut()?;
-        match stamps {
+        let may_have_one = match stamps {
             Some(stamps) => stamps.count(source.fd.as_fd(), now_ms),
-            None if source.ring.is_none() => return None,
-            None => {}
-        }
-        source.kind.arrival_ns(buffer)
+            None => source.ring.is_some(),
+        };
+        if may_have_one { source.kind.arrival_ns(buffer) } else { None }
     }
 
     /// Whether the buffer that was read last may have to be finished; resets the state.

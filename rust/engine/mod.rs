@@ -272,25 +272,27 @@ impl Engine {
             self.make_room_for_parts()?;
         }
         let Self { ring, plan, intake, window, egress, counters, loops, .. } = self;
-        let read = intake.read(token, ring.bytes(&buffer), plan, counters);
+        let bytes = ring.bytes(&buffer);
+        let read = intake.read(token, bytes, plan, counters);
         if !armed {
             intake.disarmed(token);
         }
         let Some((arrival, rules)) = read else { return self.handle_unmatched(token, buffer) };
         if OBSERVED {
-            let arrived_ns = intake.arrival_ns(token, ring.bytes(&buffer), counters.now_ms());
-            counts::observe(counters, plan, rules, (&arrival, ring.bytes(&buffer), arrived_ns));
+            let arrived_ns = intake.arrival_ns(token, bytes, counters.now_ms());
+            counts::observe(counters, plan, rules, (&arrival, bytes, arrived_ns));
             if loops.is_on() {
-                counts::look_for_loops(loops, plan, rules, &arrival, ring.bytes(&buffer));
+                counts::look_for_loops(loops, plan, rules, arrival, bytes);
             }
             // Else flows and latency would pay for what a tap asks.
             if egress.taps.is_some() {
-                egress.note_received(intake.source(token), ring.bytes(&buffer), plan, window.len());
+                egress.note_received(intake.source(token), bytes, plan, window.len());
             }
             if is_merged(plan, rules) {
                 let interface = intake.source(token).map_or(0, |source| source.slot);
                 let lanes = Lanes { ring, plan, window, egress, counters };
-                return self.mergers.enter(lanes, buffer, &arrival, (interface, rules));
+                // A copy, so that other arrivals stay in registers.
+                return self.mergers.enter(lanes, buffer, &{ arrival }, (interface, rules));
             }
         }
         Lanes { ring, plan, window, egress, counters }.enter(buffer, &arrival, rules)

@@ -32,7 +32,7 @@ impl Engine {
         let content = ring.bytes(&buffer);
         counts::observe(counters, plan, rules, (&arrival, content, arrived_ns));
         if loops.is_on() {
-            counts::look_for_loops(loops, plan, rules, &arrival, content);
+            counts::look_for_loops(loops, plan, rules, arrival, content);
         }
         if let Some(taps) = &mut egress.taps {
             taps.note_finished(

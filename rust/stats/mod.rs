@@ -265,6 +265,13 @@ impl Writer {
         self.page.words()[header::FLOWS].store(1, Ordering::Relaxed);
     }
 
+    /// Whether flows are counted.
+    #[inline]
+    #[must_use]
+    pub const fn counts_flows(&self) -> bool {
+        self.flows.is_some()
+    }
+
     /// Counts datagrams for their flow, if flows are counted.
     #[inline(always)]
     pub fn count_flow(&mut self, slot: u32, content: &Content<'_>) {
@@ -279,6 +286,13 @@ impl Writer {
     pub fn measure_latency(&mut self) {
         self.latency = Some(Box::new(LatencyTable::new(self.page.clone())));
         self.page.words()[header::LATENCY].store(1, Ordering::Relaxed);
+    }
+
+    /// Whether latency is measured.
+    #[inline]
+    #[must_use]
+    pub const fn measures_latency(&self) -> bool {
+        self.latency.is_some()
     }
 
     /// Remembers datagrams that the rule in a slot matched and that the kernel received at this

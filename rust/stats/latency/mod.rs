@@ -41,7 +41,7 @@ pub(super) mod row {
 struct Waiting {
     slot: u32,
     datagrams: u32,
-    /// The kernel's time stamp; 0 for none.
+    /// The kernel's time stamp.
     arrived_ns: u64,
 }
 
@@ -98,11 +98,16 @@ impl LatencyTable {
     /// Remembers datagrams that a rule matched until their copies are sent.
     #[inline]
     pub(super) fn await_sends(&mut self, slot: u32, datagrams: u32, arrived_ns: Option<u64>) {
-        if self.waiting.len() < MOST_WAITING {
-            let arrived_ns = arrived_ns.unwrap_or(0);
-            self.waiting.push(Waiting { slot, datagrams, arrived_ns });
-        } else if let Some(row) = self.rows[slot as usize].checked_sub(1) {
-            count(cells(&self.page, row), None, datagrams.into());
+        match arrived_ns.filter(|_| self.waiting.len() < MOST_WAITING) {
+            Some(arrived_ns) => self.waiting.push(Waiting { slot, datagrams, arrived_ns }),
+            None => self.count_unmeasured(slot, datagrams),
+        }
+    }
+
+    #[inline]
+    fn count_unmeasured(&self, slot: u32, datagrams: u32) {
+        if let Some(row) = self.rows[slot as usize].checked_sub(1) {
+            add(&cells(&self.page, row)[row::UNMEASURED], datagrams.into());
         }
     }
 
