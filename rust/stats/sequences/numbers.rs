@@ -2,6 +2,7 @@
 //! have a bit each.
 
 use super::format::{Format, Units};
+use super::words::miss;
 use super::{SequenceWords, word};
 
 /// Numbers with a bit.
@@ -216,13 +217,6 @@ impl Numbers {
     fn is_set(&self, at: u64) -> bool {
         self.seen[slot(at)] >> (at % 64) & 1 == 1
     }
-}
-
-/// Counts units that are missing.
-pub(super) fn miss(words: &mut SequenceWords, count: u64) {
-    words[word::LOST] = words[word::LOST].saturating_add(count);
-    words[word::GAPS] += 1;
-    words[word::LARGEST_GAP] = words[word::LARGEST_GAP].max(count);
 }
 
 #[inline(always)]

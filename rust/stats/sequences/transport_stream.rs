@@ -1,7 +1,7 @@
 //! The continuity of MPEG-TS (ISO/IEC 13818-1, 2.4.3.3): a counter of 4 bits in the packets of each
 //! PID that have a payload.
 
-use super::numbers::miss;
+use super::words::miss;
 use super::{SequenceWords, word};
 
 /// Bytes of a packet.

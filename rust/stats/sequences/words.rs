@@ -100,3 +100,10 @@ pub const TS_IN_RTP: u64 = 1 << 24;
 
 /// Whether the jitter is that of RTP time stamps, as RFC 3550 defines it.
 pub const JITTER_OF_TIMESTAMPS: u64 = 1 << 25;
+
+/// Counts units that are missing.
+pub(super) fn miss(words: &mut SequenceWords, count: u64) {
+    words[word::LOST] = words[word::LOST].saturating_add(count);
+    words[word::GAPS] += 1;
+    words[word::LARGEST_GAP] = words[word::LARGEST_GAP].max(count);
+}
