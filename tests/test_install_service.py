@@ -168,6 +168,15 @@ class TestReplaceText:
         assert stat.S_IMODE(path.stat().st_mode) == 0o640
         assert files(tmp_path) == {"mcr.toml", "link.toml"}
 
+    def test_may_keep_nothing(self, tmp_path: Path) -> None:
+        """A link is replaced itself, and the new file has the mode that was given."""
+        path, link = tmp_path / "own.json", tmp_path / "link.json"
+        path.write_text("a")
+        link.symlink_to(path)
+        replace_text(link, "b", mode=0o644, keep=False)
+        assert (link.is_symlink(), link.read_text(), path.read_text()) == (False, "b", "a")
+        assert stat.S_IMODE(link.stat().st_mode) == 0o644
+
     @pytest.mark.skipif(os.geteuid() != 0, reason="a small file system takes root")
     def test_a_full_disk_leaves_the_old_files(self, tmp_path: Path) -> None:
         """Of a configuration and of the state; and no temporary file."""

@@ -6,27 +6,30 @@ from contextlib import suppress
 from pathlib import Path
 
 
-def replace_text(path: Path, text: str, *, mode: int = 0o600) -> None:
-    """Write a file, sync it and rename it over the old one, whose mode and owner it keeps.
-
-    A symbolic link stays one; the file that it names is replaced.
+def replace_text(path: Path, text: str, *, mode: int = 0o600, keep: bool = True) -> None:
+    """Write a file, sync it and rename it over the old one.
 
     Args:
         path: the file; its directory must be writable.
         text: the whole content.
         mode: the permissions of a file that did not exist.
+        keep: keep the mode and the owner of the old file, and a symbolic link, whose target is
+            replaced. Without, the new file has `mode` and the owner of this process.
 
     Raises:
         OSError: the disk is full or failing, or the owner cannot be kept. The old file is
             unchanged, and no temporary file is left behind.
     """
-    target = path.resolve()
+    target = path.resolve() if keep else path
     descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
-        with os.fdopen(descriptor, "w") as new:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as new:
             new.write(text)
             new.flush()
-            _keep_attributes(target, new.fileno(), mode)
+            if keep and target.exists():
+                _keep_attributes(target.stat(), new.fileno())
+            else:
+                os.fchmod(new.fileno(), mode)
             os.fsync(new.fileno())
         os.replace(name, target)
     except BaseException:
@@ -35,12 +38,7 @@ def replace_text(path: Path, text: str, *, mode: int = 0o600) -> None:
         raise
 
 
-def _keep_attributes(target: Path, descriptor: int, mode: int) -> None:
-    try:
-        old = target.stat()
-    except FileNotFoundError:
-        os.fchmod(descriptor, mode)
-        return
+def _keep_attributes(old: os.stat_result, descriptor: int) -> None:
     if (old.st_uid, old.st_gid) != (os.geteuid(), os.getegid()):
         os.fchown(descriptor, old.st_uid, old.st_gid)
     os.fchmod(descriptor, old.st_mode & 0o7777)  # chown clears bits of it

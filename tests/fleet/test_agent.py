@@ -9,15 +9,22 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.support.deadline import wait_until
+from tests.support.simulated_nodes import ObedientDaemon
 from tests.topology.daemons import Daemon, serving
 
 import mcr
-from mcr.fleet import Agent, FileSource, NodeIdentity
+from mcr.errors import RuleError
+from mcr.fleet import Agent, FileSource, FleetDocument, NodeIdentity, NodeStatus
+from mcr.fleet.nats_store import STATUS_BYTES
+from mcr.fleet.status import PROBLEM_CHARS, PROBLEMS_LIMIT
+from mcr.json_codec import encode
+from mcr.protocol.results import ConfigurationResult
 
 MCR = str(Path(sys.executable).parent / "mcr")
 FEED = "239.77.1.1%lo:5077,name=feed-a to 239.77.2.1%lo:6077"
@@ -116,6 +123,20 @@ def test_traffic_never_notices_the_source(daemon: Daemon, tmp_path: Path) -> Non
         assert client.stats().totals.lost == 0
 
 
+def test_a_directory_that_does_not_exist_is_named(daemon: Daemon, tmp_path: Path) -> None:
+    """The first lines do not claim that it has documents."""
+    command = [MCR, "agent", "--directory", str(tmp_path / "away"), "--node", "ams1"]
+    command += ["--socket", str(daemon.socket)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said = process.stderr.readline() + process.stderr.readline()
+        process.terminate()
+    assert said == (
+        f"ready: node ams1, looks for documents in {tmp_path}/away\n"
+        f"warning: {tmp_path}/away is not a directory, or not mounted; no document was read yet\n"
+    )
+
+
 def test_documents_are_remembered(daemon: Daemon, tmp_path: Path) -> None:
     """A start without the source restores the rules; what disappears removes none."""
     directory, state = tmp_path / "fleet", tmp_path / "state.json"
@@ -168,6 +189,54 @@ def test_heartbeat_continues_while_the_daemon_hangs(
     asyncio.run(asyncio.wait_for(follow(), 40))
     with daemon.client() as client:
         client.replace_rules([])
+
+
+@dataclass
+class HastyStore:
+    """A store of one's own: another document with each reading, and every report that came."""
+
+    readings: int = 0
+    reports: list[NodeStatus] = field(default_factory=list)
+
+    async def read(self) -> tuple[FleetDocument, ...]:
+        """A text that was never there before."""
+        self.readings += 1
+        return (FleetDocument("nodes/ams1", f"# {self.readings}\nrules = []\n"),)
+
+    async def wait_for_change(self, timeout_s: float) -> None:
+        """There always is one."""
+        await asyncio.sleep(min(timeout_s, 0.001))
+
+    async def report(self, status: NodeStatus) -> None:
+        """Note it."""
+        self.reports.append(status)
+
+
+class RefusingDaemon(ObedientDaemon):
+    """A daemon that finds much to say about any rules."""
+
+    async def apply_rules(self, *_: object, **__: object) -> ConfigurationResult:
+        """Refuse them."""
+        raise RuleError([(f"place {number}", "x" * 1000) for number in range(100)])
+
+
+def test_reports_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In number, however often documents change, and in size, whatever is wrong with them."""
+    monkeypatch.setattr("mcr.fleet.agent.HEARTBEAT_S", 1.0)  # fifty reports
+
+    async def follow(store: HastyStore, daemon: ObedientDaemon) -> None:
+        agent = Agent(store, daemon.as_client(), NodeIdentity("ams1"))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(agent.run(), 0.6)
+
+    quick, wrong = HastyStore(), HastyStore()
+    asyncio.run(follow(quick, ObedientDaemon()))
+    assert quick.readings > 60
+    assert 5 < len(quick.reports) <= 32
+    asyncio.run(follow(wrong, RefusingDaemon()))
+    assert len(wrong.reports[0].problems) == PROBLEMS_LIMIT
+    assert max(map(len, wrong.reports[0].problems)) == PROBLEM_CHARS
+    assert len(encode(wrong.reports[0])) < STATUS_BYTES
 
 
 def test_hostile_documents_are_refused(daemon: Daemon, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ def test_a_directory_that_does_not_exist_is_waited_for(tmp_path: Path) -> None:
     source = FileSource(directory, NodeIdentity("ams1"))
 
     async def follow() -> None:
-        with pytest.raises(SourceError, match="is it mounted"):
+        with pytest.raises(SourceError, match="is not a directory, or not mounted"):
             await source.read()
         began_s = time.monotonic()
         await source.wait_for_change(LEAST_S)

@@ -86,7 +86,7 @@ async def _run(
         ending = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, ending.set)
-        _log(f"ready: node {node.name}, documents in {place}")
+        _log(f"ready: node {node.name}, looks for documents in {place}")
         waiting = asyncio.ensure_future(ending.wait())
         await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
         if task.done():

@@ -6,12 +6,11 @@ status/NAME.json         written by the agent of the node
 """
 
 import asyncio
-import os
-import tempfile
 import time
 from pathlib import Path
 
 from ..json_codec import encode
+from ..text_file import replace_text
 from .source import DOCUMENT_BYTES, FleetDocument, NodeIdentity, SourceError
 from .status import NodeStatus
 
@@ -36,7 +35,7 @@ class FileSource:
         """Return the documents that exist; see `RuleSource`."""
         self._seen = self._stamps()
         if not self._directory.is_dir():
-            raise SourceError(f"{self._directory} is not a directory; is it mounted?")
+            raise SourceError(f"{self._directory} is not a directory, or not mounted")
         found = map(self._document, self._stems)
         return tuple(each for each in found if each is not None)
 
@@ -51,7 +50,8 @@ class FileSource:
         directory = self._directory / "status"
         try:
             directory.mkdir(exist_ok=True)
-            replace_file(directory / f"{self._node.name}.json", encode(status))
+            path = directory / f"{self._node.name}.json"
+            replace_text(path, encode(status).decode(), mode=0o644, keep=False)
         except OSError as error:
             raise SourceError(f"{directory} cannot be written: {error.strerror}") from None
 
@@ -74,19 +74,6 @@ class FileSource:
 
     def _stamps(self) -> list[_Stamp]:
         return [_stamp(path) for stem in self._stems for path in self._paths(stem)]
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file so that readers see the old content or the new one; raises OSError."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as new:
-        try:
-            new.write(content)
-            new.flush()
-            os.fchmod(new.fileno(), 0o644)
-            os.replace(new.name, path)
-        except OSError:
-            os.unlink(new.name)
-            raise
 
 
 def _stamp(path: Path) -> _Stamp:

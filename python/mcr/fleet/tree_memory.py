@@ -6,7 +6,6 @@ from pathlib import Path
 
 from ..json_codec import JsonError, JsonObject, decode, encode
 from ..text_file import replace_text
-from .file_source import replace_file
 from .source import FleetDocument
 
 _FILE = "tree.json"
@@ -41,5 +40,5 @@ def write_trees(
     """Replace the documents of the nodes, and the file of the trees; raises OSError."""
     (directory / "nodes").mkdir(parents=True, exist_ok=True)
     for document in documents:
-        replace_text(directory / f"{document.name}.toml", document.text)
-    replace_file(directory / _FILE, encode(RememberedTrees(trees)))
+        replace_text(directory / f"{document.name}.toml", document.text, mode=0o644)
+    replace_text(directory / _FILE, encode(RememberedTrees(trees)).decode(), mode=0o644)
