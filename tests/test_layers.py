@@ -23,6 +23,7 @@ PYTHON_LAYERS = [
     "log_levels",
     "json_codec",
     "affinity",
+    "async_closing",
     "capabilities",
     "text_file",
     "repeats",

@@ -65,7 +65,8 @@ class FakeFleet:
         self._ask("open")
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def close(self) -> None:
+        """Note that it was closed."""
         self.asked.append("close")
 
     async def revisions(self) -> dict[str, int]:

@@ -11,10 +11,10 @@ from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from os import PathLike
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from ..alarms.event import Event
+from ..async_closing import AsyncClosing
 from ..errors import McrError
 from ..taps.filter import RING_BYTES, TRACE_FRAME_BYTES, Taken, TapFilter
 from ..taps.stream import TapStream
@@ -110,7 +110,7 @@ class AsyncWire:
         return None
 
 
-class AsyncClient:
+class AsyncClient(AsyncClosing):
     """A client of the daemon for programs that run on asyncio; its methods are those of `Client`.
 
     The tasks of one event loop can share it; they take turns.
@@ -252,31 +252,21 @@ class AsyncClient:
         wanted = TapFilter(rule=rule, sample=sample, frame_bytes=TRACE_FRAME_BYTES)
         return TapStream(daemon_tap(self.path, self._timeout_s, wanted))
 
+    async def _open(self) -> None:
+        """Do nothing: it connects with the first request."""
+
     async def close(self) -> None:
         """Close the connection. Idempotent; streams of events stay open."""
         async with self._lock:
             self._closed = True
             self._wire.end()
 
-    async def __aenter__(self) -> Self:
-        """Return the client; it connects with the first request."""
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close."""
-        await self.close()
-
     def __repr__(self) -> str:
         """Name the daemon's socket."""
         return f"<mcr.AsyncClient of {self.path}>"
 
 
-class AsyncEventStream:
+class AsyncEventStream(AsyncClosing):
     """The events of a daemon, like `EventStream`, for ``async for``; for one task at a time."""
 
     def __init__(
@@ -323,20 +313,5 @@ class AsyncEventStream:
         assert event is not None  # without a time limit there always is one
         return event
 
-    async def __aenter__(self) -> Self:
-        """Subscribe."""
-        try:
-            await self._wire.run(self._cursor.begin())
-        except BaseException:
-            await self.close()
-            raise
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close."""
-        await self.close()
+    async def _open(self) -> None:
+        await self._wire.run(self._cursor.begin())

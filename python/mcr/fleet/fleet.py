@@ -1,9 +1,8 @@
 """`Fleet`: the documents of all nodes on NATS servers, and what the nodes report."""
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
-from types import TracebackType
-from typing import Self
 
+from ..async_closing import AsyncClosing
 from ..errors import ArgumentError
 from .fleet_plan import EMPTY, FleetPlan, PlannedDocument, plan_documents
 from .nats_connection import REQUEST_S, NatsConnection, NatsSettings
@@ -17,7 +16,7 @@ _CONNECT_S = 10.0
 _HEADER_BYTES = 1024  # what a message has beside its text
 
 
-class Fleet:
+class Fleet(AsyncClosing):
     """The documents and the nodes of a fleet, from any machine.
 
     Example:
@@ -36,28 +35,18 @@ class Fleet:
         self._rules = NatsStore(self._connection, RULES_BUCKET)
         self._statuses = NodeStatuses(self._connection)
 
-    async def __aenter__(self) -> Self:
+    async def _open(self) -> None:
         """Connect.
 
         Raises:
             SourceError: no server can be reached.
         """
-        await self._connection.__aenter__()
-        try:
-            await self._connection.wait_connected(_CONNECT_S)
-        except BaseException:
-            await self._connection.__aexit__(None, None, None)
-            raise
-        return self
+        self._connection.begin()
+        await self._connection.wait_connected(_CONNECT_S)
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the connection."""
-        await self._connection.__aexit__(kind, error, trace)
+    async def close(self) -> None:
+        """Close the connection. Idempotent."""
+        await self._connection.close()
 
     async def create(self, *, replicas: int = 3) -> None:
         """Create the buckets on the servers, or leave them as they are.

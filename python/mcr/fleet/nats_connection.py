@@ -10,8 +10,7 @@ import ssl
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 import nats.aio.client
@@ -19,6 +18,7 @@ import nats.errors
 import nkeys
 from nats.aio.msg import Msg
 
+from ..async_closing import AsyncClosing
 from ..errors import ArgumentError
 from .source import SourceError
 from .task_end import end_task
@@ -77,7 +77,7 @@ class RequestRefused(nats.errors.Error):
     """The server does not permit a request; the text is its own."""
 
 
-class NatsConnection:
+class NatsConnection(AsyncClosing):
     """Connects in the background, and again whenever a connection ends, until it is closed."""
 
     def __init__(self, settings: NatsSettings, *, inbox: str = "_INBOX") -> None:
@@ -109,19 +109,16 @@ class NatsConnection:
         self.subscriptions: dict[str, Callable[[Msg], None]] = {}
         """Subjects that every connection subscribes to, each with what is called for a message."""
 
-    async def __aenter__(self) -> Self:
+    def begin(self) -> None:
         """Begin to connect."""
         logging.getLogger("nats").setLevel(logging.CRITICAL)  # `failure` has what it would log
         self._task = asyncio.create_task(self._keep_connected())
-        return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the connection."""
+    async def _open(self) -> None:
+        self.begin()
+
+    async def close(self) -> None:
+        """Close the connection. Idempotent."""
         if self._task is not None:
             await end_task(self._task)
         if self._client is not None:

@@ -7,9 +7,8 @@ document that it then refuses. What counts is read, at each hint and after each 
 import asyncio
 import time
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Self
 
+from ..async_closing import AsyncClosing
 from ..json_codec import encode
 from .nats_connection import REQUEST_S, NatsConnection, NatsSettings
 from .nats_store import RULES_BUCKET, STATUS_BUCKET, NatsStore, key_of
@@ -22,7 +21,7 @@ _STALE_S = 10.0
 """How long an older document than the last one is taken for that of a server that lags behind."""
 
 
-class NatsSource:
+class NatsSource(AsyncClosing):
     """The documents of one node in a bucket.
 
     Example:
@@ -51,19 +50,12 @@ class NatsSource:
             subject = self._rules.subject(key_of(name))
             self._connection.subscriptions[subject] = lambda _: self._note_hint()
 
-    async def __aenter__(self) -> Self:
-        """Begin to connect; return at once."""
-        await self._connection.__aenter__()
-        return self
+    async def _open(self) -> None:
+        self._connection.begin()
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the connection."""
-        await self._connection.__aexit__(kind, error, trace)
+    async def close(self) -> None:
+        """Close the connection. Idempotent."""
+        await self._connection.close()
 
     async def read(self) -> tuple[FleetDocument, ...]:
         """Return the documents that exist; see `RuleSource`."""

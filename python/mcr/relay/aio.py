@@ -8,10 +8,10 @@ import asyncio
 import functools
 import time
 from collections.abc import Callable, Coroutine, Iterable
-from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from ..alarms.event import Event
+from ..async_closing import AsyncClosing
 from ..choices import Egress, Hosts, IngressChoice, Offload
 from ..errors import McrError
 from ..rules import Rule
@@ -29,7 +29,7 @@ T = TypeVar("T")
 _WAIT_S = 0.2  # how long a thread of the executor stays occupied after `wait` was cancelled
 
 
-class AsyncRelay:
+class AsyncRelay(AsyncClosing):
     """A relay inside this process for programs that run on asyncio; its methods are `Relay`'s.
 
     Those that may wait are coroutines, and do not block the event loop. They run in threads of its
@@ -189,30 +189,15 @@ class AsyncRelay:
         closing = asyncio.get_running_loop().run_in_executor(None, self._relay.close)
         await asyncio.shield(closing)
 
-    async def __aenter__(self) -> Self:
-        """Open and start."""
-        try:
-            await self.start()
-        except BaseException:
-            await self.close()
-            raise
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close."""
-        await self.close()
+    async def _open(self) -> None:
+        await self.start()
 
     def __repr__(self) -> str:
         """Show the state and the number of rules."""
         return repr(self._relay).replace("mcr.Relay", "mcr.AsyncRelay")
 
 
-class AsyncRelayEventStream:
+class AsyncRelayEventStream(AsyncClosing):
     """The events of a relay, like `RelayEventStream`, for ``async for``; for one task at a time."""
 
     def __init__(self, begin: Callable[[], RelayEventStream]) -> None:
@@ -256,19 +241,8 @@ class AsyncRelayEventStream:
         """Wait for the next event without a time limit; ends when the relay stops."""
         return await anext(await self._opened())
 
-    async def __aenter__(self) -> Self:
-        """Open the stream."""
+    async def _open(self) -> None:
         await self._opened()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close."""
-        await self.close()
 
     async def _opened(self) -> RelayEventStream:
         if self._closed and self._stream is None:

@@ -43,7 +43,7 @@ class FleetReader:
     async def close(self) -> None:
         """Close the connection."""
         if self._is_open:
-            await self._fleet.__aexit__(None, None, None)
+            await self._fleet.close()
 
     @property
     def age_s(self) -> float:
