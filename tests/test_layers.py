@@ -26,6 +26,7 @@ PYTHON_LAYERS = [
     "async_closing",
     "capabilities",
     "text_file",
+    "similar_names",
     "repeats",
     "time_limit",
     "rules",

@@ -194,16 +194,12 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 -- a module's attribute may b
     elif name in _MODULE_OF:
         value = getattr(importlib.import_module(_MODULE_OF[name], __name__), name)
     else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{_similar(name)}")
+        from .similar_names import suggestion  # noqa: PLC0415 -- after a mistake only
+
+        hint = suggestion(name, __all__, before="; ")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}")
     globals()[name] = value
     return value
-
-
-def _similar(name: str) -> str:
-    import difflib  # noqa: PLC0415 -- after a mistake only
-
-    close = difflib.get_close_matches(name, __all__, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def __dir__() -> list[str]:

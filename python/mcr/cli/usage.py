@@ -1,6 +1,5 @@
 """Wrong usage: which option is to blame, and the sentence that says so."""
 
-import difflib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.models import ParameterInfo
+
+from ..similar_names import suggestion
 
 if TYPE_CHECKING:
     from typer._click import Context
@@ -79,5 +80,4 @@ def _suggestion(text: str) -> str:
     found = re.search("'([^']{1,40})' is not one of ((?:'[^']*'(?:, )?)+)$", text)
     if found is None:
         return ""
-    close = difflib.get_close_matches(found[1], re.findall("'([^']*)'", found[2]), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    return suggestion(found[1], re.findall("'([^']*)'", found[2]), before="; ")

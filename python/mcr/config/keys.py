@@ -3,7 +3,6 @@
 Owns the names of all keys. The values of rules are checked where rules are made.
 """
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, get_args
 
@@ -15,6 +14,7 @@ from ..rules.expectation import Expectation
 from ..rules.fields import Invalid, Join
 from ..rules.redundancy import Late
 from ..rules.shaping import PRIORITY_LIMIT, WEIGHT_LIMIT
+from ..similar_names import suggestion
 
 Schema = Mapping[str, Any]
 _INTEGER, _TEXT, _SWITCH = {"type": "integer"}, {"type": "string"}, {"type": "boolean"}
@@ -207,6 +207,5 @@ MAIN_ONLY = ("include", "daemon", "classes", "interfaces")
 def unknown(name: str, known: Iterable[str]) -> str:
     """The sentence about an unknown key, with the most similar known one."""
     names = list(known)
-    close = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"the keys are {', '.join(names)}"
+    hint = suggestion(name, names) or f"the keys are {', '.join(names)}"
     return f"is not known; {hint}"

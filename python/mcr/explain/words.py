@@ -3,7 +3,6 @@
 The destination is written as the input of a rule. Source, source port and options may be omitted.
 """
 
-import difflib
 import re
 from ipaddress import ip_address
 from typing import Any
@@ -12,6 +11,7 @@ from ..errors import ArgumentError, RuleError
 from ..rules import fields
 from ..rules.fields import Address, Invalid, ProblemCollector
 from ..rules.grammar import parse_input
+from ..similar_names import suggestion
 from .results import DatagramFacts
 
 SIZE_LIMIT_BYTES = 65527
@@ -131,8 +131,7 @@ def _any_source(text: str) -> Address:
 def _read_option(text: str, arguments: dict[str, Any], check: ProblemCollector) -> None:
     key, equals, value = text.partition("=")
     if key not in _LIMITS:
-        close = difflib.get_close_matches(key, _LIMITS, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
+        hint = suggestion(key, _LIMITS, after=" ")
         check.add(key or "option", f"is not an option; {hint}the options are {', '.join(_LIMITS)}")
         return
     field, most = _LIMITS[key]

@@ -1,10 +1,10 @@
 """Log levels as text, such as `info,rules=debug`: a level for all, then those of facilities."""
 
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Self
 
 from ..choices import FACILITIES, LEVELS, Facility, Level
+from ..similar_names import suggestion
 
 LOG_VARIABLE = "MCR_LOG"
 """The environment variable with the log levels of a daemon that gets none on its command line."""
@@ -66,21 +66,17 @@ def parse_level(word: str, *others: str) -> Level:
         if ALIASES.get(word, word) == each:
             return each
     known = (*LEVELS, *others)
-    raise ValueError(f"{word!r} is not one of {_listed(known)}{_hint(word, known)}")
+    hint = suggestion(word, known, before="; ")
+    raise ValueError(f"{word!r} is not one of {_listed(known)}{hint}")
 
 
 def _facility(word: str) -> Facility:
     for each in FACILITIES:
         if word == each:
             return each
-    known = _listed(FACILITIES)
-    raise ValueError(f"{word!r} is not one of the facilities {known}{_hint(word, FACILITIES)}")
+    known, hint = _listed(FACILITIES), suggestion(word, FACILITIES, before="; ")
+    raise ValueError(f"{word!r} is not one of the facilities {known}{hint}")
 
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names))
-
-
-def _hint(word: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""

@@ -3,12 +3,12 @@
 Outputs are named by their numbers, as listed before the edit, or by their text.
 """
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 from ..errors import ArgumentError, FieldPath, RuleError
+from ..similar_names import suggestion
 from . import grammar
 from .fields import Invalid, ProblemCollector
 from .layout import Layout
@@ -218,8 +218,7 @@ def _fixed(name: str, noun: str, known: Sequence[str]) -> str:
         return "belongs to the input, which an edit keeps; remove the rule, and add another"
     if name in _DESTINATION:
         return "says where copies go; remove the output, and add another"
-    close = difflib.get_close_matches(str(name), known, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
+    hint = suggestion(str(name), known, after=" ")
     return f"is not an option; {hint}the options of an output are {', '.join(known)}"
 
 

@@ -9,13 +9,13 @@ where no interface ends it. Also read: ``->``, commas between outputs, ``[v6]%if
 ``[v6%if]:port``. The values of a field are read in `fields`.
 """
 
-import difflib
 import re
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from ..errors import ArgumentError, FieldPath, RuleError
+from ..similar_names import suggestion
 from . import fields, rates, redundancy, shaping
 from .endpoint_text import bare_address, number, read_interface, read_ports, split_endpoint
 from .expectation import Expectation
@@ -432,7 +432,6 @@ def _unknown_option(key: str, side: _Side) -> str:
         return "there is an empty option; omit the comma, or write key=value after it"
     if key in other.options:
         return f"is an option of the {other.noun}, not of the {side.noun}"
-    close = difflib.get_close_matches(key, [*side.options, *other.options], n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
+    hint = suggestion(key, [*side.options, *other.options], after=" ")
     known = ", ".join(side.options)
     return f"is not an option; {hint}the options of an {side.noun} are {known}"

@@ -3,13 +3,13 @@
 `resolver` checks rules against it.
 """
 
-import difflib
 import functools
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address
 from typing import Protocol
 
 from ..choices import Ingress
+from ..similar_names import suggestion
 from . import loopback
 from .fields import BROADCAST, Address, Network
 from .spec import ResolvedOutput
@@ -164,14 +164,13 @@ def can_multicast(interface: Interface) -> bool:
 def missing_interface(name: str, known: Iterable[str]) -> str:
     """The message for an unknown interface: the closest name, and all existing ones."""
     names = tuple(known)
-    close = _nearest(name, names)
-    hint = f"did you mean {close!r}? " if close else ""
+    hint = _suggestion(name, names)
     return f"there is no interface {name!r}; {hint}this host has {listed(names)}"
 
 
 @functools.lru_cache(1024)  # rules that wait for an interface are resolved again and again
-def _nearest(name: str, names: tuple[str, ...]) -> str | None:
-    return next(iter(difflib.get_close_matches(name, names, n=1)), None)
+def _suggestion(name: str, names: tuple[str, ...]) -> str:
+    return suggestion(name, names, after=" ")
 
 
 def listed(items: Iterable[object], empty: str = "none", *, last: str = ", ") -> str:

@@ -1,6 +1,5 @@
 """Which datagrams a tap takes."""
 
-import difflib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import Literal, get_args
 from .._native import LOSSES
 from ..errors import ArgumentError, RuleError
 from ..rules.fields import Invalid, integer
+from ..similar_names import suggestion
 from ..stats.discards import MISMATCHES, PARSE_ERRORS
 
 FRAME_BYTES = 262_144
@@ -115,8 +115,7 @@ def check_reason(text: str, *words: str) -> None:
     known = [*words, *MISMATCHES, *PARSE_ERRORS, *LOSSES]
     if text in known:
         return
-    close = difflib.get_close_matches(text, known, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
+    hint = suggestion(text, known, before="; ")
     raise Invalid(f"{text!r} is not one of {', '.join(map(repr, known))}{hint}")
 
 

@@ -17,11 +17,12 @@ from ....errors import McrError
 from ....json_codec import JsonObject
 from ....log_levels import NUMBERS, logger_of
 from ....protocol.constants import LINE_BYTES, ErrorCode
+from ....similar_names import most_similar
 from .. import limits
 from .decoding import read_json
 from .errors import RpcError, cut, rpc_error_from, with_problems
 from .params import Request
-from .pydantic_problems import closest, problems_of, unknown
+from .pydantic_problems import problems_of, unknown
 
 Caller = TypeVar("Caller")
 Pieces = list[bytes]
@@ -140,7 +141,7 @@ class Dispatcher(Generic[Caller]):
 
     def _unknown_method(self, name: str) -> RpcError:
         names = list(self._methods)
-        similar = closest(name[: limits.ID_CHARS], names)
+        similar = most_similar(name[: limits.ID_CHARS], names)
         text = f"the method {cut(name)!r} {unknown(similar)}"
         return RpcError(ErrorCode.NO_SUCH_METHOD, text, {"suggestion": similar})
 

@@ -3,15 +3,15 @@
 Owns the path and the sentence of each problem, with a suggestion where a name is unknown.
 """
 
-import difflib
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from ....errors import FieldPath, Problem
+from ....similar_names import most_similar
 from .params import InputObject, OutputObject, RuleEntry, RuleObject
 
 _EXPECTED = {
@@ -65,11 +65,6 @@ def problems_of(error: ValidationError, model: type[BaseModel] | None) -> list[P
     return [Problem(path, _joined(complaints)) for path, complaints in found.items()]
 
 
-def closest(name: str, known: Sequence[str]) -> str | None:
-    """The known name that is most similar to an unknown one; None if none is similar."""
-    return next(iter(difflib.get_close_matches(name, known, n=1)), None)
-
-
 def unknown(similar: str | None) -> str:
     """The sentence about an unknown name, which suggests the similar one, if there is one."""
     return "is not known" if similar is None else f"is not known; did you mean {similar!r}?"
@@ -83,7 +78,7 @@ def _complaint(error: ErrorDetails, model: type[BaseModel] | None) -> _Complaint
         return _Complaint(expected, is_expectation=True, similar=similar)
     if kind == "extra_forbidden":
         location = error["loc"]
-        return _Complaint(unknown(closest(str(location[-1]), _fields_at(location, model))))
+        return _Complaint(unknown(most_similar(str(location[-1]), _fields_at(location, model))))
     if kind == "missing":
         return _Complaint("is missing")
     if kind in {"too_long", "string_too_long"}:
@@ -98,7 +93,7 @@ def _similar(given: object, expected: str) -> str | None:
     """The one of the quoted words in a sentence that is most similar to a given value."""
     if not isinstance(given, str):
         return None
-    return closest(given[:_COMPARED_CHARS], re.findall("'([^']*)'", expected))
+    return most_similar(given[:_COMPARED_CHARS], re.findall("'([^']*)'", expected))
 
 
 def _expected(kind: str, context: Mapping[str, Any]) -> str | None:
