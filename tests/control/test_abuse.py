@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import resource
 import socket
 import tempfile
@@ -19,6 +18,7 @@ from tests.support.deadline import wait_until
 from tests.support.fake_supervisor import FakeSupervisor, control_process
 from tests.support.pinger import PING_S, undelayed
 from tests.support.raw_client import RawClient
+from tests.topology.daemons import cpu_s
 
 from mcr.daemon.control import limits
 from mcr.daemon.control.api.method_types import METHOD_TYPES
@@ -192,12 +192,6 @@ def test_a_lack_of_descriptors_is_waited_out(attacked: FakeSupervisor) -> None:
                 assert late.call("ping")
         finally:
             resource.prlimit(pid, resource.RLIMIT_NOFILE, limit)
-
-
-def cpu_s(pid: int) -> float:
-    """The CPU time that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def test_a_subscriber_that_never_reads(attacked: FakeSupervisor) -> None:

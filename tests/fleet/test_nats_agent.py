@@ -16,14 +16,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from nats.js.kv import VALID_KEY_RE
-from tests.support.deadline import wait_until
+from tests.support.deadline import until, wait_until
 from tests.support.fleet_agent import FleetStore, agent_process
 from tests.support.nats_cluster import NatsCluster, nats_cluster
 from tests.support.own_command import mcr_here
+from tests.support.simulated_nodes import ObedientDaemon
 from tests.topology.daemons import Daemon, put_first, serving
 
 import mcr
-from mcr.fleet import NatsSettings, NatsSource, NodeIdentity
+from mcr.fleet import Agent, NatsSettings, NatsSource, NodeIdentity
+from mcr.fleet.agent import PERIOD_S
 from mcr.fleet.nats_connection import NatsConnection
 from mcr.fleet.nats_store import RULES_BUCKET, NatsStore, key_of, name_of
 from mcr.fleet.source import StoreConflict
@@ -148,7 +150,9 @@ def test_traffic_never_notices_the_servers(
         with contextlib.suppress(AssertionError):  # the report says how many are missing
             wait_until(lambda: receiver.report().received >= sent)
         report = receiver.report()
-        assert (report.received, report.lost) == (sent, 0)
+        with daemon.client() as client:
+            stats = client.stats()
+        assert (report.received, report.lost) == (sent, 0), stats
         assert sent > 5 * RATE_PPS
     with daemon.client() as client:
         assert not client.stats().imbalances()
@@ -158,7 +162,7 @@ def test_traffic_never_notices_the_servers(
 def test_a_start_without_servers_restores_the_rules(
     single: NatsCluster, daemon: Daemon, tmp_path: Path
 ) -> None:
-    """The agent says how old they are; it connects by itself when servers run."""
+    """The agent says how old they are; a daemon that is restarted meanwhile gets them as well."""
     cluster, store = single, FleetStore(NatsSettings(single.urls))
     store.create(1)
     options = ("--nats", cluster.url, "--state", str(tmp_path / "state.json"))
@@ -172,11 +176,14 @@ def test_a_start_without_servers_restores_the_rules(
         wait_until(lambda: names(daemon) == {"feed-a"}, 20, what="restored rules")
         agent.wait_for("no NATS server could be reached")
         agent.wait_for("the rules stay as read")
-        cluster.start()
-        cluster.wait_ready()
-        store.write(f"nodes/{NODE}", OTHER)
-        store.wait_status(NODE, "applied", 1)
-        wait_until(lambda: names(daemon) == {"feed-b"}, 20, what="the new rules")
+        daemon.end()
+        with serving(None, "--ingress", "udp", socket=daemon.socket) as successor:
+            wait_until(lambda: names(successor) == {"feed-a"}, 20, what="rules of the new daemon")
+            cluster.start()
+            cluster.wait_ready()
+            store.write(f"nodes/{NODE}", OTHER)
+            store.wait_status(NODE, "applied", 1)
+            wait_until(lambda: names(successor) == {"feed-b"}, 20, what="the new rules")
 
 
 def test_a_store_that_begins_again_counts_after_a_while(
@@ -206,6 +213,30 @@ def test_a_store_that_begins_again_counts_after_a_while(
                 assert 1.0 <= time.monotonic() - began_s < 10
 
     asyncio.run(follow(single.urls[0]))
+
+
+def test_a_lost_message_costs_seconds(cluster: NatsCluster) -> None:
+    """The agent reads its documents also where no server has said that they are new."""
+
+    async def follow() -> float:
+        settings, node = NatsSettings(cluster.urls), NodeIdentity("lossy")
+        async with NatsConnection(settings) as connection, NatsSource(settings, node) as source:
+            heard = source._connection.subscriptions
+            heard |= dict.fromkeys(heard, lambda _: None)
+            source._connection.on_connected = lambda: None
+            await connection.wait_connected(10)
+            rules = NatsStore(connection, RULES_BUCKET)
+            await rules.put("nodes/lossy", "rules = []")
+            daemon = ObedientDaemon()
+            running = asyncio.create_task(Agent(source, daemon.as_client(), node).run())
+            await until(lambda: daemon.revision == 1, what="the first rules")
+            began_s = time.monotonic()
+            await rules.put("nodes/lossy", "# changed\nrules = []")
+            await until(lambda: daemon.revision == 2, what="the second rules")
+            running.cancel()
+            return time.monotonic() - began_s
+
+    assert asyncio.run(follow()) < 2 * PERIOD_S
 
 
 def test_the_quicker_client_wins(cluster: NatsCluster) -> None:

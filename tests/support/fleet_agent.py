@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import select
 import subprocess
 import sys
@@ -34,23 +35,43 @@ READY_S = 60.0
 class AgentProcess:
     """A running `mcr agent`, and what it has said."""
 
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
         """Take over a process whose standard error is a pipe."""
         self._process = process
         self.pid = process.pid
         self.log = ""
+        self.was_killed = False
 
     def wait_for(self, text: str, within_s: float = 20) -> None:
         """Wait until it has said this."""
-        assert self._process.stderr is not None
         ends_s = time.monotonic() + within_s
         while text not in self.log:
             left_s = ends_s - time.monotonic()
             assert left_s > 0, f"no {text!r}: {self.log}"
-            if select.select([self._process.stderr], [], [], left_s)[0]:
-                line = self._process.stderr.readline()
-                assert line, f"ended without {text!r}: {self.log}"
-                self.log += line
+            assert self.read_log(left_s), f"ended without {text!r}: {self.log}"
+
+    def read_log(self, wait_s: float = 0) -> bool:
+        """Read what it has said, waiting for something; False if it has ended and said nothing."""
+        assert self._process.stderr is not None
+        descriptor = self._process.stderr.fileno()
+        while select.select([descriptor], [], [], wait_s)[0]:
+            said = os.read(descriptor, 65536)
+            if not said:
+                return False
+            self.log += said.decode()
+            wait_s = 0
+        return True
+
+    def forget(self) -> None:
+        """Drop what it has said."""
+        self.read_log()
+        self.log = ""
+
+    def kill(self) -> None:
+        """End it by SIGKILL."""
+        self.was_killed = True
+        self._process.kill()
+        self._process.wait()
 
 
 @contextlib.contextmanager
@@ -60,7 +81,7 @@ def agent_process(
     """Run an agent of a node, here or in a namespace, until SIGTERM, which it obeys."""
     words = [MCR, "agent", "--node", node, "--socket", str(socket), *arguments]
     command = words if namespace is None else namespace.command(*words)
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, bufsize=1) as process:
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
         agent = AgentProcess(process)
         try:
             agent.wait_for(f"ready: node {node}", READY_S)
@@ -68,7 +89,7 @@ def agent_process(
         finally:
             process.terminate()
             try:
-                assert process.wait(20) == 0, agent.log
+                assert agent.was_killed or process.wait(20) == 0, agent.log
             finally:
                 process.kill()
 

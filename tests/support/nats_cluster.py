@@ -117,6 +117,11 @@ class NatsCluster:
 
         return int(wait_until(look, _READY_S, what=f"a leader of {bucket}").removeprefix("s"))
 
+    def requests(self) -> int:
+        """How many requests about streams and consumers the servers have answered so far."""
+        answers = (json.loads(self._get(each, "jsz")) for each in self._processes)
+        return sum(each["api"]["total"] for each in answers)
+
     def log(self) -> str:
         """What the servers have said."""
         files = sorted(self._directory.glob("*.out"))

@@ -130,6 +130,18 @@ def memory_kib(pid: int) -> int:
     return int(status.split("\nVmRSS:")[1].split()[0])
 
 
+def proportional_kib(pid: int) -> int:
+    """The memory of a process in KiB, where it shares pages its part of them (PSS)."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return int(text.split("\nPss:")[1].split()[0])
+
+
+def cpu_s(pid: int) -> float:
+    """The processor time of a process so far, in seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def descriptors(pid: int) -> int:
     """The number of open descriptors of a process."""
     return len(os.listdir(f"/proc/{pid}/fd"))

@@ -4,7 +4,6 @@ Interfaces, routes and addresses change here, so each test has a network of its 
 """
 
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -15,7 +14,7 @@ from tests.support.deadline import wait_until
 import mcr
 
 from .checks import HasStats, assert_balanced, settle_sent
-from .daemons import memory_kib, serving
+from .daemons import cpu_s, memory_kib, serving
 from .lab import Lab
 from .namespaces import Net
 from .relays import relaying
@@ -25,7 +24,6 @@ GROUP = "239.1.110.1"
 HOSTS = {"v4": "10.9.9.9", "v6": "fd09::9"}
 FOLLOW_S = 1.0
 RATE_PPS = 2000
-CPU_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 Where = Literal["library", "daemon"]
 
 
@@ -244,9 +242,3 @@ def test_a_full_routing_table_costs_next_to_nothing(lab: Lab, tmp_path: Path) ->
         wait_until(lambda: sends_from(sender, receiver) == "10.3.0.1", FOLLOW_S)
         assert cpu_s(worker) - cpu < 0.2
         assert memory_kib(worker) - memory < 2048
-
-
-def cpu_s(pid: int) -> float:
-    """The processor time that a process has used, in seconds."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
-    return (int(fields[11]) + int(fields[12])) / CPU_TICKS_PER_S
