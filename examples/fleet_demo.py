@@ -87,7 +87,7 @@ def show(
             killed[1].kill()
             time.sleep(seconds)
             tell("the relay r2 was killed", receivers)
-            change(core, directory, "--without", "r2")
+            change(core, directory, without="r2")
             time.sleep(seconds)
             tell("the tree was planned again without r2", receivers)
         finally:
@@ -103,11 +103,13 @@ def tell(title: str, receivers: dict[str, mcr.Receiver]) -> None:
         print(f"  {name}: received {report.received}, lost {report.lost}", flush=True)
 
 
-def change(core: LocalHost, directory: Path, *options: str) -> None:
-    """Plan the tree and apply it; nodes that are dead do not answer."""
+def change(core: LocalHost, directory: Path, *, without: str | None = None) -> None:
+    """Plan the tree and apply it, without a relay that is dead."""
+    left_out = [] if without is None else ["--without", without]
+    absent = [] if without is None else ["--absent", without]
     out = str(directory / "fleet")
-    subprocess.run([MCR, "fleet", "tree", str(directory / "tree.toml"), out, *options], check=True)
-    fleet(core, "apply", out, "--yes", "--timeout", "2", quiet=False)
+    subprocess.run([MCR, "fleet", "tree", str(directory / "tree.toml"), out, *left_out], check=True)
+    fleet(core, "apply", out, "--yes", *absent, quiet=False)
 
 
 def fleet(core: LocalHost, *words: str, quiet: bool = True) -> int:

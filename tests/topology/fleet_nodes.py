@@ -1,6 +1,7 @@
 """Real nodes of a fleet, each a namespace with a daemon and an agent, at a bridge with the servers.
 
-`python -m tests.topology.fleet_nodes 20` measures how long one revision takes to all of them.
+`python -m tests.topology.fleet_nodes 20` measures how long one revision takes to all of them, and
+what their agents use while nothing changes.
 
     core   10.93.0.1, the servers, a sender and a receiver    core0
     n1     10.93.1.1, n2 10.93.1.2 and so on                  eth0
@@ -9,11 +10,13 @@
 import asyncio
 import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tests.support.deadline import wait_until
@@ -23,7 +26,7 @@ from tests.support.nats_cluster import NatsCluster, ServerHost, nats_cluster
 from mcr.fleet import Fleet, FleetDocument, NatsSettings
 from mcr.fleet.rollout import FleetResult
 
-from .daemons import Daemon, memory_kib, serving
+from .daemons import Daemon, cpu_s, memory_kib, proportional_kib, serving
 from .namespaces import Namespace, Net, remove_leftovers
 from .rights import missing
 from .traffic import Receiver, Sender, payloads
@@ -33,11 +36,13 @@ LABEL, DOCUMENT = "site=all", "labels/site=all"
 GROUP, PORT, COUNT = "239.1.93.1", 5001, 50
 RULE = f"{GROUP}%eth0:{PORT},name=feed to {CORE}:7000"
 READY_S = 60.0
+MEMORY_MIB, IDLE_SHARE, IDLE_S = 80, 0.01, 60.0
+"""What an agent may use: memory, and processor time while nothing changes."""
 AT_ONCE = 3
 """Daemons that start at a time: their processes have to answer within limits of their own."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RealNode:
     """One node."""
 
@@ -45,6 +50,15 @@ class RealNode:
     host: Namespace
     daemon: Daemon
     agent: AgentProcess
+
+    def kill(self) -> None:
+        """End all its processes by SIGKILL: as for the others, its host has lost its power."""
+        processes = self.daemon.processes
+        self.agent.kill()
+        for pid in processes:  # the supervisor first, which would restart the others
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.daemon.process.wait()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +68,30 @@ class RealFleet:
     core: Namespace
     cluster: NatsCluster
     nodes: tuple[RealNode, ...]
+    _processes: contextlib.ExitStack
 
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the nodes, sorted."""
         return tuple(sorted(each.name for each in self.nodes))
 
-    def command(self, *words: str) -> str:
+    def node(self, name: str) -> RealNode:
+        """The node of this name."""
+        (found,) = [each for each in self.nodes if each.name == name]
+        return found
+
+    def revive(self, node: RealNode) -> None:
+        """Start the daemon and the agent of a node that was killed."""
+        daemon = serving(node.host, socket=node.daemon.socket)
+        node.daemon = self._processes.enter_context(daemon)
+        agent = _agent(node.name, node.host, node.daemon, self.cluster)
+        node.agent = self._processes.enter_context(agent)
+
+    def command(self, *words: str, code: int = 0) -> str:
         """Run `mcr fleet` beside the servers; return what it prints."""
         command = self.core.command(MCR, "fleet", *words, "--nats", self.cluster.url)
         run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-        assert run.returncode == 0, run.stdout + run.stderr
+        assert run.returncode == code, run.stdout + run.stderr
         return run.stdout
 
     def apply(self, *rules: str) -> tuple[FleetResult, float]:
@@ -101,10 +128,9 @@ def real_fleet(net: Net, count: int, *, servers: int = 1) -> Iterator[RealFleet]
                 daemon.wait_for("ready", READY_S)
         nodes = []
         for number, (host, daemon) in enumerate(zip(hosts, daemons, strict=True), 1):
-            options = ("--nats", cluster.url, "--label", LABEL)
-            made = agent_process(daemon.socket, f"n{number}", *options, namespace=host)
-            nodes.append(RealNode(f"n{number}", host, daemon, stack.enter_context(made)))
-        fleet = RealFleet(core, cluster, tuple(nodes))
+            agent = stack.enter_context(_agent(f"n{number}", host, daemon, cluster))
+            nodes.append(RealNode(f"n{number}", host, daemon, agent))
+        fleet = RealFleet(core, cluster, tuple(nodes), stack)
         wait_until(lambda: _reported(fleet) == fleet.names, READY_S, what="reports of all nodes")
         yield fleet
 
@@ -137,16 +163,40 @@ def main() -> int:
             assert result.applied == fleet.names, result
             times.append(seconds)
         check_traffic(fleet)
-        memory = [memory_kib(each.agent.pid) / 1024 for each in fleet.nodes]
         print(f"{count} nodes: one revision has reached all after", end=" ")
         print(", ".join(f"{each:.2f}" for each in sorted(times)), "s")
-        print(f"an agent uses up to {max(memory):.0f} MiB")
-    return 0
+        return _idle_code([each.agent.pid for each in fleet.nodes])
+
+
+def _idle_code(agents: Sequence[int]) -> int:
+    """Measure agents while nothing changes; 1 if one of them uses more than it may."""
+    before_s = [cpu_s(each) for each in agents]
+    time.sleep(IDLE_S)  # what passes without any event is what is measured
+    after_s = [cpu_s(each) for each in agents]
+    shares = [(end - start) / IDLE_S for start, end in zip(before_s, after_s, strict=True)]
+    resident = [memory_kib(each) / 1024 for each in agents]
+    own = [proportional_kib(each) / 1024 for each in agents]
+    print(f"an agent uses while nothing changes, over {IDLE_S:.0f} s:")
+    for what, numbers, unit, limit in (
+        ("processor time", [100 * each for each in shares], "% of a core", 100 * IDLE_SHARE),
+        ("resident memory (RSS)", resident, "MiB", MEMORY_MIB),
+        ("proportional share of it (PSS)", own, "MiB", MEMORY_MIB),
+    ):
+        median = sorted(numbers)[len(numbers) // 2]
+        print(f"  {what}: median {median:.2f}, most {max(numbers):.2f} of {limit:.0f} {unit}")
+    return int(max(resident) > MEMORY_MIB or max(shares) > IDLE_SHARE)
 
 
 def _reported(fleet: RealFleet) -> tuple[str, ...]:
     found = json.loads(fleet.command("nodes", "--json"))
     return tuple(sorted(each["node"] for each in found))
+
+
+def _agent(
+    name: str, host: Namespace, daemon: Daemon, cluster: NatsCluster
+) -> contextlib.AbstractContextManager[AgentProcess]:
+    options = ("--nats", cluster.url, "--label", LABEL)
+    return agent_process(daemon.socket, name, *options, namespace=host)
 
 
 def _host(net: Net, core: Namespace, number: int) -> Namespace:

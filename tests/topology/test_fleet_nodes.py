@@ -2,8 +2,9 @@
 
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,6 @@ from tests.support.fleet_agent import MCR
 from mcr.fleet import FleetDocument
 
 from .checks import assert_balanced
-from .daemons import serving
 from .fleet_nodes import DOCUMENT, RULE, RealFleet, check_traffic, real_fleet
 from .namespaces import Net
 from .traffic import PacedFlow, Receiver, Sender
@@ -83,34 +83,76 @@ def test_the_loss_of_a_whole_tree_loses_nothing(fleet: RealFleet, tmp_path: Path
                     assert rule.merge.legs[0].missing > 0
 
 
-def test_a_tree_is_planned_again_when_a_node_dies(fleet: RealFleet, tmp_path: Path) -> None:
-    """By `--auto`: those below it move, no other, and it comes back once it stays."""
+def test_a_killed_relay_is_left_out_by_command(fleet: RealFleet, tmp_path: Path) -> None:
+    """Those below it lose what came until they moved; other nodes lose nothing."""
+    spec = tree_file(tmp_path, roots=("n1",))
+    fleet.command("apply", plan(spec), "--yes")
+    with streaming(fleet) as (flow, receivers):
+        dying, below, others = victims(spec)
+        watched = watch(receivers, flow, (*below, *others))
+        fleet.node(dying).kill()
+        flow.advance(100)
+        out = plan(spec, "--without", dying)
+        said = fleet.command("apply", out, "--yes", "--absent", dying, code=1)
+        assert f"follow when they return: {dying}" in said
+        check_losses(flow, watched, below)
+        fleet.revive(fleet.node(dying))
+        fleet.command("apply", plan(spec), "--yes")
+        receivers[dying].forget()
+        assert receivers[dying].wait_for(50)
+
+
+def test_a_killed_relay_is_left_out_by_itself(fleet: RealFleet, tmp_path: Path) -> None:
+    """By `--auto`: the same, once it has not reported for a while; it returns once it stays."""
     spec = tree_file(tmp_path, roots=("n1",))
     with keeping(fleet, spec) as said, streaming(fleet) as (flow, receivers):
         wait_for(said, "planned with all nodes")
         wait_for(said, "applied")
-        (parents,) = json.loads((tmp_path / "out" / "tree.json").read_text())["trees"]
-        dying = next(name for name in parents.values() if name != "n1")
-        (below, *_) = [name for name, parent in parents.items() if parent == dying]
-        others = parents.keys() - {dying} - {n for n, parent in parents.items() if parent == dying}
-        for receiver in receivers.values():
-            receiver.forget()
-        flow.advance(100)
-        (node,) = [each for each in fleet.nodes if each.name == dying]
-        node.daemon.process.kill()
+        dying, below, others = victims(spec)
+        watched = watch(receivers, flow, (*below, *others))
+        fleet.node(dying).kill()
         wait_for(said, f"planned without {dying}")
         wait_for(said, "applied")
-        receivers[below].forget()
-        flow.advance(100)
-        assert receivers[below].wait_for(50)
-        for name in others:
-            numbers = [int.from_bytes(each[:8], "little") for each in receivers[name].drain()]
-            assert numbers == [*range(numbers[0], numbers[0] + len(numbers))], name
-        with serving(node.host, socket=node.daemon.socket):
-            wait_for(said, "planned with all nodes")
-            wait_for(said, "applied")
-            receivers[dying].forget()
-            assert receivers[dying].wait_for(50)
+        check_losses(flow, watched, below)
+        fleet.revive(fleet.node(dying))
+        wait_for(said, "planned with all nodes")
+        wait_for(said, "applied")
+        receivers[dying].forget()
+        assert receivers[dying].wait_for(50)
+
+
+def victims(spec: Path) -> tuple[str, set[str], set[str]]:
+    """A relay of the tree, the nodes that receive from it, and all others but the root."""
+    (parents,) = json.loads((spec.parent / "out" / "tree.json").read_text())["trees"]
+    dying = next(parent for parent in parents.values() if parent != "n1")
+    below = {name for name, parent in parents.items() if parent == dying}
+    return dying, below, parents.keys() - {dying} - below
+
+
+def watch(
+    receivers: dict[str, Receiver], flow: PacedFlow, names: Iterable[str]
+) -> dict[str, Receiver]:
+    """The receivers of nodes, which have all received some of the stream since the last change."""
+    found = {name: receivers[name] for name in names}
+    for receiver in found.values():
+        receiver.forget()
+        receiver.wait_for(1)
+    flow.advance(100)
+    return found
+
+
+def check_losses(flow: PacedFlow, watched: dict[str, Receiver], below: Collection[str]) -> None:
+    """A node below the one that died has lost one piece of the stream, any other node nothing."""
+    flow.advance(100)
+    for receiver in watched.values():
+        receiver.wait_for_payload(flow.sent[-1])
+    for name, receiver in watched.items():
+        numbers = [int.from_bytes(each[:8], "little") for each in receiver.drain()]
+        steps = [after - before for before, after in pairwise(sorted(set(numbers)))]
+        lost = [step - 1 for step in steps if step > 1]
+        print(f"{name}: {sum(lost)} of {len(numbers) + sum(lost)} datagrams lost")
+        assert len(lost) == (name in below), lost
+        assert name in below or numbers == sorted(set(numbers))
 
 
 def tree_file(directory: Path, *, roots: tuple[str, ...], merge: str | None = None) -> Path:
@@ -128,10 +170,11 @@ def tree_file(directory: Path, *, roots: tuple[str, ...], merge: str | None = No
     return spec
 
 
-def plan(spec: Path) -> str:
+def plan(spec: Path, *options: str) -> str:
     """Plan a tree; return the directory of its documents."""
     out = str(spec.parent / "out")
-    subprocess.run([MCR, "fleet", "tree", str(spec), out], check=True, capture_output=True)
+    command = [MCR, "fleet", "tree", str(spec), out, *options]
+    subprocess.run(command, check=True, capture_output=True)
     return out
 
 

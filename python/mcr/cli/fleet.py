@@ -3,10 +3,10 @@
 import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 
 import typer
 
@@ -65,10 +65,23 @@ _Batch = Annotated[
     int,
     typer.Option(metavar="N", min=1, max=10_000, help="Documents before their nodes must answer."),
 ]
+_Absent = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NODE", help="A node that is not waited for; may be repeated."),
+]
 _Timeout = Annotated[
     float,
     typer.Option(metavar="SECONDS", min=0.1, max=3600, help="How long nodes may take to answer."),
 ]
+
+
+class _Rollout(NamedTuple):
+    """In which order documents are written, and which nodes are waited for."""
+
+    canary: str | None
+    batch: int
+    timeout_s: float
+    absent: Collection[str]
 
 
 def create(
@@ -156,6 +169,7 @@ def apply(
     canary: _Canary = None,
     batch: _Batch = 10,
     timeout: _Timeout = 30.0,
+    absent: _Absent = None,
     prune: _Prune = False,
     yes: _Yes = False,
     as_json: _Json = False,
@@ -168,7 +182,7 @@ def apply(
     _change(
         settings,
         lambda fleet: _plan(fleet, directory, prune),
-        (canary, batch, timeout),
+        _Rollout(canary, batch, timeout, absent or ()),
         yes,
         as_json,
     )
@@ -186,6 +200,7 @@ def rollback(
     canary: _Canary = None,
     batch: _Batch = 10,
     timeout: _Timeout = 30.0,
+    absent: _Absent = None,
     yes: _Yes = False,
     as_json: _Json = False,
 ) -> None:
@@ -196,7 +211,7 @@ def rollback(
     _change(
         settings,
         lambda fleet: fleet.plan_rollback(revision, document or ()),
-        (canary, batch, timeout),
+        _Rollout(canary, batch, timeout, absent or ()),
         yes,
         as_json,
     )
@@ -260,7 +275,7 @@ def _ask(settings: "NatsSettings", do: Callable[["Fleet"], Awaitable[T]]) -> T:
 def _change(
     settings: "NatsSettings",
     planned: Callable[["Fleet"], Awaitable["FleetPlan"]],
-    how: tuple[str | None, int, float],
+    how: _Rollout,
     yes: bool,
     as_json: bool,
 ) -> None:
@@ -275,12 +290,8 @@ def _change(
         return
     if not yes and not typer.confirm("Apply?", err=True):
         return
-    canary, batch, timeout_s = how
     result = _run(
-        settings,
-        lambda fleet: fleet.apply(
-            found, canary=canary, batch=batch, timeout_s=timeout_s, progress=show_progress
-        ),
+        settings, lambda fleet: fleet.apply(found, **how._asdict(), progress=show_progress)
     )
     if as_json:
         print(json.dumps(result.as_dict()), flush=True)
