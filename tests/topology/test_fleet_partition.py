@@ -1,4 +1,4 @@
-"""An agent without its servers for a while: cut off, stopped, purged. Traffic never notices.
+"""An agent without its servers for a while: cut off, slow, stopped, purged. No traffic notices.
 
 The node is the lab's relay; servers are behind a link of its own, `mgmt`.
 """
@@ -6,6 +6,7 @@ The node is the lab's relay; servers are behind a link of its own, `mgmt`.
 import contextlib
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,19 +17,22 @@ from tests.support.fleet_agent import AgentProcess, FleetStore, agent_process
 from tests.support.nats_cluster import NatsCluster, ServerHost, nats_cluster
 
 from mcr.fleet import NatsSettings
-from mcr.fleet.agent import HEARTBEAT_S
+from mcr.fleet.agent import HEARTBEAT_S, PERIOD_S
 
 from .checks import assert_balanced, settle
-from .daemons import Daemon, serving
+from .daemons import Daemon, put_first, serving
 from .lab import Lab
 from .namespaces import Namespace, Net
-from .traffic import PacedFlow
+from .traffic import NumberedReceiver, PacedFlow
 
+pytestmark = pytest.mark.alone
 NODE, DOCUMENT = "ams1", "nodes/ams1"
 SERVER, MANAGED = "10.90.0.1", "10.90.0.2"
 FEED = "239.1.60.1%in0:5001,name=feed to 239.2.60.1%out0:6001"
 OTHER = "239.1.60.2%in0:5001,name=other to 239.2.60.2%out0:6001"
-RATE_PPS = 2000
+RATE_PPS, SIZE_BYTES = 20_000, 100
+SLOW_S, AWAKE_S = 0.5, 0.005
+"""What a slow server takes to answer, where a request may take two seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,7 @@ def site(net: Net, lab: Lab) -> Iterator[Site]:
         serving(lab.relay) as daemon,
         agent_process(daemon.socket, NODE, "--nats", cluster.url, namespace=lab.relay) as agent,
     ):
+        put_first(daemon)
         store = FleetStore(NatsSettings(cluster.urls), core)
         store.create(1)
         yield Site(lab, core, cluster, store, daemon, agent)
@@ -77,17 +82,18 @@ def feed(site: Site) -> Iterator[Site]:
     """The node relays a stream, of which not a datagram may be missing at the end."""
     site.store.write(DOCUMENT, FEED)
     site.store.wait_status(NODE, "applied", 1)
-    site.agent.log = ""
+    site.agent.forget()
     with (
-        site.lab.receive("239.2.60.1", 6001) as receiver,
+        NumberedReceiver(site.lab.receiver, "d0", "239.2.60.1", 6001) as receiver,
         site.lab.sender("239.1.60.1", 5001) as sender,
-        PacedFlow(sender, RATE_PPS) as flow,
+        PacedFlow(sender, RATE_PPS, SIZE_BYTES) as flow,
     ):
         flow.advance(10)
         yield site
         flow.advance(10)
         flow.stop()
-        receiver.expect(flow.sent)
+        receiver.expect_all(flow)
+    assert flow.achieved_pps() > RATE_PPS / 2
     with site.daemon.client() as client:
         stats = settle(client, lambda now: now.rules[0].matched > 0)
     assert stats.totals.lost == 0
@@ -117,6 +123,26 @@ def unplugged(site: Site) -> Iterator[None]:
     """Take the carrier from the node's link to the server."""
     with site.core.down("node0"):
         yield
+
+
+@contextlib.contextmanager
+def slow(server: int) -> Iterator[None]:
+    """Have a server sleep for most of the time."""
+    ending = threading.Event()
+
+    def doze() -> None:
+        while not ending.wait(AWAKE_S):
+            os.kill(server, signal.SIGSTOP)
+            ending.wait(SLOW_S)
+            os.kill(server, signal.SIGCONT)
+
+    dozing = threading.Thread(target=doze)
+    dozing.start()
+    try:
+        yield
+    finally:
+        ending.set()
+        dozing.join()
 
 
 def has_missed_a_heartbeat(site: Site) -> bool:
@@ -174,6 +200,18 @@ def test_a_server_that_stops_for_seconds_is_waited_for(feed: Site) -> None:
     feed.store.write(DOCUMENT, FEED, OTHER)
     feed.store.wait_status(NODE, "applied", 2)
     assert feed.names == {"feed", "other"}
+
+
+def test_a_slow_server_delays_changes_only(feed: Site) -> None:
+    """It may take any time below the limit of a request: the agent has nothing to warn of."""
+    with slow(feed.cluster.pid(0)):
+        for rules in ((FEED, OTHER), (FEED,), (FEED, OTHER)):
+            feed.store.write(DOCUMENT, *rules)
+            status = feed.store.wait_status(NODE, "applied", len(rules))
+            assert status["at"] - status["documents_at"] < 2 * SLOW_S + PERIOD_S
+    assert feed.names == {"feed", "other"}
+    feed.agent.read_log()
+    assert "warning" not in feed.agent.log
 
 
 def test_history_that_was_removed_meanwhile_is_not_needed(feed: Site) -> None:

@@ -318,3 +318,45 @@ class PacedFlow:
                 self._sender.socket.send(datagram)
             self._stop.wait(0.001)
         self._elapsed_s = time.monotonic() - start
+
+
+class NumberedReceiver(Receiver):
+    """Checks the numbers of a `PacedFlow` in a thread, at any rate: it keeps no datagram."""
+
+    def __init__(self, namespace: Namespace, interface: str, address: str, port: int) -> None:
+        """Prepare the thread; it starts with the block."""
+        super().__init__(namespace, interface, address, port)
+        self._next = 0
+        self._wrong: list[tuple[int, int]] = []
+        """Numbers that were expected, each with the one that came instead."""
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Self:
+        """Start receiving."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop receiving."""
+        self._stop.set()
+        self._thread.join()
+        self.close()
+
+    def expect_all(self, flow: PacedFlow) -> None:
+        """Wait until everything that a flow has sent has arrived, once and in order."""
+        deadline = time.monotonic() + DEADLINE_S
+        while self._next < len(flow.sent) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert (self._next, self._wrong[:9]) == (len(flow.sent), [])
+        assert self.lost() == 0, "the test's own receiver lost datagrams"
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            select.select([self.socket], [], [], 0.05)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    number = int.from_bytes(self.socket.recv(MAX_DATAGRAM)[:8], "little")
+                    if number != self._next:
+                        self._wrong.append((self._next, number))
+                    self._next = number + 1
