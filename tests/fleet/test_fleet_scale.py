@@ -175,7 +175,7 @@ def command(cluster: NatsCluster, *words: str) -> str:
             process.returncode = os.waitstatus_to_exitcode(ended[1])
         output.seek(0)
         said = output.read()
-    assert process.returncode == 0, said
+    assert process.returncode == 0, said[-2000:]
     took_s, processor_s = time.monotonic() - began_s, ended[2].ru_utime + ended[2].ru_stime
     requests = cluster.requests() - requests
     print(

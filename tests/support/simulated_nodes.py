@@ -12,6 +12,7 @@ from nats.aio.msg import Msg
 from mcr.client.aio import AsyncClient
 from mcr.errors import DaemonError
 from mcr.fleet import FleetDocument, NatsSettings, NodeStatus
+from mcr.fleet.agent import HEARTBEAT_S
 from mcr.fleet.nats_connection import NatsConnection
 from mcr.fleet.nats_store import RULES_BUCKET, STATUS_BUCKET, NatsStore, key_of, name_of
 from mcr.json_codec import encode
@@ -72,10 +73,11 @@ async def _answer(
     connection = NatsConnection(settings)
     statuses = NatsStore(connection, STATUS_BUCKET)
     answers = set[asyncio.Task[None]]()
+    applied = dict[str, dict[str, str]]()
 
-    def report(node: str, *documents: FleetDocument) -> None:
-        revisions = {each.name: each.revision for each in documents}
-        state = "applied" if documents else "no_document"
+    def report(node: str) -> None:
+        revisions = applied.get(node, {})
+        state = "applied" if revisions else "no_document"
         now = time.time()
         status = NodeStatus(node, {}, state, revisions, (), 1, 1, now, now, applied=revisions)  # type: ignore[arg-type]
         subject = statuses.subject(key_of(node))
@@ -85,7 +87,9 @@ async def _answer(
 
     def receive(message: Msg) -> None:
         name = name_of(message.subject.removeprefix(rules.subject("")))
-        report(name.partition("/")[2], FleetDocument(name, message.data.decode()))
+        node = name.partition("/")[2]
+        applied[node] = {name: FleetDocument(name, message.data.decode()).revision}
+        report(node)
 
     rules = NatsStore(connection, RULES_BUCKET)
     connection.subscriptions[f"{rules.subject('nodes')}.*"] = receive
@@ -96,4 +100,6 @@ async def _answer(
         await until(lambda: not answers, READY_S, "the first reports")
         await connection.client.flush()
         ready.set()
-        await asyncio.to_thread(ending.wait)
+        while not await asyncio.to_thread(ending.wait, HEARTBEAT_S):
+            for each in names:
+                report(each)
