@@ -23,10 +23,12 @@ pub(super) fn refusal<E: StdError + 'static>(call: &'static str) -> impl Fn(E) -
 pub(super) fn uninterrupted<E: StdError + 'static>(
     mut load: impl FnMut() -> Result<(), E>,
 ) -> Result<(), E> {
-    for attempt in 1..LOAD_ATTEMPTS {
+    let mut pause = FIRST_PAUSE;
+    for _ in 1..LOAD_ATTEMPTS {
         match load() {
             Err(error) if os_error(&error) == Some(libc::EAGAIN) => {
-                thread::sleep(FIRST_PAUSE * (1 << attempt));
+                thread::sleep(pause);
+                pause *= 2;
             }
             outcome => return outcome,
         }
@@ -35,8 +37,8 @@ pub(super) fn uninterrupted<E: StdError + 'static>(
 }
 
 const LOAD_ATTEMPTS: u32 = 10;
-/// Doubled after each attempt, so that all of them take half a second.
-const FIRST_PAUSE: Duration = Duration::from_micros(500);
+/// Doubled after each attempt, so that all nine of them take half a second.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
 
 /// What the calls are about, in messages.
 const TARGET: &str = "the relay in the kernel";
