@@ -273,7 +273,8 @@ fn missing(name: &str) -> crate::error::Error {
 #[cfg(test)]
 impl Programs {
     /// Runs the program for this many frames as if a driver had received them in batches of 64.
-    /// The frames' pages are used again, as the outputs have left them.
+    /// Each batch is a call: between two batches of one call the kernel gives up if a signal waits,
+    /// and does not say how many it has run (`bpf_test_timer_continue`).
     pub(super) fn receive(&self, ifindex: u32, frame: &[u8], count: u32) {
         use aya::programs::{Program, TestRun, TestRunAttrs, TestRunOptions};
         const BATCH: u32 = 64;
@@ -281,11 +282,14 @@ impl Programs {
         let length = u32::try_from(frame.len()).unwrap();
         // `struct xdp_md`
         let context = [0, length, 0, ifindex, 0, 0].map(u32::to_ne_bytes).concat();
-        let mut options = TestRunOptions::new();
-        options.data_in = Some(frame);
-        options.ctx_in = Some(&context);
-        options.repeat = count;
-        options.attrs = TestRunAttrs::new().xdp_live_frames(BATCH.min(count));
-        program.test_run(options).unwrap();
+        for first in (0..count).step_by(BATCH as usize) {
+            let batch = BATCH.min(count - first);
+            let mut options = TestRunOptions::new();
+            options.data_in = Some(frame);
+            options.ctx_in = Some(&context);
+            options.repeat = batch;
+            options.attrs = TestRunAttrs::new().xdp_live_frames(batch);
+            program.test_run(options).unwrap();
+        }
     }
 }

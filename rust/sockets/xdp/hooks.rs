@@ -265,7 +265,7 @@ mod tests {
 
     use super::*;
     use crate::sockets::testnet::{
-        FAR, NEAR, interface, ip, lacks_nft, nft, with_cable, without_rights,
+        FAR, NEAR, interface, ip, lacks_nft, nft, wait_for, with_cable, without_rights,
     };
     use crate::sys::bpf_query::attached::attach;
 
@@ -290,7 +290,7 @@ mod tests {
             assert_eq!(hooks(NEAR), [(); 2].map(|()| Some(text.to_owned())));
             assert_eq!(hooks(FAR), [None, None]);
             drop(attached);
-            assert_eq!(hooks(NEAR), [None, None]);
+            wait_for([None, None], || hooks(NEAR));
             let gone = InterfaceRef { index: 7777, name: "gone" };
             assert!(matches!(read(&gone, Direction::Sent).v4, Some(HostHook::Unreadable(_))));
             if lacks_nft() {

