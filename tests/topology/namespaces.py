@@ -27,9 +27,13 @@ _counter = itertools.count()
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+_RUN_S = 90.0
+"""For one lock all changes of interfaces on a machine wait, also those of other programs."""
+
+
 def run(*command: str) -> str:
     """Run a command, return its output; a failure shows what the command said."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_RUN_S)
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout

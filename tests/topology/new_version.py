@@ -7,10 +7,12 @@ what the mode changes.
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+
+from tests.support.deadline import wait_until
+from tests.support.processes import is_running
 
 from mcr import _native
 from mcr.daemon import supervisor
@@ -84,9 +86,9 @@ def act_at(step: str, act: Callable[[int], None]) -> None:
 
 
 def kill_old(pid: int) -> None:
-    """Kill the old supervisor, and give it time to be gone."""
+    """Kill the old supervisor, and wait until it is gone."""
     os.kill(pid, signal.SIGKILL)
-    time.sleep(0.1)
+    wait_until(lambda: not is_running(pid))
 
 
 def main() -> int:
