@@ -2,7 +2,7 @@
 //! dropped for a counted reason.
 
 use std::borrow::Cow;
-use std::io;
+use std::{fmt, io};
 
 /// A refused setup or change. Its text is one sentence for the user.
 #[derive(Debug, thiserror::Error)]
@@ -11,9 +11,9 @@ pub enum Error {
     /// The request itself is invalid.
     #[error("{0}")]
     Invalid(String),
-    /// A privilege is missing; the text names the capability.
+    /// A privilege is missing.
     #[error("{0}")]
-    Permission(String),
+    Permission(MissingRight),
     /// The kernel refused a call on `target`.
     #[error("{call} on {target}: {}", describe(source))]
     Os {
@@ -37,6 +37,48 @@ impl Error {
         source: impl Into<io::Error>,
     ) -> Self {
         Self::Os { call: call.into(), target: target.into(), source: source.into() }
+    }
+}
+
+/// What is not permitted, and what would help. Its text is for a user who starts the relay; a
+/// daemon words the help for its clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MissingRight {
+    /// What is missing and for what, as a sentence.
+    pub sentence: String,
+    /// The capability that would help, or several; `None` if none would.
+    pub capability: Option<Cow<'static, str>>,
+    /// How to do without it, such as "leave it out".
+    pub alternative: Option<Cow<'static, str>>,
+}
+
+impl MissingRight {
+    /// A capability is missing.
+    pub fn of(
+        capability: &'static str,
+        sentence: String,
+        alternative: Option<&'static str>,
+    ) -> Self {
+        let alternative = alternative.map(Cow::Borrowed);
+        Self { sentence, capability: Some(Cow::Borrowed(capability)), alternative }
+    }
+}
+
+impl From<String> for MissingRight {
+    /// Nothing that a capability would change.
+    fn from(sentence: String) -> Self {
+        Self { sentence, capability: None, alternative: None }
+    }
+}
+
+impl fmt::Display for MissingRight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { sentence, capability, alternative } = self;
+        f.write_str(sentence)?;
+        if capability.is_some() {
+            f.write_str("; run as root")?;
+        }
+        alternative.iter().try_for_each(|other| write!(f, ", or {other}"))
     }
 }
 
@@ -73,5 +115,13 @@ mod tests {
         );
         assert!(refused(libc::EADDRINUSE).contains("`ss -ulpn`"));
         assert_eq!(refused(libc::ENODEV), "connecting on 192.0.2.1:7000: No such device");
+    }
+
+    #[test]
+    fn a_capability_is_named_with_what_helps_without_it() {
+        let lacks = |alternative| MissingRight::of("CAP_A", "CAP_A is missing".into(), alternative);
+        assert_eq!(lacks(None).to_string(), "CAP_A is missing; run as root");
+        assert_eq!(lacks(Some("omit it")).to_string(), "CAP_A is missing; run as root, or omit it");
+        assert_eq!(MissingRight::from("too late".to_owned()).to_string(), "too late");
     }
 }

@@ -5,13 +5,15 @@ use std::io;
 use std::thread;
 use std::time::Duration;
 
-use crate::error::Error;
+use crate::error::{Error, MissingRight};
 
 /// Turns a failure of `call` into an error. The kernel's own error is found behind the library's.
 pub(super) fn refusal<E: StdError + 'static>(call: &'static str) -> impl Fn(E) -> Error {
     move |error| match os_error(&error) {
-        Some(libc::EPERM) => Error::Permission(format!(
-            "CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN are needed for {call} (offload); run as root"
+        Some(libc::EPERM) => Error::Permission(MissingRight::of(
+            "CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN",
+            format!("CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN are needed for {call} (offload)"),
+            None,
         )),
         Some(number) => Error::os(call, TARGET, io::Error::from_raw_os_error(number)),
         None => Error::os(call, TARGET, io::Error::other(error.to_string())),

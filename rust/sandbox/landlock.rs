@@ -56,7 +56,9 @@ pub struct FileAccess<'a> {
 pub fn apply_landlock(reach: &FileAccess<'_>) -> Result<String> {
     match restrict(reach) {
         Ok(status) => Ok(sentence(&status)),
-        Err(error) => Err(Error::Permission(format!("files cannot be hidden (landlock): {error}"))),
+        Err(error) => {
+            Err(Error::Permission(format!("files cannot be hidden (landlock): {error}").into()))
+        }
     }
 }
 

@@ -40,7 +40,7 @@ pub fn drop_privileges(user: Option<(u32, u32)>, supervisor: Option<i32>) -> Res
                 "cannot become the user {uid} and the group {gid}: {}; CAP_SETUID and CAP_SETGID \
                  are needed, and both to exist in this user namespace",
                 errno.desc()
-            ))
+            ).into())
         })?;
     }
     for set in OWN {
@@ -56,10 +56,9 @@ pub fn drop_privileges(user: Option<(u32, u32)>, supervisor: Option<i32>) -> Res
     if remaining.is_empty() {
         return Ok(());
     }
-    Err(Error::Permission(format!(
-        "privileges remain after they were dropped: {}",
-        remaining.join(", ")
-    )))
+    Err(Error::Permission(
+        format!("privileges remain after they were dropped: {}", remaining.join(", ")).into(),
+    ))
 }
 
 /// Reduces the capabilities in all sets to those of `keep`, and prevents regaining others: for a
@@ -96,7 +95,7 @@ fn require_single_thread() -> Result<()> {
     // Threads cannot be counted without /proc; the callers do this first of all.
     match fs::read_dir("/proc/self/task").map(Iterator::count) {
         Ok(2..) => Err(Error::Permission(
-            "privileges cannot be dropped once a process has several threads".to_owned(),
+            "privileges cannot be dropped once a process has several threads".to_owned().into(),
         )),
         _ => Ok(()),
     }
@@ -108,9 +107,9 @@ fn die_with_parent(supervisor: i32) -> Result<()> {
     if getppid().as_raw() == supervisor {
         return Ok(());
     }
-    Err(Error::Permission(format!(
-        "the supervisor (process {supervisor}) is not the parent any more"
-    )))
+    Err(Error::Permission(
+        format!("the supervisor (process {supervisor}) is not the parent any more").into(),
+    ))
 }
 
 /// Drops all but `keep` from the bounding set; returns false if that is not permitted.
@@ -152,9 +151,9 @@ fn remaining_privileges(user: Option<(u32, u32)>, is_bounded: bool) -> Result<Ve
 }
 
 fn refused(errno: Errno) -> Error {
-    Error::Permission(format!("privileges cannot be dropped: {}", errno.desc()))
+    Error::Permission(format!("privileges cannot be dropped: {}", errno.desc()).into())
 }
 
 fn capability_error(error: CapsError) -> Error {
-    Error::Permission(format!("capabilities cannot be dropped: {error}"))
+    Error::Permission(format!("capabilities cannot be dropped: {error}").into())
 }

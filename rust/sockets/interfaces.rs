@@ -6,7 +6,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, MissingRight, Result};
 use crate::sockets::netlink::link::{Address, Link};
 use crate::sockets::netlink::links;
 use crate::sockets::socket;
@@ -116,8 +116,10 @@ pub fn switch_gro_on(name: &str) -> Result<()> {
     let socket = socket::open(libc::AF_INET, libc::SOCK_DGRAM, name)?;
     let failed = |error| Error::os("enabling GRO", name, error);
     netdev::set_gro(socket.as_fd(), name, true).map_err(|error| match error.raw_os_error() {
-        Some(libc::EPERM) => Error::Permission(format!(
-            "CAP_NET_ADMIN is missing: enabling GRO for {name} is not permitted; run as root"
+        Some(libc::EPERM) => Error::Permission(MissingRight::of(
+            "CAP_NET_ADMIN",
+            format!("CAP_NET_ADMIN is missing: enabling GRO for {name} is not permitted"),
+            None,
         )),
         _ => failed(error),
     })?;

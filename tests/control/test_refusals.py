@@ -1,38 +1,45 @@
 """What a client hears of a change that workers refuse."""
 
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from tests.support.fake_supervisor import FakeSupervisor
 
+import mcr
 from mcr.cli import main
-from mcr.daemon.control.workers.messages import Failure
-from mcr.daemon.control.workers.refusal import error_from
 
 LACKS = "CAP_NET_BIND_SERVICE is missing: port 500 needs it"
-KEEP = "CAP_NET_RAW is missing: (sport=keep) needs it; run as root, or leave it out"
+KEEP = "CAP_NET_RAW is missing: (sport=keep) needs it"
 FIX = "run the daemon as root or grant it the capability"
 
 
 @pytest.mark.parametrize(
     ("rule", "refusal", "said"),
     [
-        ("239.1.1.9%lo:500 to 127.0.0.1:1", LACKS, f"{LACKS}; {FIX}"),
-        ("239.1.1.9%lo:500,name=x to 127.0.0.1:1", KEEP, KEEP.replace("run as root", FIX)),
+        (
+            "239.1.1.9%lo:500 to 127.0.0.1:1",
+            {"message": LACKS, "capability": "CAP_NET_BIND_SERVICE"},
+            f"{LACKS}; {FIX}",
+        ),
+        (
+            "239.1.1.9%lo:500,name=x to 127.0.0.1:1",
+            {"message": KEEP, "capability": "CAP_NET_RAW", "alternative": "leave it out"},
+            f"{KEEP}; {FIX}, or leave it out",
+        ),
     ],
 )
 def test_a_right_that_the_daemon_lacks_is_not_one_of_the_client(
     supervisor: FakeSupervisor,
     capsys: pytest.CaptureFixture[str],
     rule: str,
-    refusal: str,
+    refusal: dict[str, str],
     said: str,
 ) -> None:
     """The message names the rule, by its name or else its text, and what the daemon needs."""
 
     def refuse(request: dict[str, Any]) -> dict[str, Any]:
         (spec,) = request["add"]
-        return {"error": {"kind": "rights", "rule": spec["id"], "message": refusal}}
+        return {"error": {"kind": "rights", "rule": spec["id"], **refusal}}
 
     supervisor.workers[0].script["prepare"] = refuse
     assert main(["rule", "add", rule, "--socket", str(supervisor.path)]) == 1
@@ -41,10 +48,31 @@ def test_a_right_that_the_daemon_lacks_is_not_one_of_the_client(
 
 
 @pytest.mark.parametrize(
-    ("kind", "message"),
-    [("rights", "the packet sockets that were kept are used up"), ("interface", "CAP_X: no")],
+    ("kind", "error", "code"),
+    [
+        ("rights", mcr.RightsError, 1),
+        ("interface", mcr.InterfaceError, 2),
+        ("engine", mcr.EngineError, 1),
+        ("rule", mcr.RuleError, 2),
+        ("limit", mcr.DaemonError, 1),
+    ],
 )
-def test_other_refusals_stay_as_they_are(kind: str, message: str) -> None:
-    """Those that a right would not help."""
-    failure = {"kind": kind, "rule": None, "message": message}
-    assert str(error_from(cast(Failure, failure))) == message
+def test_a_refused_rule_is_named(
+    kind: str,
+    error: type[mcr.McrError],
+    code: int,
+    supervisor: FakeSupervisor,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Whatever the reason; clients do not know the id of a rule that was not added."""
+
+    def refuse(request: dict[str, Any]) -> dict[str, Any]:
+        (spec,) = request["add"]
+        return {"error": {"kind": kind, "rule": spec["id"], "message": "no"}}
+
+    supervisor.workers[0].script["prepare"] = refuse
+    rule = "239.1.1.9%lo:500 to 127.0.0.1:1"
+    with mcr.Client(supervisor.path) as client, pytest.raises(error, match=f"^rule {rule}: no$"):
+        client.add_rule(rule)
+    assert main(["rule", "add", rule, "--socket", str(supervisor.path)]) == code
+    assert capsys.readouterr().err == f"mcr: rule {rule}: no\n"

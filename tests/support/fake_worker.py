@@ -141,6 +141,7 @@ class FakeWorker:
             self.ours.sendall(os.urandom(8))
         elif script == "refuse":
             error = {"kind": "rights", "rule": None, "message": "CAP_NET_RAW is missing"}
+            error["capability"] = "CAP_NET_RAW"
             self._send({"id": request["id"], "error": error})
         else:
             self._send({"id": request["id"], "ok": getattr(self, f"_{what}")(request)})

@@ -23,6 +23,11 @@ class Spec(NamedTuple):
     enabled: bool
     members: bytes
 
+    @property
+    def title(self) -> str:
+        """The rule for people."""
+        return f"rule-{self.id}"
+
 
 class FakeRulebook:
     """The rules that the workers must have."""

@@ -4,7 +4,7 @@ use std::io;
 
 use super::wire::{WireFormat, fields};
 use crate::addr::Addr;
-use crate::error::Error;
+use crate::error::{Error, MissingRight};
 use crate::sockets::InterfaceRef;
 use crate::sockets::netlink::netfilter::Direction;
 use crate::sockets::xdp::hooks::HostHook;
@@ -203,7 +203,11 @@ impl From<Error> for BrokerError {
             |kind, text| Self { kind, call: String::new(), target: String::new(), errno: 0, text };
         match error {
             Error::Invalid(text) => plain(0, text),
-            Error::Permission(text) => plain(1, text),
+            Error::Permission(MissingRight { sentence, capability, alternative }) => Self {
+                call: capability.unwrap_or_default().into_owned(),
+                target: alternative.unwrap_or_default().into_owned(),
+                ..plain(1, sentence)
+            },
             Error::Engine(text) => plain(2, text),
             Error::Os { call, target, source } => {
                 let (call, errno) = (call.into_owned(), source.raw_os_error().unwrap_or(0));
@@ -218,7 +222,11 @@ impl From<BrokerError> for Error {
     fn from(why: BrokerError) -> Self {
         match why.kind {
             0 => Self::Invalid(why.text),
-            1 => Self::Permission(why.text),
+            1 => {
+                let given = |text: String| (!text.is_empty()).then_some(text.into());
+                let (capability, alternative) = (given(why.call), given(why.target));
+                Self::Permission(MissingRight { sentence: why.text, capability, alternative })
+            }
             2 => Self::Engine(why.text),
             _ if why.errno == 0 => Self::os(why.call, why.target, io::Error::other(why.text)),
             _ => Self::os(why.call, why.target, io::Error::from_raw_os_error(why.errno)),

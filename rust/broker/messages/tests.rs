@@ -198,7 +198,13 @@ fn obstacle() -> impl Strategy<Value = XdpObstacle> {
 fn answer() -> impl Strategy<Value = Answer> {
     let error = prop_oneof![
         ".{0,90}".prop_map(Error::Invalid),
-        ".{0,90}".prop_map(Error::Permission),
+        (".{0,90}", of(".{1,20}"), of(".{1,20}")).prop_map(
+            |(sentence, capability, alternative)| {
+                let (capability, alternative) =
+                    (capability.map(Into::into), alternative.map(Into::into));
+                Error::Permission(MissingRight { sentence, capability, alternative })
+            }
+        ),
         ".{0,90}".prop_map(Error::Engine),
         (".{0,40}", ".{0,40}", 1..133_i32).prop_map(|(call, target, errno)| {
             Error::os(call, target, io::Error::from_raw_os_error(errno))
@@ -295,7 +301,8 @@ fn the_longest_messages_fit() {
 fn every_error_survives_the_broker() {
     for error in [
         Error::Invalid("a".to_owned()),
-        Error::Permission("b".to_owned()),
+        Error::Permission("b".to_owned().into()),
+        Error::Permission(MissingRight::of("CAP_B", "b".to_owned(), Some("omit it"))),
         Error::Engine("c".to_owned()),
         Error::os("d", "e", io::Error::other("f")),
     ] {

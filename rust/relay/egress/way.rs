@@ -112,7 +112,9 @@ impl SocketReason {
              which sends it through a socket"
         );
         match self {
-            Self::Obstacle(XdpObstacle::Hook(HostHook::Unreadable(_))) => Error::Permission(text),
+            Self::Obstacle(XdpObstacle::Hook(HostHook::Unreadable(_))) => {
+                Error::Permission(text.into())
+            }
             _ => Error::Invalid(text),
         }
     }

@@ -53,7 +53,7 @@ impl EngineFailure {
     }
 
     pub(in crate::relay) fn into_error(self) -> Error {
-        if self.is_refusal { Error::Permission(self.text) } else { Error::Engine(self.text) }
+        if self.is_refusal { Error::Permission(self.text.into()) } else { Error::Engine(self.text) }
     }
 }
 

@@ -54,7 +54,7 @@ impl InputHooks {
                 let [first, longest] = PAUSES;
                 let pause = before.map_or(first, |refusal| longest.min(2 * refusal.pause));
                 let reason = match error {
-                    Error::Permission(text) => EngineReason::Rights(text),
+                    Error::Permission(right) => EngineReason::Rights(right),
                     other => EngineReason::Hook(other.to_string()),
                 };
                 let refusal = HookRefusal { reason: reason.clone(), pause, until: now + pause };

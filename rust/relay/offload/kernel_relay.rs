@@ -426,7 +426,7 @@ fn keys_to_drain(
 
 fn refused(error: Error) -> EngineReason {
     match error {
-        Error::Permission(text) => EngineReason::Rights(text),
+        Error::Permission(right) => EngineReason::Rights(right),
         other => EngineReason::Refused(other.to_string()),
     }
 }

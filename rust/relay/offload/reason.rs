@@ -1,8 +1,10 @@
 //! Why the engine relays a rule: the closed list.
 
+use std::fmt;
+
 use super::way::RuleWay;
 use crate::addr::Addr;
-use crate::error::Error;
+use crate::error::{Error, MissingRight};
 use crate::offload::Obstacle;
 use crate::sockets::xdp::hooks::HostHook;
 use crate::sockets::xdp::obstacle::XdpObstacle;
@@ -57,7 +59,7 @@ pub(in crate::relay) enum EngineReason {
     Hook(String),
     /// Rights are missing.
     #[error("{0}")]
-    Rights(String),
+    Rights(MissingRight),
     /// The kernel refused something else.
     #[error("{0}")]
     Refused(String),
@@ -114,15 +116,18 @@ impl EngineReason {
 
     /// The refusal of a rule that has to be relayed in the kernel.
     pub(in crate::relay) fn refusal(&self) -> Error {
-        let text = format!(
-            "it cannot be relayed in the kernel: {self}; use offload auto (--offload auto), with \
-             which the engine relays it"
-        );
+        const INSTEAD: &str = "use offload auto (--offload auto), with which the engine relays it";
+        let refused = |why: &dyn fmt::Display| format!("it cannot be relayed in the kernel: {why}");
         match self {
-            Self::Rights(_) | Self::Bypass(XdpObstacle::Hook(HostHook::Unreadable(_))) => {
-                Error::Permission(text)
+            Self::Rights(right) => Error::Permission(MissingRight {
+                sentence: refused(&right.sentence),
+                alternative: Some(INSTEAD.into()),
+                ..right.clone()
+            }),
+            Self::Bypass(XdpObstacle::Hook(HostHook::Unreadable(_))) => {
+                Error::Permission(format!("{}; {INSTEAD}", refused(self)).into())
             }
-            _ => Error::Invalid(text),
+            _ => Error::Invalid(format!("{}; {INSTEAD}", refused(self))),
         }
     }
 }
@@ -181,7 +186,7 @@ mod tests {
             EngineReason::Listener(Addr::v4([239, 1, 1, 1]), text()),
             EngineReason::Processes,
             EngineReason::Hook(text()),
-            EngineReason::Rights(text()),
+            EngineReason::Rights(text().into()),
             EngineReason::Refused(text()),
         ];
         let all = own.into_iter().chain(bypassed.map(EngineReason::Bypass));

@@ -275,7 +275,7 @@ impl Shared {
         let mut state = self.state();
         if state.kernel.is_required() {
             state.kernel.load().map_err(|reason| match reason {
-                EngineReason::Rights(text) => Error::Permission(text),
+                EngineReason::Rights(right) => Error::Permission(right),
                 other => Error::Invalid(other.to_string()),
             })?;
         }

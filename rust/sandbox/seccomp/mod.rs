@@ -226,11 +226,11 @@ fn this_process() -> c_int {
 }
 
 fn refused(error: &seccompiler::Error) -> Error {
-    Error::Permission(format!("system calls cannot be filtered (seccomp): {error}"))
+    Error::Permission(format!("system calls cannot be filtered (seccomp): {error}").into())
 }
 
 fn impossible(error: &seccompiler::BackendError) -> Error {
-    Error::Permission(format!("system calls cannot be filtered on this machine: {error}"))
+    Error::Permission(format!("system calls cannot be filtered on this machine: {error}").into())
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use nix::sys::signal::SigSet;
 
 use super::{InterfaceRef, filter, socket};
 use crate::addr::Addr;
-use crate::error::{Error, Result};
+use crate::error::{Error, MissingRight, Result};
 use crate::packet::LinkType;
 use crate::sys::packet_ring::{self, PacketRing, RingShape};
 use crate::sys::{sockaddr, sockopt};
@@ -120,7 +120,7 @@ fn bound(
     spares: &mut SpareSockets,
 ) -> Result<PacketSocket> {
     let (mut socket, is_spare) = match unbound {
-        Err(Error::Permission(text)) => (spares.take(text)?, true),
+        Err(Error::Permission(right)) => (spares.take(right)?, true),
         other => (other?, false),
     };
     let fd = socket.fd.as_fd();
@@ -171,12 +171,11 @@ impl SpareSockets {
         Ok(())
     }
 
-    fn take(&mut self, refusal: String) -> Result<PacketSocket> {
+    fn take(&mut self, refusal: MissingRight) -> Result<PacketSocket> {
         let used_up = "the packet sockets that were kept for new interfaces are used up: \
                        restart mcr";
-        self.sockets
-            .pop()
-            .ok_or_else(|| Error::Permission(if self.kept { used_up.to_owned() } else { refusal }))
+        let why = |kept| if kept { used_up.to_owned().into() } else { refusal };
+        self.sockets.pop().ok_or_else(|| Error::Permission(why(self.kept)))
     }
 }
 

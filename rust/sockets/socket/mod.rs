@@ -10,7 +10,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use socket2::{Protocol, SockRef, Socket, Type};
 
 use crate::addr::Addr;
-use crate::error::{Error, Result};
+use crate::error::{Error, MissingRight, Result};
 use crate::sys::sockopt;
 
 /// Opens a socket, nonblocking and close-on-exec, with protocol 0. `target` names its purpose in
@@ -63,12 +63,16 @@ fn open_protocol(
 ) -> Result<OwnedFd> {
     let socket = Socket::new_raw(family.into(), Type::from(kind).nonblocking().cloexec(), protocol);
     socket.map(OwnedFd::from).map_err(|error| match error.raw_os_error() {
-        Some(libc::EPERM | libc::EACCES) if family == libc::AF_PACKET => Error::Permission(
-            "CAP_NET_RAW is missing: run as root, or use --ingress udp".to_owned(),
+        Some(libc::EPERM | libc::EACCES) if family == libc::AF_PACKET => lacks_net_raw(
+            "CAP_NET_RAW is missing: the ingress packet needs it".to_owned(),
+            "use --ingress udp",
         ),
-        Some(libc::EPERM | libc::EACCES) if protocol.is_some() => Error::Permission(format!(
-            "CAP_NET_RAW is missing: keeping the sender's port (sport=keep) on {target} needs it; run as root, or leave it out"
-        )),
+        Some(libc::EPERM | libc::EACCES) if protocol.is_some() => lacks_net_raw(
+            format!(
+                "CAP_NET_RAW is missing: keeping the sender's port (sport=keep) on {target} needs it"
+            ),
+            "leave it out",
+        ),
         Some(libc::EMFILE) => Error::os("opening a socket", target, descriptors_used_up()),
         Some(libc::ENFILE) => Error::os(
             "opening a socket",
@@ -77,6 +81,10 @@ fn open_protocol(
         ),
         _ => Error::os("opening a socket", target, error),
     })
+}
+
+fn lacks_net_raw(sentence: String, alternative: &'static str) -> Error {
+    Error::Permission(MissingRight::of("CAP_NET_RAW", sentence, Some(alternative)))
 }
 
 /// The address family constant.
@@ -130,10 +138,11 @@ pub(crate) fn bind_to_interface(fd: BorrowedFd<'_>, ifindex: u32, target: &str) 
 pub(crate) fn bind(fd: BorrowedFd<'_>, address: SocketAddr, target: &str) -> Result<()> {
     SockRef::from(&fd).bind(&address.into()).map_err(|error| {
         if error.raw_os_error() == Some(libc::EACCES) {
-            return Error::Permission(format!(
+            let sentence = format!(
                 "CAP_NET_BIND_SERVICE is missing: port {} needs it (net.ipv4.ip_unprivileged_port_start)",
                 address.port()
-            ));
+            );
+            return Error::Permission(MissingRight::of("CAP_NET_BIND_SERVICE", sentence, None));
         }
         match address.port() {
             0 => refused("binding", target, error),
@@ -228,8 +237,10 @@ pub(crate) fn drop_all(fd: BorrowedFd<'_>, target: &str) -> Result<()> {
 /// The kernel's refusal as an error for the user.
 pub(crate) fn refused(call: &'static str, target: &str, error: io::Error) -> Error {
     match error.raw_os_error() {
-        Some(libc::EPERM) => Error::Permission(format!(
-            "CAP_NET_ADMIN or CAP_NET_RAW is missing: {call} on {target} is not permitted; run as root"
+        Some(libc::EPERM) => Error::Permission(MissingRight::of(
+            "CAP_NET_ADMIN or CAP_NET_RAW",
+            format!("CAP_NET_ADMIN or CAP_NET_RAW is missing: {call} on {target} is not permitted"),
+            None,
         )),
         _ => Error::os(call, target, error),
     }

@@ -72,6 +72,11 @@ class RuleRecord:
         return self.of(active, origin, self.keys)
 
     @property
+    def title(self) -> str:
+        """Its name, or its text, as far as a message shows it."""
+        return self.rule.name or cut(str(self.rule), _TITLE_CHARS)
+
+    @property
     def members(self) -> bytes:
         """The members of its specification for workers."""
         return spec_members(self.resolved, self.specs)
@@ -153,9 +158,7 @@ class Draft:
     def title_of(self, rule_id: str) -> str:
         """The name of a rule, or its text: clients do not know the id of one that is refused."""
         record = self.rules.get(rule_id)
-        if record is None:
-            return rule_id
-        return record.rule.name or cut(str(record.rule), _TITLE_CHARS)
+        return rule_id if record is None else record.title
 
 
 Change = Callable[[], Draft]

@@ -23,11 +23,16 @@ Text = Annotated[str, Field(max_length=4096)]
 
 
 class Failure(TypedDict):
-    """Why a worker refused a request."""
+    """Why a worker refused a request.
+
+    `capability` would help, and `alternative` does without it; the message has neither.
+    """
 
     kind: Literal["interface", "rights", "limit", "rule", "engine"]
     rule: Text | None
     message: Text
+    capability: NotRequired[Text]
+    alternative: NotRequired[Text]
 
 
 class InputTroubleMessage(TypedDict):

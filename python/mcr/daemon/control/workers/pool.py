@@ -116,7 +116,9 @@ class WorkerPool:
         """
         for worker in self.workers:
             for rule_id, reason in worker.refused_rules.items():
-                raise EngineError(f"worker {worker.number} refuses rule {rule_id}: {reason}")
+                known = self._rules.rules.get(rule_id)
+                title = rule_id if known is None else known.title
+                raise EngineError(f"worker {worker.number} refuses rule {title}: {reason}")
             if not worker.is_current:
                 raise EngineError(f"worker {worker.number} did not accept the rules")
 
@@ -407,8 +409,8 @@ class WorkerPool:
                 refused_rules[rule_id] = reason_of(refusal.failure)
                 if worker.refused_rules.get(rule_id) != refused_rules[rule_id]:
                     about = {"worker": worker.number, "rule": rule_id}
-                    text = "worker %d lacks rule %s: %s"
-                    _log.error(text, worker.number, rule_id, refused_rules[rule_id], extra=about)
+                    text, title = "worker %d lacks rule %s: %s", rules[rule_id].title
+                    _log.error(text, worker.number, title, refused_rules[rule_id], extra=about)
         await channel.request({"do": "commit"}, ANSWER_S)
         # Only now, so that clients see the reasons of the last attempt until this one succeeds.
         worker.refused_rules = refused_rules

@@ -14,6 +14,10 @@ class RuleInForce(Protocol):
         """Whether it relays."""
 
     @property
+    def title(self) -> str:
+        """How clients know it: its name, or its text."""
+
+    @property
     def members(self) -> bytes:
         """Its `spec_members`."""
 
