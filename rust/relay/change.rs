@@ -51,12 +51,13 @@ impl Relay {
         let known = state.inputs.all_source_ids();
         let opened = shared.open(&mut state, &difference)?;
         if agreed(&Prepared { state: &state }) {
-            let before = difference.shaping.map(|spec| state.shaping.replace(spec));
+            let links = state.checked_links.clone();
+            let before = difference.shaping.map(|spec| state.shaping.replace(spec, &links));
             #[cfg(feature = "offload")]
             let opened = shared.place(&mut state, &difference, opened, &known);
             if let Err(error) = shared.swap(&mut state, &difference, opened) {
                 if let Some(before) = before {
-                    state.shaping.replace(&before);
+                    state.shaping.replace(&before, &links);
                 }
                 return Err(error.into());
             }

@@ -16,7 +16,7 @@ from .active_rule import ActiveRule, RuleStep, RuleTurn
 from .edit import RuleEdit
 from .hostnames import HostName, HostResolver, ResolvedHosts, uses
 from .layout import Layout
-from .local_host import Interface, LocalHost, missing_interface
+from .local_host import Interface, LocalHost, listed, missing_interface
 from .model import Rule
 from .proposal import Proposal
 from .resolver import RuleResolver
@@ -237,7 +237,7 @@ class RuleSet:
             steps=steps,
             removed=tuple(each for each in proposal.removed if each not in entries),
             kept=(*proposal.kept, *_unchanged(steps)),
-            warnings=tuple(map(str, (*proposal.warnings, *self._awaited(shaping, host)))),
+            warnings=tuple(map(str, (*proposal.warnings, *self._rate_warnings(shaping, host)))),
             answers=self._answers_after(steps, proposal.removed, names),
             in_place=in_place,
             _revision=self._revision,
@@ -365,11 +365,20 @@ class RuleSet:
         rules = (entry.rule for each, entry in self._entries.items() if each not in gone)
         shaping.check_users((rule.traffic_class, rule.name or rule.id) for rule in rules)
 
-    def _awaited(self, shaping: Shaping | None, host: LocalHost) -> Iterator[Problem]:
-        """Warnings about new rates of interfaces that this host does not have yet."""
-        for name, rate in () if shaping is None else shaping.rates.items():
-            if rate != self.shaping.rates.get(name) and host.interface(name) is None:
+    def _rate_warnings(self, shaping: Shaping | None, host: LocalHost) -> Iterator[Problem]:
+        """Warnings about new rates of interfaces that are missing, or have one by another name."""
+        given = {} if shaping is None else shaping.rates
+        names: dict[str, list[str]] = {}
+        for name in sorted(given):
+            names.setdefault(host.device(name), []).append(name)
+        for name, rate in given.items():
+            own, text = host.device(name), ""
+            if host.interface(name) is None:
                 text = f"{missing_interface(name, host.names)}; mcr waits for it"
+            elif len(names[own]) > 1:
+                holder = own if own in given else names[own][0]
+                text = f"{listed(names[own])} are one interface; the rate of {holder} counts"
+            if text and rate != self.shaping.rates.get(name):
                 yield Problem(("interface", name), text)
 
     def _step(

@@ -91,7 +91,7 @@ class InterfaceRate:
     """The most that all outputs on an interface send together."""
 
     interface: str
-    """Its primary name."""
+    """Its name or an alternative one, which may move to another interface."""
     rate: str
     """Bits of payload or datagrams a second, such as ``100mbit`` or ``20kpps``, in canonical
     text."""

@@ -31,6 +31,7 @@ impl State {
             // First, lest a socket on the old interface be taken for one on the new interface.
             self.apply_inputs();
         }
+        has_changed |= self.shaping.follow(context.links);
         has_changed |= self.inputs.follow_mtu_and_gro(|index| changes.touched.contains(&index));
         has_changed |= self.inputs.abandon_stuck_rings();
         has_changed |= self.attach_waiting(context.links);
