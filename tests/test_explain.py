@@ -288,3 +288,40 @@ def test_rates_of_outputs_are_noted() -> None:
         " 20ms, and is dropped as queue_full if that is not enough",
     )
     assert explainer.explain("192.0.2.1@239.1.1.2%lo:5001").notes == ()
+
+
+def test_the_class_of_a_rule_is_noted() -> None:
+    """Where the rate of an interface limits it."""
+    with mcr.Relay(
+        "239.1.1.1%lo:5001,name=feed,class=live to 239.2.0.1%lo:6001 239.2.0.2%lo:6001",
+        ingress="udp",
+        classes=[mcr.TrafficClass("live", priority=7, weight=2)],
+    ) as relay:
+        (before,) = relay.explain("239.1.1.1%lo:5001")
+        relay.set_interface_rate(mcr.InterfaceRate("lo", "50mbit"))
+        (after,) = relay.explain("239.1.1.1%lo:5001")
+    assert set(after.notes) - set(before.notes) == {
+        "lo sends at most 50mbit; feed is in the class live (priority 7, weight 2), and what"
+        " exceeds the share of the class is dropped as class_limited"
+    }
+
+
+@pytest.mark.parametrize(
+    ("merge", "note"),
+    [
+        ("rtp", "only if no other of its inputs has delivered it; else it is a duplicate"),
+        ("failover", "only if it sends this input now; else it is a duplicate"),
+    ],
+)
+def test_each_input_of_a_merging_rule_is_explained(merge: str, note: str) -> None:
+    """All of them have the outputs of the rule."""
+    rule = f"239.1.1.1%lo:5001 + 239.1.1.2%lo:5002,name=pair,merge={merge} to 239.2.0.1%lo:6001"
+    explainer, _ = explain_rules([rule], "udp")
+    for datagram in ("192.0.2.1@239.1.1.1%lo:5001", "192.0.2.1@239.1.1.2%lo:5002"):
+        found = explainer.explain(datagram)
+        assert found.verdict == "relayed"
+        assert [each.name for each in found.rules] == ["pair"]
+        assert [str(copy.destination) for copy in found.rules[0].outputs] == ["239.2.0.1"]
+        assert found.notes == (f"pair relays it {note}",)
+    other = explainer.explain("192.0.2.1@239.1.1.2%lo:5001")
+    assert (other.verdict, [each.reason for each in other.others]) == ("no_rule", ["port"])

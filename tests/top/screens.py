@@ -14,7 +14,7 @@ from textual.pilot import Pilot
 from mcr.client.aio import AsyncClient
 from mcr.errors import McrError, RuleError
 from mcr.protocol.results import DaemonStats, FlowList, Hello, RuleInfo, RuleList, Totals
-from mcr.stats import FlowStats, InterfaceStats, OutputStats, Rate, RuleFacts, RuleStats
+from mcr.stats import ClassStats, FlowStats, InterfaceStats, OutputStats, Rate, RuleFacts, RuleStats
 from mcr.top.app import TopApp
 from mcr.top.overview_screen import RuleChoice
 from mcr.top.reader import DaemonReader
@@ -55,6 +55,7 @@ class FakeClient:
     rules_now: list[RuleStats]
     interfaces: tuple[InterfaceStats, ...] = ()
     flows_now: tuple[FlowStats, ...] = ()
+    classes: tuple[ClassStats, ...] = ()
     counts_flows: bool = True
     revision: int = 1
     time: float = NOW
@@ -93,6 +94,7 @@ class FakeClient:
             uptime_s=self.uptime_s,
             revision=self.revision,
             totals=TOTALS,
+            classes=self.classes,
             stale_workers=(),
         )
 

@@ -11,7 +11,7 @@ import pytest
 from textual.pilot import Pilot
 
 from mcr.errors import DaemonError
-from mcr.stats import Alarm, FlowStats, InterfaceStats, LatencyStats, OutputLoss, Rate
+from mcr.stats import Alarm, ClassStats, FlowStats, InterfaceStats, LatencyStats, OutputLoss, Rate
 from mcr.top.app import TopApp
 
 from .screens import NOW, FakeClient, app_of, colours, reader_of, rule, screen_text, shows
@@ -91,6 +91,33 @@ def test_outputs_flows_and_drops_have_tables() -> None:
         client.time -= 3600  # the time of day is set
         client.interfaces = (replace(interface, dropped={"no_rule": 60}),)
         await shows(app, pilot, "20             60")
+
+    show(client, act)
+
+
+def test_classes_have_a_table() -> None:
+    """With what each sends and loses a second; of many rules nothing is summed."""
+    live = ClassStats("live", 7, 1, 1, 900, 900, 90_000, 0, 0)
+    archive = ClassStats("archive", 3, 2, 2, 900, 300, 30_000, 600, 500)
+    client = FakeClient([A, B], classes=(live, archive))
+
+    async def act(app: TopApp, pilot: Pilot[None]) -> None:
+        await pilot.press("5")
+        found = await shows(app, pilot, "archive", "class_limited")
+        assert found.splitlines()[4].split() == ["live", "7", "1", "1", "0", "0", "900", "0"]
+        client.uptime_s += 2
+        client.classes = (
+            replace(live, sent=1000),
+            replace(archive, sent=320, lost=700, class_limited=580),
+        )
+        found = await shows(app, pilot, "1000", "580")
+        assert found.splitlines()[4].split() == ["live", "7", "1", "1", "50", "0", "1000", "0"]
+        line = found.splitlines()[5].split()
+        assert line == ["archive", "3", "2", "2", "10", "50", "320", "580"]
+        assert max(map(len, found.splitlines())) <= 80
+        client.rules_now = [rule(f"r{n}", port=5000 + n) for n in range(501)]
+        client.revision += 1
+        await shows(app, pilot, "mcr stats has the classes")
 
     show(client, act)
 

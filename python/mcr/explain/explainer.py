@@ -1,7 +1,7 @@
 """Explanations of datagrams by rules that run, or that are only written."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from itertools import islice
 from typing import Any
@@ -13,6 +13,7 @@ from ..rules.active_rule import HostedRule
 from ..rules.fields import Address
 from ..rules.local_host import LocalHost, listed
 from ..rules.ruleset import RuleSet
+from ..rules.shaping import DEFAULT_CLASS, NO_SHAPING, Shaping
 from ..rules.spec import ResolvedRule, rule_specs
 from .results import (
     RELAYED,
@@ -22,7 +23,7 @@ from .results import (
     OtherRule,
     RuleExplanation,
 )
-from .sentences import miss_text, rate_text, verdict_text
+from .sentences import class_text, merge_text, miss_text, rate_text, verdict_text
 from .words import checked, datagram_facts
 
 Obstacles = tuple[str | None, Sequence[str | None]]
@@ -41,6 +42,7 @@ class RuleExplainer:
         rules: Iterable[HostedRule],
         ingress: Ingress,
         obstacles: Callable[[str], Obstacles] | None = None,
+        shaping: Shaping = NO_SHAPING,
     ) -> None:
         """Compile the rules.
 
@@ -48,10 +50,12 @@ class RuleExplainer:
             rules: all rules of the relay.
             ingress: how it receives.
             obstacles: for a running relay, what is known of a rule by its id.
+            shaping: the classes, and the rates of interfaces.
         """
         self._host = LocalHost(_native.interfaces(), ingress)
         # An input that waits for its address has no interface yet, and so is not in the table.
-        self._rules = [rule for rule in rules if rule.resolved.input.device]
+        self._rules = [rule for rule in _by_input(rules) if rule.resolved.input.device]
+        self._shaping = shaping
         self._obstacles = obstacles
         devices = dict.fromkeys(rule.resolved.input.device for rule in self._rules)
         self._numbers = {device: number for number, device in enumerate(devices, 1)}
@@ -79,7 +83,12 @@ class RuleExplainer:
             text=verdict_text(facts, reason, len(matched)),
             rules=tuple(self._rule(index, of, facts) for index, of in found),
             others=tuple(self._other(index, miss, facts, matched) for index, miss in others),
-            notes=(*self._notes(facts), *islice(self._rates(matched), _MOST_RATES)),
+            notes=(
+                *self._notes(facts),
+                *self._merges(matched),
+                *islice(self._rates(matched), _MOST_RATES),
+                *islice(self._classes(matched, copies), _MOST_RATES),
+            ),
         )
 
     def _numbered(self) -> Iterator[tuple[ResolvedRule, bool]]:
@@ -154,6 +163,20 @@ class RuleExplainer:
             limited = (each for each in self._rules[index].rule.outputs if each.rate is not None)
             yield from map(rate_text, limited)
 
+    def _classes(
+        self, matched: Iterable[int], copies: Iterable[Sequence[dict[str, Any]]]
+    ) -> Iterator[str]:
+        for index, of_rule in zip(matched, copies, strict=True):
+            rule = self._rules[index].rule
+            traffic_class = self._shaping.classes[rule.traffic_class or DEFAULT_CLASS]
+            for name in dict.fromkeys(copy["interface"] for copy in of_rule):
+                if name in self._shaping.rates:
+                    yield class_text(rule, traffic_class, self._shaping.rates[name])
+
+    def _merges(self, matched: Iterable[int]) -> Iterator[str]:
+        rules = (self._rules[index].rule for index in matched)
+        return (merge_text(rule) for rule in rules if rule.merge is not None)
+
     def _notes(self, facts: DatagramFacts) -> Iterator[str]:
         name = facts.interface
         if self._host.interface(name) is None:
@@ -167,6 +190,26 @@ class RuleExplainer:
             )
         if self._host.ingress == "udp" and facts.vlan:
             yield "the ingress 'udp' sees no VLAN tags; the kernel delivers such a frame elsewhere"
+
+
+@dataclass(frozen=True, slots=True)
+class _InputRule:
+    """A rule with one of the inputs that it merges."""
+
+    rule: Rule
+    resolved: ResolvedRule
+    enabled: bool
+
+
+def _by_input(rules: Iterable[HostedRule]) -> Iterator[HostedRule]:
+    """The rules, those that merge once for each input."""
+    for each in rules:
+        if each.resolved.merge is None:
+            yield each
+            continue
+        for rule_input in each.resolved.inputs:
+            alone = replace(each.resolved, input=rule_input, others=(), merge=None)
+            yield _InputRule(each.rule, alone, each.enabled)
 
 
 def explain_rules(

@@ -7,6 +7,7 @@ from ..rules.grammar import format_endpoint
 from ..rules.local_host import listed
 from ..rules.model import counted
 from ..rules.rates import queue_in_use
+from ..rules.shaping import InterfaceRate, TrafficClass
 from ..rules.spec import ResolvedRule
 from .results import DatagramFacts
 
@@ -37,6 +38,26 @@ def rate_text(output: Output) -> str:
         f"{name} sends at most {output.rate}{how}; what exceeds it waits up to {queue}, and is"
         " dropped as queue_full if that is not enough"
     )
+
+
+def class_text(rule: Rule, traffic_class: TrafficClass, rate: InterfaceRate) -> str:
+    """Return what the rate of an interface means for the copies of a rule as a sentence."""
+    rank = f"priority {traffic_class.priority}, weight {traffic_class.weight}"
+    return (
+        f"{rate.interface} sends at most {rate.rate}; {rule.name or rule.id} is in the class"
+        f" {traffic_class.name} ({rank}), and what exceeds the share of the class is dropped as"
+        " class_limited"
+    )
+
+
+def merge_text(rule: Rule) -> str:
+    """Return what merging means for a datagram as a sentence."""
+    name = rule.name or rule.id
+    if rule.merge == "failover":
+        condition = "it sends this input now"
+    else:
+        condition = "no other of its inputs has delivered it"
+    return f"{name} relays it only if {condition}; else it is a duplicate"
 
 
 def verdict_text(facts: DatagramFacts, reason: str | None, matched: int) -> str:

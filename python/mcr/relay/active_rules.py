@@ -214,7 +214,9 @@ class ActiveRules:
             each.id: (each.facts.obstacle, tuple(output.parked for output in each.outputs))
             for each in self.stats(uptime_s).rules
         }
-        return RuleExplainer(self._set.active, self.core.ingress, lambda each: known[each])
+        return RuleExplainer(
+            self._set.active, self.core.ingress, lambda each: known[each], self._set.shaping
+        )
 
     def change(
         self,

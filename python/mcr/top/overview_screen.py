@@ -10,12 +10,14 @@ from textual.binding import Binding, BindingType
 from textual.widgets import Input, Static
 
 from ..protocol.selection import AnyRule, StatsOrder, arranged, mentions
-from .reader import DaemonReader
+from .reader import RULES_AT_ONCE, DaemonReader
 from .row_table import RowTable
 from .table_screen import TABLE_KEYS, TableScreen
 from .tables import (
+    ClassRow,
     DropRow,
     TableContent,
+    classes_table,
     drop_counts,
     drops_table,
     flows_table,
@@ -26,7 +28,9 @@ from .tables import (
 from .top_screen import TopScreen, flows_hint
 
 _ORDERS: tuple[StatsOrder | None, ...] = (None, *get_args(StatsOrder))
-_VIEWS = ("rules", "outputs", "flows", "drops")
+_VIEWS = ("rules", "outputs", "flows", "drops", "classes")
+_OF_RULES = ("rules", "outputs", "flows")
+_MANY_RULES = f"not summed above {RULES_AT_ONCE} rules; mcr stats has the classes"
 
 
 @dataclass
@@ -50,13 +54,14 @@ class RuleChoice:
 
 
 class OverviewScreen(TableScreen, TopScreen):
-    """One of four tables."""
+    """One of five tables."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("1", "view('rules')", "rules", show=False),
         Binding("2", "view('outputs')", "outputs", show=False),
         Binding("3", "view('flows')", "flows", show=False),
         Binding("4", "view('drops')", "drops", show=False),
+        Binding("5", "view('classes')", "classes", show=False),
         *TABLE_KEYS,
     ]
 
@@ -72,6 +77,8 @@ class OverviewScreen(TableScreen, TopScreen):
         self._view = "rules"
         self._counts: tuple[float, Counter[tuple[str, str]]] = (0.0, Counter())
         self._drops: list[DropRow] = []
+        self._class_counts: tuple[float, dict[str, tuple[int, int]]] = (0.0, {})
+        self._class_rows: list[ClassRow] = []
         self._title = Static(id="view")
         self._table = RowTable(self._content())
         self._filter = Input(placeholder="a name, id, part of a rule or state", id="filter")
@@ -91,6 +98,8 @@ class OverviewScreen(TableScreen, TopScreen):
         """Show what has been read."""
         if self._view == "drops":
             self._count_drops()
+        if self._view == "classes":
+            self._count_classes()
         self.show_head()
         self._show_table()
 
@@ -118,17 +127,20 @@ class OverviewScreen(TableScreen, TopScreen):
         self._show_title()
 
     def _show_title(self) -> None:
-        views = "  ".join(
+        views = " ".join(
             f"[{n} {each}]" if each == self._view else f" {n} {each} "
             for n, each in enumerate(_VIEWS, start=1)
         )
-        chosen = "" if self._view == "drops" else f", {self._choice}"
+        chosen = f", {self._choice}" if self._view in _OF_RULES else ""
         self._title.update(Text(f"{views}  {self._table.place}{chosen}"))
 
     def _content(self) -> TableContent[Any]:
         reader, choice = self.reader, self._choice
         if self._view == "drops":
             return drops_table(self._drops)
+        if self._view == "classes":
+            empty = "no classes" if len(reader.rules) <= RULES_AT_ONCE else _MANY_RULES
+            return classes_table(self._class_rows, empty)
         rules = choice.of(list(reader.rules.values()), reader.time)
         if self._view == "outputs":
             return outputs_table(rules)
@@ -140,6 +152,23 @@ class OverviewScreen(TableScreen, TopScreen):
         empty = "no such rule" if reader.rules else "no rules; add one with mcr rule add"
         missing = missing_numbers(reader.flows.flows if reader.flows else ())
         return rules_table(rules, reader.time, reader.trend_bars, missing, empty)
+
+    def _count_classes(self) -> None:
+        """Compare what classes have sent and lost with the reading before."""
+        before_at, before = self._class_counts
+        classes, seconds = self.reader.classes, self.reader.elapsed_s - before_at
+        if seconds <= 0 and {each.name for each in classes} == before.keys():
+            return
+
+        def rate(now: int, then: int) -> float:
+            return max(0, now - then) / seconds if before_at and seconds > 0 else 0.0
+
+        self._class_rows = []
+        for each in classes:
+            sent, lost = before.get(each.name, (each.sent, each.lost))
+            self._class_rows.append(ClassRow(each, rate(each.sent, sent), rate(each.lost, lost)))
+        counts = {each.name: (each.sent, each.lost) for each in classes}
+        self._class_counts = (self.reader.elapsed_s, counts)
 
     def _count_drops(self) -> None:
         """Compare what was dropped with the reading before."""

@@ -12,7 +12,7 @@ from ..client.aio import AsyncClient
 from ..errors import McrError, RuleError
 from ..protocol.results import FlowList, Hello, RuleInfo
 from ..protocol.selection import AnyRule
-from ..stats import InterfaceStats
+from ..stats import ClassStats, InterfaceStats
 from .trend import RateTrend
 
 RULES_AT_ONCE = 500
@@ -38,6 +38,9 @@ class DaemonReader:
         self.rules: dict[str, AnyRule] = {}
         """By id, in their order; a `RuleInfo` where nothing is counted."""
         self.interfaces: dict[str, InterfaceStats] = {}
+        self.classes: tuple[ClassStats, ...] = ()
+        """The classes of traffic, the highest priority first; none while not all rules are read at
+        once."""
         self.flows: FlowList | None = None
         self.failure: str | None = None
         """Why the last request failed; None if it did not."""
@@ -118,8 +121,9 @@ class DaemonReader:
         ids = list(self.rules)
         if len(ids) <= RULES_AT_ONCE:
             self.interfaces = {}
-            await self._read_some(ids)
+            self.classes = await self._read_some(ids)
             return
+        self.classes = ()
         if on_screen:
             await self._read_some(on_screen[:RULES_AT_ONCE])
         for _ in range(0, len(ids), RULES_AT_ONCE):
@@ -129,7 +133,8 @@ class DaemonReader:
             if time.monotonic() - began_s > _BUSY_S:
                 return
 
-    async def _read_some(self, ids: Sequence[str]) -> None:
+    async def _read_some(self, ids: Sequence[str]) -> tuple[ClassStats, ...]:
+        """Read these rules; return the classes as far as they use them."""
         is_everything = self._chosen is None and len(ids) == len(self.rules)
         stats = await self._client.stats(None if is_everything else ids)
         self.time = stats.time
@@ -141,6 +146,7 @@ class DaemonReader:
             self.rules[each] = rule or self._listed[each]
             if rule is not None and rule.rate_1s is not None:
                 self._trends[each].add(self.elapsed_s, rule.rate_1s.pps)
+        return stats.classes
 
     def _advance(self, uptime_s: float) -> None:
         passed_s = uptime_s - self._uptime_s

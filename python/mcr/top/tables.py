@@ -11,7 +11,7 @@ from typing import Generic, NamedTuple, TypeVar
 from ..protocol.results import RuleOutputInfo
 from ..protocol.selection import RECENT_S, AnyRule, has_problem, label
 from ..protocol.summary import bits_text, endpoint_text, time_text
-from ..stats import FlowStats, InterfaceStats, OutputStats, Rate, RuleStats
+from ..stats import ClassStats, FlowStats, InterfaceStats, OutputStats, Rate, RuleStats
 
 T = TypeVar("T")
 _NO_RATE = Rate(0, 0, 0)
@@ -62,6 +62,14 @@ class DropRow(NamedTuple):
     reason: str
     drops: int
     pps: float
+
+
+class ClassRow(NamedTuple):
+    """A class of traffic, and what it sends and loses now."""
+
+    stats: ClassStats
+    sent_pps: float
+    lost_pps: float
 
 
 def rules_table(
@@ -200,6 +208,43 @@ def drops_table(rows: Sequence[DropRow]) -> TableContent[DropRow]:
         cells,
         lambda row: "red" if row.pps else "",
         "nothing was dropped",
+    )
+
+
+def classes_table(rows: Sequence[ClassRow], empty: str) -> TableContent[ClassRow]:
+    """What the rules of each class send and lose, the highest priority first."""
+
+    def cells(row: ClassRow, _widths: Sequence[int]) -> Sequence[str]:
+        own = row.stats
+        return (
+            own.name,
+            str(own.priority),
+            str(own.weight),
+            str(own.rules),
+            f"{row.sent_pps:.0f}",
+            f"{row.lost_pps:.0f}",
+            str(own.sent),
+            str(own.class_limited),
+        )
+
+    columns = (
+        Column("class", 12, share=1),
+        Column("priority", 8, is_number=True),
+        Column("weight", 6, is_number=True),
+        Column("rules", 5, is_number=True),
+        Column("sent/s", 7, is_number=True),
+        Column("lost/s", 6, is_number=True),
+        Column("sent", 10, is_number=True),
+        Column("class_limited", 13, is_number=True),
+    )
+    return TableContent(
+        columns,
+        rows,
+        lambda row: row.stats.name,
+        lambda _: "",
+        cells,
+        lambda row: "red" if row.lost_pps else "",
+        empty,
     )
 
 

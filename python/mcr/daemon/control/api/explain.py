@@ -9,6 +9,7 @@ from ....errors import RuleError
 from ....explain.explainer import Obstacles, RuleExplainer
 from ....explain.results import DatagramFacts, Explanation
 from ....protocol.constants import ErrorCode
+from ....rules.shaping import Shaping
 from ..rules.draft import RuleRecord
 from .errors import RpcError, with_problems
 from .params import DatagramObject
@@ -18,6 +19,7 @@ def explanations(
     rules: Iterable[RuleRecord],
     ingress: Ingress,
     troubles: Callable[[str], Trouble],
+    shaping: Shaping,
     datagrams: Iterable[DatagramObject],
 ) -> tuple[Explanation, ...]:
     """Explain each datagram; for any thread.
@@ -30,7 +32,7 @@ def explanations(
         trouble, parked, _ = troubles(rule_id)
         return (None if trouble is None else trouble.reason), parked
 
-    explainer = RuleExplainer(rules, ingress, obstacles)
+    explainer = RuleExplainer(rules, ingress, obstacles, shaping)
     found = []
     for number, given in enumerate(datagrams, 1):
         try:

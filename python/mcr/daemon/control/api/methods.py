@@ -298,8 +298,9 @@ class Methods:
     async def _explain(self, _client: Connection, given: params.ExplainParams) -> ExplanationList:
         rules, revision = self._daemon.book.rules.values(), self._daemon.book.revision
         ingress, troubles = self._daemon.ingress, self._daemon.status.get
+        shaping = self._daemon.book.shaping
         found = await self._in_thread(
-            lambda: explanations(rules, ingress, troubles, given.datagrams)
+            lambda: explanations(rules, ingress, troubles, shaping, given.datagrams)
         )
         return ExplanationList(revision, found, **self._moment())
 
