@@ -10,6 +10,7 @@ use super::messages::{Answer, Request};
 use super::wire::MAX_ITEMS;
 use crate::addr::Addr;
 use crate::error::{Error, Result};
+use crate::sockets::filter::Pin;
 use crate::sockets::netlink::netfilter::Direction;
 use crate::sockets::provider::{
     HelperSocket, Lease, OutputHandle, PacketSocketHandle, PacketSocketRequest, Socket,
@@ -129,6 +130,11 @@ impl SocketProvider for BrokerClient {
     fn replace_filter(&self, socket: &Socket, blocks: &[(Addr, u8)]) -> Result<()> {
         let blocks = filter::bounded(blocks);
         self.line.execute(&Request::Filter { lease: leased(socket)?, blocks })
+    }
+
+    fn pin(&self, socket: &Socket, pins: &[Pin]) -> Result<()> {
+        let pins = pins.to_vec();
+        self.line.execute(&Request::Pin { lease: leased(socket)?, pins })
     }
 
     fn take_all_multicast(&self, socket: &Socket, _: &InterfaceRef<'_>, on: bool) -> Result<()> {

@@ -168,6 +168,13 @@ impl WorkerSockets {
                 let fd = held.ok_or(UNKNOWN)?.fd.as_fd();
                 packet::replace_filter(fd, &blocks)?;
             }
+            Request::Pin { lease, pins } => {
+                if pins.iter().any(|pin| pin.socket >= self.of) {
+                    return Err(Fault::Breach("a pin on an unknown worker"));
+                }
+                let held = self.leases.get(lease).filter(|held| held.is_frames());
+                packet::pin(held.ok_or(UNKNOWN)?.fd.as_fd(), &pins)?;
+            }
             Request::AllMulticast { lease, on } => {
                 self.leases.get(lease).ok_or(UNKNOWN)?.take_all(on).ok_or(UNKNOWN)??;
             }

@@ -36,6 +36,7 @@ pub(super) fn violation(
             ring.or_else(|| filter_violation(blocks))
         }
         Request::Filter { blocks, .. } => filter_violation(blocks),
+        Request::Pin { pins, .. } if pins.len() > filter::MOST_PINS => Some("too many pins"),
         Request::Join { group, sources, .. } | Request::Leave { group, sources, .. } => {
             join_violation(*group, sources)
         }
@@ -93,6 +94,7 @@ fn ingress_of(request: &Request) -> Option<Ingress> {
     match request {
         Request::Frames { .. }
         | Request::Filter { .. }
+        | Request::Pin { .. }
         | Request::AllMulticast { .. }
         | Request::Join { .. }
         | Request::Leave { .. }

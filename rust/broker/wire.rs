@@ -2,6 +2,7 @@
 //! strict, so that each value has exactly one encoding.
 
 use crate::addr::Addr;
+use crate::sockets::filter::Pin;
 use crate::spec::{Choice, OutputRate, OutputSpec, RateUnit, Ttl};
 use crate::sys::packet_ring::RingShape;
 use crate::sys::xdp_socket::XdpShape;
@@ -53,6 +54,7 @@ macro_rules! fields {
 pub(super) use fields;
 
 fields!(RingShape { slot_bytes, slots });
+fields!(Pin { key, socket });
 fields!(XdpShape { frames, frame_bytes });
 fields!(OutputSpec {
     address,

@@ -202,7 +202,7 @@ impl Mergers {
             counts::check_order(view, piece.entry, is_v4, order, lanes.counters);
         }
         let Some(Some(merger)) = self.mergers.get_mut(merge.merger as usize) else {
-            return Ok(Placed::default());
+            return Ok(refuse(lanes.counters.slot(rule.slot), piece));
         };
         let before = merger.active();
         let held = self.held.iter_mut().find(|(slot, _)| *slot == merge.merger);
@@ -223,6 +223,16 @@ impl Mergers {
         count_merge(counters.slot(merge.merger), merger, before);
         Ok(placed)
     }
+}
+
+/// Drops datagrams that another engine merges: the kernel had queued them for this one before it led
+/// all inputs of the rule to that.
+#[cold]
+fn refuse(words: &mut SlotWords, piece: EntryPiece) -> Placed {
+    words[rule::RECEIVED] += u64::from(piece.count);
+    words[rule::OUT_OF_SEQUENCE] += u64::from(piece.count);
+    let all = u128::MAX >> (PIECE - piece.count);
+    Placed { dropped: [0, 0, all], ..Placed::default() }
 }
 
 /// Finds the places of datagrams of which none is held.

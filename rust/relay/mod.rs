@@ -23,6 +23,7 @@ mod egress;
 mod engines;
 mod error;
 mod explain;
+mod home;
 mod inputs;
 mod kept_outputs;
 mod live;

@@ -69,14 +69,19 @@ impl Share {
     /// Whether this process receives for an endpoint whose socket cannot be shared. All processes
     /// agree about the owner, also after restarts.
     pub(super) fn has_endpoint(self, interface: &str, group: Addr, port: u16) -> bool {
-        // FNV-1a. Only its upper half is used, since the lowest bit is a mere parity.
-        const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
-        const PRIME: u64 = 0x0000_0100_0000_01b3;
-        let group = group.bits().to_be_bytes();
-        let bytes = group.into_iter().chain(port.to_be_bytes()).chain(interface.bytes());
-        let hash = bytes.fold(OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME));
-        ((hash >> 32) * u64::from(self.of)) >> 32 == u64::from(self.number)
+        owner(interface, group, port, self.of) == self.number
     }
+}
+
+/// Which of several, numbered from 0, an endpoint belongs to: the same in every process.
+pub(super) fn owner(interface: &str, group: Addr, port: u16, of: u16) -> u16 {
+    // FNV-1a. Only its upper half is used, since the lowest bit is a mere parity.
+    const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x0000_0100_0000_01b3;
+    let group = group.bits().to_be_bytes();
+    let bytes = group.into_iter().chain(port.to_be_bytes()).chain(interface.bytes());
+    let hash = bytes.fold(OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME));
+    u16::try_from(((hash >> 32) * u64::from(of)) >> 32).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use super::counters::groups::{self, GroupSlots};
 use super::counters::slots::SlotAllocator;
 use super::counters::slots::SlotChanges;
 use super::egress::links::XdpLinks;
+use super::home::{Home, Homes};
 use super::inputs::Inputs;
 use super::inputs::fd_budget;
 use super::kept_outputs::KeptOutputs;
@@ -25,7 +26,7 @@ use super::shaping::LiveShaping;
 use super::taps::LiveTaps;
 use super::{ChangeError, EgressMode, Ingress, Settings, warn_once};
 use crate::engine::ingress::OrderCheck;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::sockets::nofile::Descriptors;
 use crate::sockets::output;
 use crate::sockets::provider::SocketProvider;
@@ -166,12 +167,14 @@ impl State {
     ) -> std::result::Result<Opened, ChangeError> {
         let add = &*difference.add;
         let mut kept = self.kept_outputs(difference);
+        let homes = Homes::of(difference, &self.rules, &self.settings)?;
         let mut opened = Opened { rules: Vec::with_capacity(add.len()), slots: Vec::new() };
         // For all rules first: another process may already have opened an output of a later one.
         add.iter().for_each(|spec| self.inputs.add_source_ports(spec.outputs.iter()));
         let result = add.iter().try_for_each(|spec| {
             let refused = |error| ChangeError { rule: Some(spec.id.clone()), error };
-            self.open_rule(spec, context, &mut kept, &mut opened).map_err(refused)
+            let home = homes.find(spec);
+            self.open_rule((spec, home), context, &mut kept, &mut opened).map_err(refused)
         });
         let result = result.and_then(|()| Ok(self.inputs.update_packet_sockets()?));
         if let Err(refusal) = result {
@@ -264,16 +267,11 @@ impl State {
 
     fn open_rule(
         &mut self,
-        spec: &RuleSpec,
+        (spec, home): (&RuleSpec, Option<Home>),
         context: &NetworkContext<'_>,
         kept: &mut KeptOutputs,
         opened: &mut Opened,
     ) -> Result<()> {
-        let processes = usize::from(self.settings.share.of) * usize::from(self.settings.workers);
-        if spec.merge.is_some() && processes > 1 {
-            let text = "merging needs all datagrams in one worker; start with workers 1";
-            return Err(Error::Invalid(text.to_owned()));
-        }
         let outputs = self.open_outputs(spec, context, kept, opened)?;
         let slot = match kept.rule_slot(spec, &self.rules) {
             Some(slot) => slot,
@@ -301,6 +299,7 @@ impl State {
             group_interface,
             outputs,
             merge,
+            home,
             class,
         };
         if let Err(error) = self.attach(&mut rule, context.links) {
@@ -357,7 +356,7 @@ impl State {
                 self.move_group_counters(rule, &link.name)?;
                 rule.input.interface.clone_from(&link.name);
                 rule.input.ifindex = link.index;
-                self.inputs.add(&rule.input, links, &mut self.slots)?;
+                self.inputs.add((&rule.input, rule.home), links, &mut self.slots)?;
                 (rule.order, rule.order_from) = (self.inputs.order_check(&rule.input), None);
             }
         }
@@ -426,7 +425,7 @@ impl State {
     /// Closes a rule's input; returns the slot of its group if no other rule uses that.
     fn release_rule(&mut self, rule: &LiveRule) -> Option<Slot> {
         if rule.waiting.is_none() {
-            self.inputs.remove(&rule.input);
+            self.inputs.remove(&rule.input, rule.home);
         }
         self.inputs.remove_source_ports(rule.output_specs());
         self.groups.remove(&rule.group_interface, &rule.input)

@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::closer::Closer;
+use super::filter::Pin;
 use super::joins::Joins;
 use super::netlink::netfilter::Direction;
 use super::netlink::routes;
@@ -73,6 +74,10 @@ impl SocketProvider for LocalProvider {
 
     fn replace_filter(&self, socket: &Socket, blocks: &[(Addr, u8)]) -> Result<()> {
         packet::replace_filter(socket.as_fd(), blocks)
+    }
+
+    fn pin(&self, socket: &Socket, pins: &[Pin]) -> Result<()> {
+        packet::pin(socket.as_fd(), pins)
     }
 
     fn take_all_multicast(

@@ -98,15 +98,22 @@ pub fn get<T: Plain>(
 /// EINVAL for a malformed program or one over 4096 instructions, ENOMEM beyond
 /// net.core.optmem_max, EPERM after SO_LOCK_FILTER.
 pub fn attach_filter(fd: BorrowedFd<'_>, program: &[libc::sock_filter]) -> io::Result<()> {
+    set_program(fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, program)
+}
+
+/// Sets the option `name` at `level` to a classic BPF program.
+///
+/// # Errors
+/// EINVAL for a malformed program or one over 4096 instructions.
+pub fn set_program(
+    fd: BorrowedFd<'_>,
+    level: c_int,
+    name: c_int,
+    program: &[libc::sock_filter],
+) -> io::Result<()> {
     let len = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     let program = libc::sock_fprog { len, filter: program.as_ptr().cast_mut() };
-    set_raw(
-        fd,
-        libc::SOL_SOCKET,
-        libc::SO_ATTACH_FILTER,
-        (&raw const program).cast(),
-        size_of::<libc::sock_fprog>(),
-    )
+    set_raw(fd, level, name, (&raw const program).cast(), size_of::<libc::sock_fprog>())
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use super::wire::{WireFormat, fields};
 use crate::addr::Addr;
 use crate::error::{Error, MissingRight};
 use crate::sockets::InterfaceRef;
+use crate::sockets::filter::Pin;
 use crate::sockets::netlink::netfilter::Direction;
 use crate::sockets::xdp::hooks::HostHook;
 use crate::sockets::xdp::obstacle::XdpObstacle;
@@ -14,7 +15,7 @@ use crate::sys::packet_ring::RingShape;
 use crate::sys::xdp_socket::XdpShape;
 
 /// The version of these messages. Both sides come from one build, so the versions must be equal.
-pub(super) const PROTOCOL: u16 = 4;
+pub(super) const PROTOCOL: u16 = 5;
 /// The maximum message length: a full list and the fields around it.
 pub(super) const MESSAGE_BYTES: usize = 56 * 1024;
 
@@ -128,6 +129,8 @@ messages! {
         /// The map of devices for outputs: devices by index, each with the number of its outputs.
         27 KernelFan { shape: Vec<(u32, u16)> },
         28 KernelCpu { cpu: u32 },
+        /// Which worker gets the datagrams for these destinations.
+        29 Pin { lease: u64, pins: Vec<Pin> },
     }
 }
 

@@ -77,6 +77,10 @@ fn blocks() -> impl Strategy<Value = Vec<(Addr, u8)>> {
     vec((addr(), any::<u8>()), 0..40)
 }
 
+fn pins() -> impl Strategy<Value = Vec<Pin>> {
+    vec(any::<(u32, u16)>().prop_map(|(key, socket)| Pin { key, socket }), 0..40)
+}
+
 fn sources() -> impl Strategy<Value = Vec<Addr>> {
     vec(addr(), 0..40)
 }
@@ -152,6 +156,7 @@ pub(in crate::broker) fn request() -> impl Strategy<Value = Request> {
         interface().prop_map(|interface| Request::KernelHook { interface }),
         vec(any::<(u32, u16)>(), 0..70).prop_map(|shape| Request::KernelFan { shape }),
         any::<u32>().prop_map(|cpu| Request::KernelCpu { cpu }),
+        (lease, pins()).prop_map(|(lease, pins)| Request::Pin { lease, pins }),
         Just(Request::ReleaseUnclaimed {}),
     ]
 }

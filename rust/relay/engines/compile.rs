@@ -180,14 +180,12 @@ impl Plans {
         now.len() == known.len() && now.iter().zip(known).all(is_same)
     }
 
-    fn build_plans(
-        &mut self,
-        state: &State,
-        owners: &SlotChanges,
-        new: &[(u32, MergeSpec)],
-    ) -> Vec<Plan> {
+    fn build_plans(&mut self, state: &State, owners: &SlotChanges, new: &[NewMerger]) -> Vec<Plan> {
         let has_merges = self.rules.iter().any(|rule| rule.merge.is_some());
-        let merger = |(slot, by): &(u32, MergeSpec)| (*slot, Some(Box::new(Merger::new(*by))));
+        let mergers = |worker: u16| {
+            let new = new.iter().filter(move |new| new.engine == worker);
+            new.map(|new| (new.slot, Some(Box::new(Merger::new(new.by))))).collect()
+        };
         let table = self.compiler.table();
         let rules: Arc<[PlanRule]> = self.rules.as_slice().into();
         let groups: Arc<[u32]> = self.groups.as_slice().into();
@@ -200,7 +198,7 @@ impl Plans {
             links: state.xdp_links.of_worker(worker),
             groups: groups.clone(),
             taps: state.taps.plan(worker, &self.ids, &state.rules),
-            mergers: new.iter().map(merger).collect(),
+            mergers: mergers(worker),
             has_merges,
             grants: owners.granted.clone(),
             released: owners.released.clone(),
@@ -252,15 +250,21 @@ fn merged_with(touched: &BTreeSet<RuleId>, state: &State) -> Vec<RuleId> {
     legs.filter_map(|leg| Some(state.rules.get_key_value(leg.as_str())?.0.clone())).collect()
 }
 
-/// The merging rules that have got a slot: they begin without datagrams.
-fn new_merges(
-    touched: &BTreeSet<RuleId>,
-    state: &State,
-    owners: &SlotChanges,
-) -> Vec<(u32, MergeSpec)> {
-    let rules = touched.iter().filter_map(|id| state.rules.get(id));
-    let heads =
-        rules.filter_map(|rule| Some((rule.slot, rule.merge.filter(|(_, leg)| *leg == 0)?.0)));
-    let is_new = |(slot, _): &(_, _)| owners.granted.iter().any(|grant| grant.slot == *slot);
-    heads.filter(is_new).map(|(slot, by)| (slot.index, by)).collect()
+/// A merging rule that has got a slot: it begins without datagrams.
+struct NewMerger {
+    slot: u32,
+    by: MergeSpec,
+    /// Where its inputs meet.
+    engine: u16,
+}
+
+/// The merging rules of this process that have got a slot.
+fn new_merges(touched: &BTreeSet<RuleId>, state: &State, owners: &SlotChanges) -> Vec<NewMerger> {
+    let is_new = |rule: &&LiveRule| owners.granted.iter().any(|grant| grant.slot == rule.slot);
+    let rules = touched.iter().filter_map(|id| state.rules.get(id)).filter(is_new);
+    let new = rules.filter_map(|rule| {
+        let (by, _) = rule.merge.filter(|(_, leg)| *leg == 0)?;
+        Some(NewMerger { slot: rule.slot.index, by, engine: rule.home?.engine? })
+    });
+    new.collect()
 }

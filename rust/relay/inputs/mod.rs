@@ -10,6 +10,7 @@ mod gro_policy;
 pub(super) mod gro_ports;
 pub(super) mod interface;
 mod own_members;
+mod pins;
 mod ports;
 
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ use self::gro_ports::GroPorts;
 use self::interface::{Endpoint, EndpointSocket, InputInterface};
 use self::own_members::OwnMembers;
 use super::counters::slots::SlotAllocator;
+use super::home::Home;
 use super::network::link_table::LinkTable;
 use super::{Ingress, Settings, Share, warn_once};
 use crate::addr::Addr;
@@ -108,13 +110,13 @@ impl Inputs {
     /// The kernel's; nothing has changed then.
     pub(super) fn add(
         &mut self,
-        input: &InputSpec,
+        (input, home): (&InputSpec, Option<Home>),
         links: &LinkTable,
         slots: &mut SlotAllocator,
     ) -> Result<()> {
         self.interface(input, slots, links)?;
         self.join(input)?;
-        let added = self.add_endpoints(input);
+        let added = self.add_endpoints(input, home);
         if added.is_err() {
             self.leave(input, input.groups());
             return added;
@@ -125,20 +127,26 @@ impl Inputs {
         let takes_all = self.takes_all(input);
         if let Some(interface) = self.interfaces.get_mut(&input.interface) {
             interface.add_block(input, takes_all);
+            if let Some(home) = home {
+                interface.pins.add(input, home);
+            }
         }
         Ok(())
     }
 
     /// Undoes one [`Inputs::add`].
-    pub(super) fn remove(&mut self, input: &InputSpec) {
+    pub(super) fn remove(&mut self, input: &InputSpec, home: Option<Home>) {
         self.leave(input, input.groups());
         if self.merges_by_port(input) {
             self.merging.remove(input.group.is_v4(), input.port..=input.last_port);
         }
         let (takes_all, endpoints) =
-            (self.takes_all(input), endpoints::list(input, self.ingress, &self.share));
+            (self.takes_all(input), endpoints::list(input, home, self.ingress, &self.share));
         let Some(interface) = self.interfaces.get_mut(&input.interface) else { return };
         interface.remove_block(input, takes_all);
+        if home.is_some() {
+            interface.pins.remove(input);
+        }
         for endpoint in &endpoints {
             interface.remove_source_list(endpoint, &*self.provider);
         }
@@ -309,13 +317,14 @@ impl Inputs {
     }
 
     /// Opens the socket of a single address and port for its first rule, and joins the group.
-    fn add_endpoint(&mut self, input: &InputSpec) -> Result<()> {
+    fn add_endpoint(&mut self, input: &InputSpec, home: Option<Home>) -> Result<()> {
         let is_beside_own = self.is_beside_own(input);
         let Some(interface) = self.interfaces.get_mut(&input.interface) else { return Ok(()) };
         let (key, provider) = ((input.group, input.port, input.everywhere), &*self.provider);
         if !interface.endpoints.contains_key(&key) {
             self.next_id += 1;
-            let worker = u16::try_from(self.next_id % u64::from(self.workers)).unwrap_or(0);
+            let next = u16::try_from(self.next_id % u64::from(self.workers)).unwrap_or(0);
+            let worker = home.and_then(|home| home.engine).unwrap_or(next);
             let (receiver, warnings) = ((self.next_id, worker), &mut self.warnings);
             let socket = match self.ingress {
                 Ingress::Packet if input.everywhere => {
@@ -348,11 +357,11 @@ impl Inputs {
     }
 
     /// Opens the sockets of all of an input's endpoints, or none of them.
-    fn add_endpoints(&mut self, input: &InputSpec) -> Result<()> {
-        let endpoints = endpoints::list(input, self.ingress, &self.share);
+    fn add_endpoints(&mut self, input: &InputSpec, home: Option<Home>) -> Result<()> {
+        let endpoints = endpoints::list(input, home, self.ingress, &self.share);
         let warnings = self.warnings.len();
         for (added, endpoint) in endpoints.iter().enumerate() {
-            if let Err(error) = self.add_endpoint(endpoint) {
+            if let Err(error) = self.add_endpoint(endpoint, home) {
                 if let Some(interface) = self.interfaces.get_mut(&input.interface) {
                     let done = endpoints[..added].iter();
                     done.for_each(|done| interface.remove_source_list(done, &*self.provider));

@@ -14,6 +14,7 @@ mod output;
 use std::sync::Arc;
 
 use super::egress::context::EgressContext;
+use super::home::Home;
 use super::network::blocked::{self, Blocked, InputTrouble};
 use super::network::link_table::LinkTable;
 use super::network::routes::RouteTracker;
@@ -69,6 +70,8 @@ pub(super) struct LiveRule {
     pub(super) outputs: Vec<LiveOutput>,
     /// How its input is merged with others, and its number among them, if it is.
     pub(super) merge: Option<(MergeSpec, u8)>,
+    /// Which engine receives it, if its input is merged with others.
+    pub(super) home: Option<Home>,
     /// The class of its copies; `None` for the default.
     pub(super) class: Option<String>,
 }
@@ -104,7 +107,8 @@ impl LiveRule {
     pub(super) fn is_in_plans(&self) -> bool {
         // Other inputs may deliver while the first one, which has the outputs, waits.
         let is_head = self.merge.is_some_and(|(_, leg)| leg == 0);
-        self.enabled && (self.waiting.is_none() || is_head) && !self.is_held
+        let is_here = self.home.is_none_or(|home| home.engine.is_some());
+        self.enabled && is_here && (self.waiting.is_none() || is_head) && !self.is_held
     }
 
     /// Why the input cannot receive; `None` if it can.

@@ -227,7 +227,7 @@ impl State {
 
 /// Closes a rule's input, so that the rule waits.
 fn close_input(inputs: &mut Inputs, rule: &mut LiveRule, why: Blocked) {
-    inputs.remove(&rule.input);
+    inputs.remove(&rule.input, rule.home);
     rule.input.ifindex = 0;
     rule.waiting = Some(why);
 }

@@ -6,6 +6,7 @@
 //! verdict on every path and jumps only within itself, so fragments can be moved.
 
 mod netlink;
+mod spread;
 
 use std::ops::RangeInclusive;
 
@@ -14,6 +15,7 @@ use libc::sock_filter;
 use crate::addr::Addr;
 use crate::packet::LinkType;
 pub use netlink::{ip_neighbours, link_deletions};
+pub use spread::{MOST_PINS, Pin, spread};
 
 /// Instruction limit for the addresses of one family. Both families fit into the kernel's 4096 with
 /// room to spare, because the translated program must also fit into net.core.optmem_max.

@@ -14,6 +14,7 @@ use crate::error::{Error, MissingRight, Result};
 use crate::packet::LinkType;
 use crate::sys::packet_ring::{self, PacketRing, RingShape};
 use crate::sys::{sockaddr, sockopt};
+use filter::Pin;
 
 /// The requested receive buffer in bytes.
 pub const RECEIVE_BUFFER_BYTES: usize = 16 << 20;
@@ -22,8 +23,8 @@ pub const RECEIVE_BUFFER_BYTES: usize = 16 << 20;
 /// PACKET_IGNORE_OUTGOING has no effect in a group; the group has a flag of its own.
 const FANOUT_FLAGS: u32 =
     libc::PACKET_FANOUT_FLAG_DEFRAG | libc::PACKET_FANOUT_FLAG_IGNORE_OUTGOING;
-/// Distributes the flows over the group, each to one socket.
-const BY_FLOW: u32 = libc::PACKET_FANOUT_HASH;
+/// By a program ([`filter::spread`]), which keeps each flow at one socket of the group.
+const BY_PROGRAM: u32 = libc::PACKET_FANOUT_CBPF;
 /// By receive queue: the cheapest mode for a group of one socket. Hashing every frame took 5 % of
 /// the core that delivers them.
 const ALONE: u32 = libc::PACKET_FANOUT_QM;
@@ -190,12 +191,49 @@ pub fn is_permitted() -> bool {
 /// # Errors
 /// [`Error::Os`] if `fd` is not an AF_PACKET socket.
 pub fn fanout_id(fd: BorrowedFd<'_>) -> Result<u16> {
+    Ok(fanout_of(fd)?.0)
+}
+
+/// Decides which socket of the group gets the datagrams for these destinations; the others are
+/// spread by flow. A flow whose socket stays the same keeps its order. Does nothing for a group of
+/// one socket.
+///
+/// # Errors
+/// [`Error::Invalid`] if a socket of an older version has founded the group, or for more than
+/// [`filter::MOST_PINS`] pins; [`Error::Os`] if the kernel refuses.
+pub fn pin(fd: BorrowedFd<'_>, pins: &[Pin]) -> Result<()> {
+    let [mode, _] = fanout_of(fd)?.1;
+    if pins.len() > filter::MOST_PINS {
+        let text = "several workers can merge at most 1000 inputs of an interface; start with \
+                    workers 1";
+        return Err(Error::Invalid(text.to_owned()));
+    }
+    match u32::from(mode) {
+        ALONE => Ok(()),
+        BY_PROGRAM => sockopt::set_program(
+            fd,
+            libc::SOL_PACKET,
+            libc::PACKET_FANOUT_DATA,
+            &filter::spread(pins),
+        )
+        .map_err(|error| socket::refused("spreading flows", "a packet socket", error)),
+        _ if pins.is_empty() => Ok(()),
+        _ => {
+            let text = "the sockets of the version before cannot lead the inputs of a rule to one \
+                        worker; restart mcr";
+            Err(Error::Invalid(text.to_owned()))
+        }
+    }
+}
+
+/// The id of the socket's fan-out group, and its mode and flags.
+fn fanout_of(fd: BorrowedFd<'_>) -> Result<(u16, [u8; 2])> {
     let mut value = 0_u32;
     sockopt::get(fd, libc::SOL_PACKET, libc::PACKET_FANOUT, &mut value)
         .map_err(|error| Error::os("reading the fan-out group", "a packet socket", error))?;
     // packet(7): the id is in the lower half, type and flags in the upper one.
-    let [low, high, ..] = value.to_le_bytes();
-    Ok(u16::from_le_bytes([low, high]))
+    let [low, high, mode, flags] = value.to_le_bytes();
+    Ok((u16::from_le_bytes([low, high]), [mode, flags]))
 }
 
 /// Whether the interface that the socket was bound to still exists; a new interface with the same
@@ -276,11 +314,13 @@ fn enter(fd: BorrowedFd<'_>, fanout: Fanout, target: &str) -> Result<()> {
     // UNIQUEID is set only for the first socket: the kernel does not store it in the group.
     let value = match fanout {
         Fanout::Alone => (ALONE | FANOUT_FLAGS | libc::PACKET_FANOUT_FLAG_UNIQUEID) << 16,
-        Fanout::New => (BY_FLOW | FANOUT_FLAGS | libc::PACKET_FANOUT_FLAG_UNIQUEID) << 16,
-        Fanout::Join(id) => ((BY_FLOW | FANOUT_FLAGS) << 16) | u32::from(id),
+        Fanout::New => (BY_PROGRAM | FANOUT_FLAGS | libc::PACKET_FANOUT_FLAG_UNIQUEID) << 16,
+        Fanout::Join(id) => ((BY_PROGRAM | FANOUT_FLAGS) << 16) | u32::from(id),
     };
     sockopt::set(fd, libc::SOL_PACKET, libc::PACKET_FANOUT, value)
-        .map_err(|error| socket::refused("joining a fan-out group", target, error))
+        .map_err(|error| socket::refused("joining a fan-out group", target, error))?;
+    // Without a program all frames would go to the first socket.
+    if fanout == Fanout::New { pin(fd, &[]) } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -119,6 +119,41 @@ fn a_second_socket_joins_by_id_and_takes_its_share() {
 }
 
 #[test]
+fn all_flows_to_a_pinned_destination_reach_one_socket() {
+    with_cable(|| {
+        let spares = &mut SpareSockets::default();
+        let sockets = open_group(&interface(FAR), 2, None, spares).unwrap();
+        let blocks = [(GROUP, 0), (Addr::v4([239, 1, 1, 2]), 0)];
+        sockets.iter().for_each(|each| replace_filter(each.fd.as_fd(), &blocks).unwrap());
+        let injector = injector();
+        for socket in [0, 1] {
+            // Other pins, so that the program searches.
+            let others = (6000..7000).map(|port| Pin::new(GROUP, port, 1 - socket)).skip(1);
+            let pins: Vec<_> = others.chain([Pin::new(GROUP, 5001, socket)]).collect();
+            pin(sockets[0].fd.as_fd(), &pins).unwrap();
+            for flow in 0..32 {
+                inject(&injector, &udp([239, 1, 1, 1], 6000 + flow, b"pinned"));
+                inject(&injector, &udp([239, 1, 1, 2], 6000 + flow, b"spread"));
+            }
+            let mut seen = [Vec::new(), Vec::new()];
+            wait_until("all frames are there", || {
+                for (seen, from) in seen.iter_mut().zip(&sockets) {
+                    seen.extend(next(from));
+                }
+                seen[0].len() + seen[1].len() >= 64
+            });
+            let count = |at: usize, what: &[u8]| {
+                seen[at].iter().filter(|frame| frame.ends_with(what)).count()
+            };
+            assert_eq!(count(usize::from(socket), b"pinned"), 32);
+            assert!(count(0, b"spread") > 0 && count(1, b"spread") > 0);
+        }
+        let many = vec![Pin { key: 0, socket: 0 }; filter::MOST_PINS + 1];
+        pin(sockets[0].fd.as_fd(), &many).unwrap_err();
+    });
+}
+
+#[test]
 fn each_new_group_is_another_one() {
     with_cable(|| {
         let (first, second) = (far(Fanout::New), far(Fanout::New));

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 pub use lease::{HelperSocket, Lease, Lender, Socket};
 
+use super::filter::Pin;
 use super::netlink::netfilter::Direction;
 use super::xdp::hooks::HostHooks;
 use super::xdp::obstacle::XdpObstacle;
@@ -34,6 +35,13 @@ pub trait SocketProvider: Send + Sync {
     /// # Errors
     /// The kernel's; the previous filter stays.
     fn replace_filter(&self, socket: &Socket, blocks: &[(Addr, u8)]) -> Result<()>;
+
+    /// Decides which socket of its group gets the datagrams for these destinations
+    /// ([`super::packet::pin`]).
+    ///
+    /// # Errors
+    /// As there; all go where they went before.
+    fn pin(&self, socket: &Socket, pins: &[Pin]) -> Result<()>;
 
     /// Makes the socket's interface receive all multicast, or stops that.
     ///

@@ -10,6 +10,7 @@ use std::sync::Arc;
 pub(in crate::relay) use endpoints::{Endpoint, EndpointSocket};
 
 use super::gro_ports::warn_on_error;
+use super::pins::Pins;
 use crate::addr::Addr;
 use crate::engine::buffers::SizeClass;
 use crate::engine::ingress::Delivery;
@@ -43,6 +44,8 @@ pub(in crate::relay) struct InputInterface {
     pub(in crate::relay) frames: Vec<Source>,
     /// By address, port, and whether datagrams on all interfaces count.
     pub(in crate::relay) endpoints: BTreeMap<(Addr, u16, bool), Endpoint>,
+    /// Which engines receive the inputs of merging rules.
+    pub(in crate::relay) pins: Pins,
     /// The number of rules for groups that are not joined.
     unjoined: usize,
     /// The id of the AF_PACKET socket that makes the device receive all multicast, if one does.
@@ -85,6 +88,7 @@ impl InputInterface {
             filter: Filter::default(),
             frames: Vec::new(),
             endpoints: BTreeMap::new(),
+            pins: Pins::default(),
             unjoined: 0,
             all_multicast: None,
             rings_abandoned: false,
@@ -176,7 +180,9 @@ impl InputInterface {
 
     /// Whether the AF_PACKET sockets and their filter match the addresses.
     pub(in crate::relay) fn is_up_to_date(&self) -> bool {
-        !self.filter_is_stale && self.frames.is_empty() == self.addresses.is_empty()
+        !self.filter_is_stale
+            && !self.pins.are_stale()
+            && self.frames.is_empty() == self.addresses.is_empty()
     }
 
     /// Opens the AF_PACKET sockets with a filter for the addresses.
@@ -221,6 +227,9 @@ impl InputInterface {
                 slot: self.slot.index,
             });
         }
+        if let Some(first) = frames.first() {
+            self.pins.renew(&first.fd, provider)?;
+        }
         self.frames = frames;
         self.filter = Filter::of(&blocks);
         Ok(())
@@ -250,6 +259,9 @@ impl InputInterface {
     /// Replaces the filter of the open AF_PACKET sockets.
     pub(in crate::relay) fn refresh_filter(&mut self, provider: &dyn SocketProvider) -> Result<()> {
         let (blocks, class) = (self.blocks(), self.class());
+        if let Some(first) = self.frames.first() {
+            self.pins.follow(&first.fd, provider)?;
+        }
         for source in &mut self.frames {
             provider.replace_filter(&source.fd, &blocks)?;
             if source.ring.is_none() {
