@@ -11,7 +11,7 @@ use crate::engine::ingress::{Arrival, OrderCheck};
 use crate::engine::lanes::Lanes;
 use crate::engine::plan::{Plan, PlanMerge, PlanRule};
 use crate::merge::{FeedPlace, Merger, Reorderer};
-use crate::stats::{SlotWords, interface, rule};
+use crate::stats::{SlotWords, Writer, interface, rule};
 use crate::sys::buffers::Buffer;
 use crate::sys::ring::Ring;
 
@@ -37,7 +37,12 @@ pub(super) struct Mergers {
 
 impl Mergers {
     /// Takes the mergers of a plan, and leaves it those out of use, to be freed with it.
-    pub(super) fn adopt(&mut self, plan: &mut Plan, ring: &mut Ring) -> io::Result<()> {
+    pub(super) fn adopt(
+        &mut self,
+        plan: &mut Plan,
+        ring: &mut Ring,
+        counters: &Writer,
+    ) -> io::Result<()> {
         let released = plan.released.iter();
         let released =
             released.filter_map(|slot| self.mergers.get_mut(slot.index as usize)?.take());
@@ -50,6 +55,9 @@ impl Mergers {
             let at = *slot as usize;
             if self.mergers.len() <= at {
                 self.mergers.resize_with(at + 1, || None);
+            }
+            if let Some(merger) = merger {
+                merger.resume(&counters.sent_streams(*slot));
             }
             std::mem::swap(&mut self.mergers[at], merger);
             if self.mergers[at].as_mut().is_some_and(|merger| merger.order().is_some()) {
@@ -115,8 +123,10 @@ impl Mergers {
         let mut are_all = true;
         for (slot, held) in &mut self.held {
             let merger = self.mergers.get_mut(*slot as usize).and_then(Option::as_mut);
-            if let Some(order) = merger.and_then(|merger| merger.order()) {
+            let Some(merger) = merger else { continue };
+            if let Some(order) = merger.order() {
                 are_all &= held.release(lanes, order, self.now_us)?;
+                record_sent(lanes.counters, *slot, merger);
             }
         }
         Ok(are_all)
@@ -208,9 +218,12 @@ impl Mergers {
         let held = self.held.iter_mut().find(|(slot, _)| *slot == merge.merger);
         let placed = if let Some((_, held)) = held {
             let from = (piece, arrival, merge.leg);
-            place_in_order((merger, held), lanes, from, (rule.slot, self.now_us))?
+            let placed = place_in_order((merger, held), lanes, from, (rule.slot, self.now_us))?;
+            record_sent(lanes.counters, merge.merger, merger);
+            placed
         } else {
             let placed = place_at_once(merger, lanes, (piece, merge.leg), (rule.slot, self.now_us));
+            record_sent(lanes.counters, merge.merger, merger);
             lanes.link_runs(merge.head, piece, arrival, placed.sent)?;
             placed
         };
@@ -258,6 +271,14 @@ fn place_at_once(
         placed.note(place, (1 << at, datagram.len() as u32), merger.sends(FeedPlace::Late));
     }
     placed
+}
+
+/// Records what is sent next, before that: a successor of this process sends none of it again.
+#[inline]
+fn record_sent(counters: &mut Writer, slot: u32, merger: &mut Merger) {
+    while let Some((stream, sent)) = merger.take_advanced() {
+        counters.set_sent(slot, stream, sent);
+    }
 }
 
 /// The number of the rule that has the outputs of a merge, if a plan has it.

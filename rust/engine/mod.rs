@@ -348,7 +348,7 @@ impl Engine {
         for grant in &plan.grants {
             self.counters.grant(grant);
         }
-        self.mergers.adopt(&mut plan, &mut self.ring)?;
+        self.mergers.adopt(&mut plan, &mut self.ring, &self.counters)?;
         self.intake.adopt(&plan.sources, &mut self.ring)?;
         self.window.resize(self.intake.most_datagrams(), plan.rules.len());
         self.egress.adopt(&plan, &self.plan);

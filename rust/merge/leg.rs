@@ -1,8 +1,8 @@
 //! What is known of one feed: how even its numbers of each stream are, how many of them are missing,
 //! and which of its numbers may be a beginning.
 
-/// Streams of a rule that are known at once.
-pub(super) const STREAMS: usize = 8;
+pub(super) use crate::stats::merged::STREAMS;
+
 /// A number this near to the one before continues a feed.
 pub(super) const NEAR: u64 = 64;
 /// The credit of a feed whose numbers follow each other.

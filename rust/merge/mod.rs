@@ -12,10 +12,13 @@ mod reorder;
 mod sequence;
 mod stream;
 #[cfg(test)]
+mod succession_tests;
+#[cfg(test)]
 mod tests;
 
 use serde::Deserialize;
 
+use crate::stats::merged::{STREAMS, SentStream};
 use crate::stats::sequences::{Format, Units};
 use failover::Failover;
 use payloads::Payloads;
@@ -137,6 +140,27 @@ impl Merger {
         let order = (hold_us > 0).then(|| Box::new(Reorderer::new(hold_us)));
         let rule = Known::Numbers(format, Box::new(Sequences::new(format.bits())));
         Self { spec, rule, order }
+    }
+
+    /// Continues what another process has sent so far.
+    pub fn resume(&mut self, sent: &[Option<SentStream>; STREAMS]) {
+        let Known::Numbers(_, sequences) = &mut self.rule else { return };
+        sequences.resume(sent);
+        for (at, sent) in sent.iter().enumerate() {
+            if let Some((order, sent)) = self.order.as_deref_mut().zip(*sent) {
+                order.resume(at, sequences.epoch(at), sent.next);
+            }
+        }
+    }
+
+    /// A stream with new numbers, and how far it was sent, of one after the other since the last
+    /// call. What is held does not count.
+    #[inline]
+    pub fn take_advanced(&mut self) -> Option<(usize, SentStream)> {
+        let Known::Numbers(_, sequences) = &mut self.rule else { return None };
+        let Some(order) = &mut self.order else { return sequences.take_advanced() };
+        let (at, next) = order.take_advanced()?;
+        Some((at, SentStream { next, ..sequences.sent(at) }))
     }
 
     /// The order of its numbers, if datagrams are held for it.

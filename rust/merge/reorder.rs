@@ -57,6 +57,8 @@ pub struct Reorderer {
     open: u8,
     /// The streams of which all that is held leaves.
     flushed: u8,
+    /// The streams of which something has left since [`Reorderer::take_advanced`].
+    advanced: u8,
 }
 
 const _: () = assert!(STREAMS <= 8);
@@ -73,6 +75,7 @@ impl Reorderer {
             first_ticket: 0,
             open: 0,
             flushed: 0,
+            advanced: 0,
         }
     }
 
@@ -93,6 +96,22 @@ impl Reorderer {
     pub fn due_us(&self) -> Option<u64> {
         let first = self.tickets.front()?;
         Some(if self.open == 0 { first.due_us } else { 0 })
+    }
+
+    /// Opens a stream that another process has sent up to a number.
+    pub(super) fn resume(&mut self, at: usize, epoch: u64, next: u64) {
+        (self.streams[at].epoch, self.streams[at].next) = (epoch, next);
+    }
+
+    /// A stream of which more has left, and the number after that, of one after the other since the
+    /// last call.
+    pub(super) fn take_advanced(&mut self) -> Option<(usize, u64)> {
+        if self.advanced == 0 {
+            return None;
+        }
+        let at = self.advanced.trailing_zeros() as usize;
+        self.advanced &= self.advanced - 1;
+        Some((at, self.streams[at].next))
     }
 
     /// Opens a stream that begins anew, of which all that is held leaves before anything else.
@@ -131,6 +150,7 @@ impl Reorderer {
         }
         stream.next = end;
         self.open |= 1 << at;
+        self.advanced |= 1 << at;
         Admission::Sent
     }
 
@@ -155,6 +175,7 @@ impl Reorderer {
                     if is_before(stream.next, held.end) {
                         stream.next = held.end;
                     }
+                    self.advanced |= 1 << at;
                     self.release(held.ticket);
                     return Some(held.ticket);
                 }

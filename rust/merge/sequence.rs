@@ -5,6 +5,7 @@
 use super::leg::{FeedMoment, FeedNumber, Leg, NumberRun, STREAMS};
 use super::stream::{Marked, NumberWindow, Position};
 use super::{FeedPlace, MAX_LEGS};
+use crate::stats::merged::SentStream;
 use crate::stats::sequences::Units;
 
 /// Numbers in the window of RTP: a quarter of all, so that old and new ones differ.
@@ -43,8 +44,11 @@ pub(super) struct Sequences {
     restarts: u64,
     /// Datagrams that were new.
     new: u64,
-    /// The stream of the first datagram, until it is used for other numbers.
-    opening: Option<usize>,
+    /// The streams of which a process before this one may have sent numbers, one bit for each: the
+    /// one that began with the first datagram, and those that continue.
+    opening: u8,
+    /// The streams with new numbers since [`Sequences::take_advanced`], one bit for each.
+    advanced: u8,
     /// How often streams have begun, and when each of them did by that count.
     begun: u64,
     epochs: [u64; STREAMS],
@@ -64,12 +68,46 @@ impl Sequences {
             lost: 0,
             restarts: 0,
             new: 0,
-            opening: None,
+            opening: 0,
+            advanced: 0,
             begun: 0,
             epochs: [0; STREAMS],
             span: None,
             heartbeat: None,
         }
+    }
+
+    /// Continues streams that another process has sent so far.
+    pub(super) fn resume(&mut self, sent: &[Option<SentStream>; STREAMS]) {
+        for (at, sent) in sent.iter().enumerate() {
+            if let Some(SentStream { id, next }) = *sent {
+                self.streams[at].begin(id, next, 0);
+                self.begun += 1;
+                self.epochs[at] = self.begun;
+                self.opening |= 1 << at;
+            }
+        }
+    }
+
+    /// The stream that has new numbers, and how far it was sent, of one after the other since the
+    /// last call.
+    pub(super) fn take_advanced(&mut self) -> Option<(usize, SentStream)> {
+        if self.advanced == 0 {
+            return None;
+        }
+        let at = self.advanced.trailing_zeros() as usize;
+        self.advanced &= self.advanced - 1;
+        Some((at, self.sent(at)))
+    }
+
+    /// How far a stream was sent.
+    pub(super) const fn sent(&self, at: usize) -> SentStream {
+        self.streams[at].sent()
+    }
+
+    /// The number of times that streams had begun when this one did.
+    pub(super) const fn epoch(&self, at: usize) -> u64 {
+        self.epochs[at]
     }
 
     pub(super) const fn lost(&self) -> u64 {
@@ -179,12 +217,14 @@ impl Sequences {
         let was_missing = if is_next || stream.is_above_floor(first) { new } else { 0 };
         self.lost = self.lost.saturating_sub(was_missing);
         self.legs[leg].count(at, first, count, fresh);
-        if !is_next && self.opening == Some(at) && !self.streams[at].is_above_floor(first) {
+        let is_opening = self.opening & 1 << at != 0;
+        if !is_next && is_opening && !self.streams[at].is_above_floor(first) {
             // A process before this one may have sent it.
             return FeedPlace::Duplicate { skew_us: None };
         }
         if new > 0 {
             self.new += 1;
+            self.advanced |= 1 << at;
             self.span = Some(NumberSpan { at, epoch: self.epochs[at], first, count });
             self.streams[at].note_new(now_us);
             self.legs[leg].end_repeats();
@@ -238,7 +278,7 @@ impl Sequences {
     fn place_strange(&mut self, leg: usize, units: Units, now_us: u64) -> FeedPlace {
         if !self.streams.iter().any(NumberWindow::is_started) {
             let place = self.begin(0, leg, units, now_us);
-            self.opening = Some(0);
+            self.opening = 1;
             return place;
         }
         let number = FeedNumber { stream: units.stream, first: units.first };
@@ -278,7 +318,7 @@ impl Sequences {
     /// Begins a stream with these units.
     fn begin(&mut self, at: usize, leg: usize, units: Units, now_us: u64) -> FeedPlace {
         self.legs.iter_mut().for_each(|leg| leg.leave(at));
-        self.opening = self.opening.filter(|&opening| opening != at);
+        self.opening &= !(1 << at);
         self.streams[at].begin(units.stream, units.first, now_us);
         self.begun += 1;
         self.epochs[at] = self.begun;

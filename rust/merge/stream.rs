@@ -3,6 +3,7 @@
 
 use super::MAX_LEGS;
 use super::leg::NEAR;
+use crate::stats::merged::SentStream;
 
 /// Where a number is in a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +80,11 @@ impl NumberWindow {
         (self.last_new_us, self.interval) = (now_us, 0);
         (self.id, self.next, self.floor, self.is_started) = (id, first, first, true);
         self.step = None;
+    }
+
+    /// How far it was sent.
+    pub(super) const fn sent(&self) -> SentStream {
+        SentStream { id: self.id, next: self.next }
     }
 
     pub(super) const fn is_started(&self) -> bool {

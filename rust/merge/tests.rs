@@ -1,6 +1,6 @@
 use super::{Admission, FeedPlace, MergeMode, MergeSpec, Merger};
 
-const RTP: MergeSpec = MergeSpec { mode: MergeMode::Rtp, late: true, hold_us: 0 };
+pub(super) const RTP: MergeSpec = MergeSpec { mode: MergeMode::Rtp, late: true, hold_us: 0 };
 
 fn rtp(ssrc: u32, number: u64) -> Vec<u8> {
     let mut packet = vec![0x80, 96];
@@ -19,23 +19,23 @@ fn mold(first: u64, count: u16) -> Vec<u8> {
 }
 
 /// A merger whose datagrams arrive one every 100 us.
-struct PacedMerger {
-    merger: Merger,
+pub(super) struct PacedMerger {
+    pub(super) merger: Merger,
     now_us: u64,
 }
 
 impl PacedMerger {
-    fn new(spec: MergeSpec) -> Self {
+    pub(super) fn new(spec: MergeSpec) -> Self {
         Self { merger: Merger::new(spec), now_us: 0 }
     }
 
-    fn place(&mut self, leg: u8, ssrc: u32, number: u64) -> FeedPlace {
+    pub(super) fn place(&mut self, leg: u8, ssrc: u32, number: u64) -> FeedPlace {
         self.now_us += 100;
         self.merger.place(leg, &rtp(ssrc, number), self.now_us)
     }
 
     /// Returns the numbers that are sent of these, each with its feed.
-    fn send(&mut self, numbers: impl IntoIterator<Item = (u8, u64)>) -> Vec<u64> {
+    pub(super) fn send(&mut self, numbers: impl IntoIterator<Item = (u8, u64)>) -> Vec<u64> {
         let mut sent = Vec::new();
         for (leg, number) in numbers {
             let place = self.place(leg, 7, number);

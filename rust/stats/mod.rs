@@ -7,8 +7,9 @@
 //! output and has a generation, so that a reader notices when it was given to another owner. The
 //! writer keeps its own copy and publishes the changes once per turn under a sequence number
 //! (`sequence_lock`), so that a reader gets consistent numbers without stopping the writer. `flows`
-//! is a table of senders behind the slots, `latency` one of the times that datagrams took; `clocks`
-//! keeps a step of the host's clock out of both.
+//! is a table of senders behind the slots, `latency` one of the times that datagrams took, `merged`
+//! one of what merging rules have sent; `clocks` keeps a step of the host's clock out of the first
+//! two.
 
 pub mod carried;
 mod clocks;
@@ -16,6 +17,7 @@ mod flows;
 pub mod kernel;
 mod latency;
 mod loss;
+pub mod merged;
 pub mod metadata;
 mod owner;
 mod reader;
@@ -55,8 +57,10 @@ const METADATA_START: usize = (MAX_SLOTS as usize + 1) * SLOT_WORDS;
 const FLOWS_START: usize = METADATA_START + MAX_SLOTS as usize * metadata::WORDS;
 /// The offset of the histograms of latency, behind the flows.
 const LATENCY_START: usize = FLOWS_START + flows::WORDS;
+/// The offset of what merging rules have sent, behind the histograms.
+const MERGED_START: usize = LATENCY_START + latency::WORDS;
 /// Words in a page.
-const PAGE_WORDS: usize = LATENCY_START + latency::WORDS;
+const PAGE_WORDS: usize = MERGED_START + merged::WORDS;
 /// A hash of the layout, which readers check.
 pub const LAYOUT: u64 = layout();
 
@@ -113,6 +117,8 @@ const PLACES: &[usize] = &[
     LATENCY_START,
     latency::WORDS,
     latency::ROW_WORDS,
+    MERGED_START,
+    merged::ROW_WORDS,
     sequences::word::FORMAT,
     sequences::word::NUMBERED,
     sequences::word::UNFIT,
@@ -362,6 +368,9 @@ impl Writer {
         own[TAG] = owner.tag();
         if let Some(latency) = self.latency.as_mut().filter(|_| owner.is_rule()) {
             latency.grant(slot.index, owner.tag(), is_continued);
+        }
+        if owner.is_rule() && !is_continued {
+            self.forget_sent(slot.index);
         }
         let used = u64::from(slot.index) + 1;
         self.page.words()[header::USED].fetch_max(used, Ordering::Relaxed);

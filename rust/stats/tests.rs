@@ -46,6 +46,21 @@ fn a_reassigned_slot_is_not_read_for_its_first_owner() {
 }
 
 #[test]
+fn what_a_rule_has_sent_is_known_to_its_next_process_only() {
+    let page = create_page().unwrap();
+    let mut writer = Writer::new(page.clone());
+    writer.grant(&granted(SLOT));
+    let sent = merged::SentStream { id: 0, next: 70_000 };
+    writer.set_sent(3, 2, sent);
+    let mut next = Writer::new(page);
+    next.grant(&Grant { is_continued: true, ..granted(SLOT) });
+    let found = next.sent_streams(3);
+    assert_eq!((found[1], found[2], found[3]), (None, Some(sent), None));
+    next.grant(&granted(SLOT));
+    assert_eq!(next.sent_streams(3), [None; merged::STREAMS]);
+}
+
+#[test]
 fn consistent_numbers_are_read_consistently_while_they_change() {
     let page = create_page().unwrap();
     let reader = page.clone();
