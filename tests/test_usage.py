@@ -63,14 +63,6 @@ def test_a_number_is_above_zero(
         (["send", GROUP, "--rate", "5", "--flood"], "give one of --rate PPS and --flood"),
         (["send"], "ENDPOINT"),
         (
-            ["capture", "--reason", "foo"],
-            "'--reason': 'foo' is not one of 'any', 'vlan',",
-        ),
-        (
-            ["capture", "--reason", "to_big"],
-            "'class_limited'; did you mean 'too_big'? see mcr capt",
-        ),
-        (
             ["fleet", "rollback", "0", "--nats", "nats://127.0.0.1:1"],
             "'--yes': is needed without a terminal to ask on; add it; see mcr fleet rollback",
         ),

@@ -83,6 +83,7 @@ fn record((record, frame): (TapRecord, Vec<u8>)) -> PyTapRecord {
         Step::Discarded(reason) => ("discarded", Some(reason.name())),
         Step::Sent => ("sent", None),
         Step::Lost(loss) => ("lost", Some(loss.name())),
+        Step::Unnamed { is_copy } => (if is_copy { "lost" } else { "discarded" }, Some("unknown")),
     };
     PyTapRecord {
         step,

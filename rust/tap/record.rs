@@ -23,6 +23,11 @@ pub enum Step {
     Sent,
     /// A copy was not sent.
     Lost(Loss),
+    /// A datagram was not relayed, or a copy not sent, for a reason that a later version has added.
+    Unnamed {
+        /// Whether it is a copy.
+        is_copy: bool,
+    },
 }
 
 /// What is recorded of a datagram, beside its frame.
@@ -59,16 +64,18 @@ impl Step {
             Self::Discarded(reason) => 2 | (reason as u64) << 8,
             Self::Sent => 3,
             Self::Lost(loss) => 4 | (loss as u64) << 8,
+            Self::Unnamed { is_copy } => 0xff00 | if is_copy { 4 } else { 2 },
         }
     }
 
     fn from_bits(bits: u64) -> Option<Self> {
         let code = usize::try_from(bits >> 8 & 0xff).ok()?;
+        let unnamed = |is_copy| Self::Unnamed { is_copy };
         match bits & 0xff {
             1 => Some(Self::Matched),
-            2 => Some(Self::Discarded(*Discard::ALL.get(code)?)),
+            2 => Some(Discard::ALL.get(code).copied().map_or(unnamed(false), Self::Discarded)),
             3 => Some(Self::Sent),
-            4 => Some(Self::Lost(*Loss::ALL.get(code)?)),
+            4 => Some(Loss::ALL.get(code).copied().map_or(unnamed(true), Self::Lost)),
             _ => None,
         }
     }

@@ -43,7 +43,9 @@ fn low_byte(number: u64) -> u8 {
 fn records_are_read_as_they_were_written() {
     let (writer, mut reader) = ring(MIN_RING_WORDS);
     let steps = Discard::ALL.map(Step::Discarded).into_iter().chain(Loss::ALL.map(Step::Lost));
-    let steps: Vec<Step> = steps.chain([Step::Matched, Step::Sent]).collect();
+    let unnamed = [false, true].map(|is_copy| Step::Unnamed { is_copy });
+    let others = [Step::Matched, Step::Sent].into_iter().chain(unnamed);
+    let steps: Vec<Step> = steps.chain(others).collect();
     for (number, step) in (0..).zip(&steps) {
         let output = (number % 2 == 1).then_some(4);
         let written = TapRecord { step: *step, output, ..record(number) };

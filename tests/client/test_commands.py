@@ -94,6 +94,13 @@ def test_changes_of_rules(command: Command, control: FakeSupervisor, revision: i
     assert len(rules_of(control)) == 0
 
 
+def test_the_daemon_knows_the_reasons(command: Command) -> None:
+    """A client may be older than the daemon, and does not refuse a reason that it does not know."""
+    command("capture", "--reason", "to_big", code=2)
+    assert "reason: 'to_big' is not one of 'vlan', " in command.err
+    assert command.err.endswith("; did you mean 'too_big'?\n")
+
+
 def test_a_dry_run(command: Command, control: FakeSupervisor, revision: int) -> None:
     """The output says that nothing has changed, and nothing has."""
     done = command("rule", "add", A, "--disabled", "--dry-run")

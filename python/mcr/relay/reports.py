@@ -12,7 +12,7 @@ from ..errors import ArgumentError, McrError, RuleError
 from ..explain.results import DatagramFacts, Explanation
 from ..rules import Rule
 from ..stats import FlowStats, Stats
-from ..taps.filter import RING_BYTES, TRACE_FRAME_BYTES, Taken, TapFilter
+from ..taps.filter import RING_BYTES, TRACE_FRAME_BYTES, Taken, TapFilter, check_reason
 from ..taps.rules import check_output
 from ..taps.stream import TapStream
 from .active_rules import ActiveRules
@@ -153,6 +153,7 @@ class RelayReports:
         return TapStream(lambda: self._begin_tap(rule, wanted)).begin()
 
     def _begin_tap(self, rule: Rule | str | None, wanted: TapFilter) -> RelayTap:
+        check_reason(wanted.reason)
         with self._life.locked():
             opened = self._opened()
             rule_id = None if rule is None else self._find(rule)

@@ -54,7 +54,6 @@ class TapFilter:
 
         Raises:
             ArgumentError: a value is out of its range or of a wrong type; the text names it.
-            RuleError: there is no such reason.
         """
         numbers = [
             ("ring_bytes", self.ring_bytes, LEAST_RING_BYTES, MOST_RING_BYTES),
@@ -73,11 +72,6 @@ class TapFilter:
         for name, text in (("rule", self.rule), ("reason", self.reason)):
             if not isinstance(text, str | None):
                 raise ArgumentError(f"{name}: must be a string, not {text!r}")
-        if self.reason is not None:
-            try:
-                check_reason(self.reason)
-            except Invalid as error:
-                raise RuleError([("reason", str(error))]) from None
         object.__setattr__(self, "take", self._taken())
 
     def _taken(self) -> tuple[Taken, ...] | None:
@@ -106,17 +100,19 @@ class TapFilter:
         }
 
 
-def check_reason(text: str, *words: str) -> None:
-    """Check that something can be dropped for this reason, or that it is one of the words.
+def check_reason(reason: str | None) -> None:
+    """Check that something can be dropped for this reason; None is any.
+
+    The relay or daemon that records checks it: a client may be older and know fewer reasons.
 
     Raises:
-        Invalid: with all of both, and the most similar one.
+        RuleError: with all reasons, and the most similar one.
     """
-    known = [*words, *MISMATCHES, *PARSE_ERRORS, *LOSSES]
-    if text in known:
+    known = [*MISMATCHES, *PARSE_ERRORS, *LOSSES]
+    if reason is None or reason in known:
         return
-    hint = suggestion(text, known, before="; ")
-    raise Invalid(f"{text!r} is not one of {', '.join(map(repr, known))}{hint}")
+    hint = suggestion(reason, known, before="; ")
+    raise RuleError([("reason", f"{reason!r} is not one of {', '.join(map(repr, known))}{hint}")])
 
 
 def encode(filter_for_engines: dict[str, object]) -> bytes:

@@ -28,7 +28,8 @@ class DatagramRecord:
     step: Literal["matched", "discarded", "sent", "lost"]
     """What happened: rules matched it, or none relays it; a copy was sent, or lost."""
     reason: str | None
-    """Why it was discarded or lost, as the counters name it; else None."""
+    """Why it was discarded or lost, as the counters name it, or ``unknown`` where only a later
+    version knows; else None."""
     error: str | None
     """The kernel's error for a lost copy, such as EMSGSIZE; None if there was none."""
     interface: str | None

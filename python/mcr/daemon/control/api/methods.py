@@ -40,7 +40,7 @@ from ....protocol.results import (
     WorkerList,
 )
 from ....rules.shaping import NO_SHAPING
-from ....taps.filter import TapFilter
+from ....taps.filter import TapFilter, check_reason
 from ....taps.names import NamedInterface
 from ....taps.rules import check_output, named_rule
 from ..events import EventBus
@@ -309,6 +309,7 @@ class Methods:
             wanted = TapFilter(**{**given.model_dump(), "take": given.take and tuple(given.take)})
         except McrError as error:
             raise RpcError(ErrorCode.INVALID_PARAMS, f"taps.start: {error}") from None
+        check_reason(wanted.reason)
         refs = None if given.rule is None else [given.rule]
         rules, _aside = self._selected(refs, patterns=False)
         taken = tuple(named_rule(each.rule) for each in rules.values())
