@@ -1,12 +1,13 @@
 """What `mcr capture` still writes once it is to end."""
 
 import time
+from collections import Counter
 from collections.abc import Iterable
 from typing import cast
 
 import pytest
 
-from mcr.cli.capture import _until
+from mcr.cli.capture import _summary, _until
 from mcr.taps.stream import TapStream
 
 
@@ -44,3 +45,10 @@ def test_what_was_recorded_before_the_end_is_written(
     records: Iterable[object] = _until(cast("TapStream", stream), seconds)
     assert [each for each in records if each is not None] == before
     assert len(stream.records) == 1
+
+
+def test_the_end_says_what_there_was() -> None:
+    """Each frame once, and what the rings could not hold."""
+    counts = Counter(matched=3, sent=5, lost=1, discarded=2)
+    assert _summary(counts, 0) == "captured 11 frames: 3 received, 5 sent, 3 dropped"
+    assert _summary(Counter(), 7).endswith("0 dropped; 7 were not read in time")

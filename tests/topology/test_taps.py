@@ -275,6 +275,9 @@ def test_the_commands_and_the_life_of_a_tap(lab: Lab) -> None:
         rest, errors = recording.communicate(timeout=20)
         assert recording.returncode == 0, errors
         frames = list(read_capture(io.BytesIO(b"\n\r\r\n" + rest)))
+        count = len(frames)
+        told = f"captured {count} frames: 0 received, 0 sent, {count} dropped\n"
+        assert errors.decode() == told
         assert {each.interface for each in frames} == {"in0"}
         assert all(b"strange" in each.data for each in frames)
 

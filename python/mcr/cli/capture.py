@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -12,7 +13,7 @@ import typer
 
 from ..errors import McrError
 from ..protocol.text import printable
-from ..taps.filter import LEAST_RING_BYTES, MOST_RING_BYTES, RING_BYTES, TAKEN, check_reason
+from ..taps.filter import LEAST_RING_BYTES, MOST_RING_BYTES, RING_BYTES, TAKEN
 from ..taps.pcapng import PcapngWriter
 from ..taps.record import DatagramRecord
 from ..taps.stream import TapStream
@@ -38,11 +39,6 @@ def _size(text: str) -> int:
     return size
 
 
-def _reason(text: str) -> str:
-    check_reason(text, "any")
-    return text
-
-
 def _part(text: str) -> int:
     """The n of 1/n."""
     first, _, number = text.partition("/")
@@ -66,7 +62,6 @@ _ReasonOption = Annotated[
     str | None,
     typer.Option(
         metavar="DROP",
-        parser=_reason,
         help="Only what was dropped for this reason, such as source; any for all.",
     ),
 ]
@@ -102,8 +97,8 @@ def capture(
 ) -> None:
     """Capture datagrams as the daemon receives, sends and drops them.
 
-    Without -w each is a line. Ctrl-C ends the capture. The relay never waits: what is not read in
-    time is left out and counted.
+    Without -w each is a line. Ctrl-C ends the capture, and a line on standard error says how many
+    there were. The relay never waits: what is not read in time is left out and counted.
     """
     if side is not None and side not in TAKEN:
         raise typer.BadParameter(
@@ -127,15 +122,15 @@ def capture(
         ) as stream,
         _opened(write) as file,
     ):
+        counts = Counter[str]()
         try:
-            records = _until(stream, seconds)
+            records = _counted(_until(stream, seconds), counts)
             if file is None:
                 _print_lines(records)
             else:
                 _write_frames(records, stream, file)
         finally:
-            if stream.lost:
-                print(f"mcr: {stream.lost} frames were not read in time", file=sys.stderr)
+            print(_summary(counts, stream.lost), file=sys.stderr)
 
 
 def trace(
@@ -181,6 +176,24 @@ def _until(stream: TapStream, seconds: float | None) -> Iterator[DatagramRecord 
     ended_ns = time.time_ns()
     while (record := stream.read(0)) is not None and record.time_ns <= ended_ns:
         yield record  # was in a ring already
+
+
+def _counted(
+    records: Iterable[DatagramRecord | None], counts: Counter[str]
+) -> Iterator[DatagramRecord | None]:
+    """The same records, with each one that was written counted by what happened."""
+    for record in records:
+        yield record
+        if record is not None:
+            counts[record.step] += 1
+
+
+def _summary(counts: Counter[str], missed: int) -> str:
+    """How many datagrams and copies were captured, and how many were not read in time."""
+    received, sent = counts["matched"], counts["sent"]
+    dropped = counts["discarded"] + counts["lost"]
+    whole = f"captured {counts.total()} frames: {received} received, {sent} sent, {dropped} dropped"
+    return f"{whole}; {missed} were not read in time" if missed else whole
 
 
 def _print_lines(records: Iterable[DatagramRecord | None]) -> None:
