@@ -38,6 +38,21 @@ def replace_text(path: Path, text: str, *, mode: int = 0o600, keep: bool = True)
         raise
 
 
+def keep_old(path: Path) -> Path:
+    """Give the present content of a file a second name, FILE.old, in place of an older one.
+
+    Raises:
+        OSError: the directory is not writable, or its file system has no hard links.
+    """
+    target = path.resolve()
+    old, new = target.with_name(f"{target.name}.old"), target.with_name(f".{target.name}.old")
+    new.unlink(missing_ok=True)  # of a process that was killed
+    new.hardlink_to(target)
+    new.replace(old)
+    new.unlink(missing_ok=True)  # where both were one file already, rename(2) does nothing
+    return old
+
+
 def _keep_attributes(old: os.stat_result, descriptor: int) -> None:
     if (old.st_uid, old.st_gid) != (os.geteuid(), os.getegid()):
         os.fchown(descriptor, old.st_uid, old.st_gid)

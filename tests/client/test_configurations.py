@@ -30,12 +30,11 @@ def test_a_configuration_is_planned_and_applied(
     """The plan changes nothing; rules that clients have added stay, but for --prune."""
     with mcr.Client(control.path) as client:
         client.add_rule(B)
-        (own,) = client.rules()
         plan = command("plan", str(file))
         assert plan.splitlines() == [
             f"+ {A}",
             "1 added, 0 changed, 0 removed, 0 unchanged",
-            f"{own.id}: added at run time, stays",
+            f"= {B}: added at run time, stays",
             f"revision {revision + 1} (nothing has changed)",
         ]
         assert command("apply", str(file), "--dry-run") == plan
@@ -46,13 +45,17 @@ def test_a_configuration_is_planned_and_applied(
         assert client.rules().revision == revision + 1
         command("apply", str(file), "--yes")
         assert [(rule.rule, rule.origin) for rule in client.rules()] == [(A, "file"), (B, "client")]
+        client.disable_rule("feed-a")
+        shown = command("plan", str(file)).splitlines()
+        assert shown[1] == f"= {A} (disabled): changed at run time, stays so"
+        client.enable_rule("feed-a")
         file.write_text(json.dumps({"rules": [{"rule": NEW_A}]}))
         assert command("apply", str(file), "--yes", "--prune").splitlines() == [
             f"~ {A}",
             f"    becomes {NEW_A}",
             f"- {B}",
             "0 added, 1 changed, 1 removed, 0 unchanged",
-            f"revision {revision + 3}",
+            f"revision {revision + 5}",
         ]
 
 
@@ -91,11 +94,26 @@ def test_what_is_saved_is_what_runs(
     }
     with mcr.Client(control.path) as client:
         client.add_rules([A, {"rule": B, "enabled": False}, named])
-    command("config", "save", str(saved))
+    assert command("config", "save", str(saved)) == f"{saved}: written\n"
     assert saved.read_text() == command("config", "show")
     assert "3 unchanged" in command("apply", str(saved), "--yes")
     assert command("check", str(saved)) == f"{saved}: 3 rules, no mistake\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["saved.toml"]
+
+
+def test_a_file_that_is_saved_over_is_kept(
+    command: Command, control: FakeSupervisor, file: Path
+) -> None:
+    """Under another name, with its comments; a second time nothing changes."""
+    file.write_text("# by hand\n")
+    file.chmod(0o640)
+    kept = file.with_name("mcr.toml.old")
+    kept.write_text("older")
+    assert command("config", "save", str(file)) == f"{file}: replaced; what it had is in {kept}\n"
+    assert (kept.read_text(), file.stat().st_mode & 0o777) == ("# by hand\n", 0o640)
+    assert command("config", "save", str(file)) == f"{file}: unchanged\n"
+    assert kept.read_text() == "# by hand\n"
+    assert len(list(file.parent.iterdir())) == 2
 
 
 def test_mistakes_are_told_with_their_place(command: Command, file: Path) -> None:

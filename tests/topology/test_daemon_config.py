@@ -123,7 +123,7 @@ def test_the_file_is_wanted_and_the_state_has_what_clients_changed(
     file.write_text(f'daemon.state = "{state}"\n{toml(OTHER)}')
     with serving(lab.relay, *options) as daemon, daemon.client() as client:
         assert texts(client) == [(OTHER, False), (THIRD, True)]
-        daemon.wait_for("1 unchanged; 1 rule enabled or disabled at run time stays so; 1 rule")
+        daemon.wait_for("1 unchanged; 1 rule changed at run time stays so; 1 rule")
         assert client.reload(prune=True).changed[0].after == RuleForm(OTHER, True)
         assert texts(client) == [(OTHER, True)]
         assert daemon.end() == 0

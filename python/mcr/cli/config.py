@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -12,12 +12,12 @@ from ..client import methods
 from ..config import schema as config_schema
 from ..config.forms import wanted_forms
 from ..config.writer import WrittenRule, write_toml
-from ..protocol.results import ConfigurationResult, RuleDifference, RuleForm
+from ..protocol.results import ConfigurationResult, RuleDifference, RuleForm, StayingRule
 from ..protocol.text import printable
 from ..rules import Rule
 from ..rules.model import counted
 from ..rules.objects import rule_from_object
-from ..text_file import replace_text
+from ..text_file import keep_old, replace_text
 from .config_file import check_configuration, read_configuration
 from .help import CommandGroup, add_command, epilog_of
 from .options import AnswerAsJson, SocketOption
@@ -128,12 +128,24 @@ def show(socket: SocketOption = None) -> None:
 def save(
     file: Annotated[
         str,
-        typer.Argument(metavar="FILE", help="Is replaced if it exists; its mode and owner stay."),
+        typer.Argument(
+            metavar="FILE",
+            help="What it has is kept as FILE.old; the new one has its mode and owner.",
+        ),
     ],
     socket: SocketOption = None,
 ) -> None:
-    """Write what the daemon runs with into a file, as a configuration."""
-    replace_text(Path(file), _text_of_daemon(socket))
+    """Write what the daemon runs with into a file, as a configuration.
+
+    Comments, includes and lists of a file that was written by hand are in FILE.old then.
+    """
+    path, text = Path(file), _text_of_daemon(socket)
+    before = path.read_bytes() if path.exists() else None
+    done = "unchanged"
+    if before != text.encode():
+        done = "written" if before is None else f"replaced; what it had is in {keep_old(path)}"
+        replace_text(path, text)
+    print(f"{file}: {done}", flush=True)
 
 
 def schema() -> None:
@@ -175,8 +187,8 @@ def _show(change: ConfigurationResult) -> None:
     for noun, names in (("class", change.classes), ("interface", change.interfaces)):
         for each in names:
             print(printable(f"{noun} {each}: changed"))
-    _show_ids("enabled or disabled at run time, stays so", change.overruled)
-    _show_ids("added at run time, stays", change.beside)
+    _show_staying("changed at run time, stays so", change.overruled, change.staying)
+    _show_staying("added at run time, stays", change.beside, change.staying)
     _show_revision(change)
 
 
@@ -193,13 +205,14 @@ def _show_each(sign: str, differences: Iterable[RuleDifference]) -> None:
             print(printable(f"    becomes {lines[1]}"))
 
 
-def _form(form: RuleForm) -> str:
+def _form(form: RuleForm | StayingRule) -> str:
     return form.rule if form.enabled else f"{form.rule} (disabled)"
 
 
-def _show_ids(text: str, ids: Sequence[str]) -> None:
-    for each in ids:
-        print(f"{printable(each)}: {text}")
+def _show_staying(why: str, ids: Iterable[str], rules: Iterable[StayingRule]) -> None:
+    known = {each.id: _form(each) for each in rules}
+    for each in ids:  # an older daemon sends nothing but the ids
+        print(printable(f"= {known.get(each, each)}: {why}"))
 
 
 for _name, _function, _example in (

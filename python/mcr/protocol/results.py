@@ -194,6 +194,17 @@ class RuleDifference(JsonObject):
 
 
 @dataclass(frozen=True, slots=True)
+class StayingRule(JsonObject):
+    """A rule that stays as clients have left it, beside a configuration or against it."""
+
+    id: str
+    name: str | None
+    rule: str
+    """The canonical text."""
+    enabled: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ConfigurationResult(JsonObject):
     """What a configuration changed, or with `dry_run` would change."""
 
@@ -209,12 +220,15 @@ class ConfigurationResult(JsonObject):
     beside: tuple[str, ...]
     """The ids of rules that the configuration does not have, and that stay: clients added them."""
     overruled: tuple[str, ...]
-    """The ids of rules that stay enabled or disabled as at run time, against the configuration."""
+    """The ids of rules that stay enabled, disabled or edited as at run time, against the
+    configuration."""
     warnings: tuple[str, ...]
     classes: tuple[str, ...] = ()
     """The names of classes of traffic that are new, changed or removed."""
     interfaces: tuple[str, ...] = ()
     """The names of interfaces with another rate than before, or none any more."""
+    staying: tuple[StayingRule, ...] = ()
+    """The rules of `beside` and `overruled`."""
 
     @property
     def is_empty(self) -> bool:

@@ -155,7 +155,7 @@ def _sentence(result: ConfigurationResult) -> str:
         if names:
             text += f"; {noun} {', '.join(names[:_NAMED])} changed"
     if result.overruled:
-        text += f"; {_staying(result.overruled, 'enabled or disabled at run time')} so"
+        text += f"; {_staying(result.overruled, 'changed at run time')} so"
     if result.beside:
         text += f"; {_staying(result.beside, 'added by clients')}"
     return text

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ....errors import Problem, RuleError
-from ....protocol.results import ConfigurationResult, RuleDifference, RuleForm
+from ....protocol.results import ConfigurationResult, RuleDifference, RuleForm, StayingRule
 from .draft import Draft, RuleRecord, RuleSetAside
 from .entries import EnabledRule
 
@@ -66,7 +66,12 @@ class Merge:
             warnings=draft.warnings,
             classes=self.classes,
             interfaces=self.interfaces,
+            staying=tuple(map(self._staying, (*self.beside, *self.overruled))),
         )
+
+    def _staying(self, rule_id: str) -> StayingRule:
+        own = self.before[rule_id]
+        return StayingRule(rule_id, own.rule.name, str(own.rule), own.enabled)
 
     def _difference(
         self, before_id: str | None, after_id: str | None, after: Mapping[str, EnabledRule]
