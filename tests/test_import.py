@@ -8,6 +8,7 @@ import subprocess
 import sys
 import typing
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
@@ -55,6 +56,28 @@ def test_a_command_loads_only_its_own_modules() -> None:
     command = [sys.executable, "-c", code]
     run = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
     assert run.stderr.split() == []
+
+
+@pytest.mark.parametrize("command", ["ping", "rule list", "stats", "apply mcr.toml --yes"])
+def test_a_client_starts_without_tables(command: str, tmp_path: Path) -> None:
+    """Without a terminal no table is drawn."""
+    (tmp_path / "mcr.toml").write_text("rules = []")
+    others = ("rich.console", "rich.table", "asyncio", "mcr.relay.relay", "mcr.web")
+    code = (
+        "import sys; from mcr.__main__ import main; main()\n"
+        f"sys.exit(' '.join(name for name in {others!r} if name in sys.modules) or 0)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, *command.split(), "--socket", "no.sock"],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        cwd=tmp_path,
+    )
+    assert run.stderr.splitlines() == [
+        "mcr: no daemon listens at no.sock; start one with mcr serve"
+    ], run.stderr
 
 
 def test_public_names_exist_and_are_documented() -> None:

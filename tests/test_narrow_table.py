@@ -6,7 +6,7 @@ import re
 import pytest
 
 from mcr.cli.live import WindowSize, live_lines
-from mcr.cli.output import open_view
+from mcr.cli.view import open_view
 from mcr.protocol.summary import report
 from mcr.stats import InterfaceStats, RuleStats, Stats
 

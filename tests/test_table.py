@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from mcr.cli.output import open_view
+from mcr.cli.view import open_view
 from mcr.protocol.summary import bits_text, bytes_text, report
 from mcr.stats import InterfaceStats, OutputStats, RuleStats, Stats
 

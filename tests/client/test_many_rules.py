@@ -18,7 +18,7 @@ from tests.support.fake_supervisor import FakeSupervisor
 from tests.support.screen import Screen
 
 import mcr
-from mcr.cli.output import as_red
+from mcr.cli.terminal_table import as_red
 from mcr.protocol.selection import has_problem
 from mcr.protocol.summary import report
 from mcr.stats import Alarm, OutputLoss, OutputStats, RuleStats, Stats

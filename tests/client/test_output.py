@@ -6,7 +6,7 @@ import re
 import pytest
 from rich.console import Console
 
-from mcr.cli import output
+from mcr.cli import output, terminal_table
 
 LONG = (
     "239.1.1.2%lo:5001 to 239.2.0.2%lo:6001,ttl=8 127.0.0.1:7001"
@@ -35,7 +35,7 @@ def test_colours_mean_something(width: int, monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    monkeypatch.setattr(output, "Console", lambda file: Console(file=file, width=width))
+    monkeypatch.setattr(terminal_table, "Console", lambda file: Console(file=file, width=width))
     text = shown()
     for colour, word, times in ((32, "flows", 1), (33, "waits", 1), (31, "loses", 2)):
         assert len(re.findall(rf"\x1b\[{colour}m[^\x1b]*{word}", text)) == times, text
@@ -48,7 +48,7 @@ def test_narrow_terminals_cut_no_rule(width: int, monkeypatch: pytest.MonkeyPatc
     """A table where it fits, else one line for each cell, never truncated."""
     terminal = Terminal()
     monkeypatch.setattr("sys.stdout", terminal)
-    monkeypatch.setattr(output, "Console", lambda file: Console(file=file, width=width))
+    monkeypatch.setattr(terminal_table, "Console", lambda file: Console(file=file, width=width))
     output.show_table(("id", "rule"), [("a", LONG), ("b", "a[red]b\x1b[2J")])
     printed = terminal.getvalue()
     assert LONG in printed

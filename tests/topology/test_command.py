@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from mcr.cli.output import INTERVAL_S
+from mcr.cli.view import INTERVAL_S
 
 from .checks import DEADLINE_S, PROCESS_S, assert_balanced
 from .lab import Lab

@@ -9,8 +9,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 
-from rich.text import Text
-
 
 @contextmanager
 def paged(enabled: bool) -> Iterator[None]:
@@ -37,6 +35,8 @@ class _TerminalText(io.StringIO):
 
 
 def _is_long(text: str) -> bool:
+    from rich.text import Text  # noqa: PLC0415 -- slow to load, and for terminals only
+
     size = shutil.get_terminal_size()
     lines = (Text.from_ansi(line).cell_len for line in text.splitlines())
     return sum(max(1, -(-cells // size.columns)) for cells in lines) >= size.lines

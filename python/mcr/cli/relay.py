@@ -40,9 +40,9 @@ from .options import (
     ReportAsJson,
     WorkersOption,
 )
-from .output import INTERVAL_S, View, open_view, rehearse
 from .signals import HeldSignals, hangup_held, signals_held
 from .usage import usage_of
+from .view import INTERVAL_S, View, open_view, rehearse
 from .writer import PATIENCE_S, TextWriter
 
 _REPORT_PATIENCE_S = 3.0  # with a reader of the report that has stopped reading

@@ -15,7 +15,7 @@ from ..protocol.selection import StatsOrder, arranged, loses, state_colour
 from ..protocol.summary import bits_text, daemon_report, sums_report
 from ..stats import Rate, RuleStats, Stats
 from .options import AnswerAsJson, SocketOption
-from .output import INTERVAL_S, as_red, open_view, show_table
+from .output import show_table
 from .pager import paged
 from .remote import connect
 from .rule_output import known_rules
@@ -72,6 +72,8 @@ def stats(
     _warn(found)
     with paged(not no_pager):
         if details or sys.stdout.isatty():
+            from .terminal_table import as_red  # noqa: PLC0415 -- slow to load
+
             print(daemon_report(found, as_red), flush=True)
         else:
             print(sums_report(found))
@@ -90,6 +92,8 @@ def _read(client: Client, selected: list[str] | None, how: Arrangement) -> Daemo
 
 
 def _watch(client: Client, selected: list[str] | None, how: Arrangement, as_json: bool) -> None:
+    from .view import INTERVAL_S, open_view  # noqa: PLC0415 -- slow to load
+
     if as_json:
         while True:
             print(json.dumps(_read(client, selected, how).as_dict()), flush=True)
