@@ -5,6 +5,7 @@ use std::io;
 
 use crate::engine::ingress::Arrival;
 use crate::engine::lanes::Lanes;
+use crate::engine::plan::Source;
 use crate::engine::window::WindowEntry;
 use crate::merge::FeedPlace;
 use crate::packet::Discard;
@@ -65,6 +66,12 @@ impl Placed {
         false
     }
 
+    /// Why the datagram with this number is not sent; `None` if it is.
+    pub(super) fn reason(&self, at: u32) -> Option<Discard> {
+        let is_dropped = |(_, dropped): &(Discard, u128)| dropped >> at & 1 != 0;
+        REASONS.into_iter().zip(self.dropped).find(is_dropped).map(|(reason, _)| reason)
+    }
+
     /// Notes that a datagram is not sent after all, since it is late.
     pub(super) fn give_up(&mut self, bit: u128, len: u32) {
         self.sent &= !bit;
@@ -89,6 +96,20 @@ pub(super) fn count_place(words: &mut SlotWords, place: FeedPlace) {
 }
 
 impl Lanes<'_> {
+    /// Records for taps what becomes of datagrams of a merging rule.
+    pub(super) fn note_placed(
+        &mut self,
+        placed: (EntryPiece, &Placed),
+        rules: (u32, usize),
+        arrival: &Arrival,
+        source: Option<&Source>,
+    ) {
+        if let (Some(taps), Some(source)) = (&mut self.egress.taps, source) {
+            let bytes = self.ring.bytes(&self.window.entry(placed.0.entry).buffer);
+            taps.note_placed(placed, rules, (bytes, arrival), source);
+        }
+    }
+
     /// Adds the datagrams of a piece that are sent to the lane of a rule: as few entries as may be.
     pub(super) fn link_runs(
         &mut self,
@@ -106,6 +127,9 @@ impl Lanes<'_> {
             let run = (sent >> at).trailing_ones();
             let first = (piece.first + at) * piece.segment;
             let part = self.window.push_part(piece.entry, (first, run));
+            if let Some(taps) = &mut self.egress.taps {
+                taps.note_part(part, (piece.entry, piece.first + at));
+            }
             self.link(rule, arrival, part)?;
             at += run;
             left = sent.checked_shr(at).unwrap_or(0);

@@ -11,6 +11,7 @@ use crate::engine::ingress::Arrival;
 use crate::engine::lanes::Lanes;
 use crate::engine::plan::{Plan, PlanOutput, PlanRule};
 use crate::engine::rewrite::Origin;
+use crate::engine::tap::Noted;
 use crate::engine::window::WindowEntry;
 use crate::merge::{Admission, MOST_HELD, Merger, Reorderer};
 use crate::stats::output;
@@ -35,6 +36,8 @@ struct HeldCopy {
     dscp: u8,
     /// The origin of the datagram, as far as the rule preserves it.
     origin: Option<Origin>,
+    /// What taps need of it.
+    noted: Option<Noted>,
 }
 
 /// The datagrams that a merging rule holds.
@@ -85,7 +88,8 @@ impl HeldDatagrams {
         &mut self,
         lanes: &mut Lanes<'_>,
         arrival: &Arrival,
-        (entry, start, len): (u16, u32, u32),
+        (entry, number): (u16, u32),
+        (start, len): (u32, u32),
     ) {
         let size = size_of_copy(len);
         let at = self.room(size).unwrap_or(0);
@@ -97,7 +101,8 @@ impl HeldDatagrams {
         let kept = self.head.and_then(|head| plan.rules[head as usize].kept.as_ref());
         let origin = kept.map(|kept| Origin { ttl, dscp, ..kept.flow(&arrival.datagram) });
         self.end = at + size;
-        self.copies.push_back(HeldCopy { start: at, len, ttl, dscp, origin });
+        let noted = lanes.egress.taps.as_ref().and_then(|taps| taps.noted(entry, number));
+        self.copies.push_back(HeldCopy { start: at, len, ttl, dscp, origin, noted });
         self.count(lanes, 1);
     }
 
@@ -117,10 +122,18 @@ impl HeldDatagrams {
             let buffer = lanes.ring.stored(self.store);
             let entry = WindowEntry::single(buffer, (start, len), ttl, dscp);
             let entry = lanes.window.push_view(entry);
+            if let Some(taps) = &mut lanes.egress.taps {
+                taps.note_held(entry, copy.noted);
+            }
             lanes.link_held(head, copy.origin.as_ref(), entry)?;
             self.count(lanes, -1);
         }
         Ok(order.is_empty())
+    }
+
+    /// Forgets what taps need of them, as other taps have begun.
+    pub(super) fn forget_noted(&mut self) {
+        self.copies.iter_mut().for_each(|copy| copy.noted = None);
     }
 
     /// Frees the memory of those that have been sent.
@@ -183,7 +196,9 @@ pub(super) fn place_in_order(
         }
         let may_hold = !order.begin(span) && held.has_room_for(len);
         match if may_hold { order.admit(span, now_us) } else { Admission::Sent } {
-            Admission::Held(_) => held.push(lanes, arrival, (piece.entry, start, len)),
+            Admission::Held(_) => {
+                held.push(lanes, arrival, (piece.entry, piece.first + at), (start, len));
+            }
             Admission::Late => placed.give_up(bit, len),
             Admission::Sent => {
                 unlinked |= bit;

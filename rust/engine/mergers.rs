@@ -9,7 +9,7 @@ use crate::engine::entry_pieces::{EntryPiece, PIECE, Placed, REASONS, count_plac
 use crate::engine::held::{HeldDatagrams, are_outputs_same, place_in_order};
 use crate::engine::ingress::{Arrival, OrderCheck};
 use crate::engine::lanes::Lanes;
-use crate::engine::plan::{Plan, PlanMerge, PlanRule};
+use crate::engine::plan::{Plan, PlanMerge, PlanRule, Source};
 use crate::merge::{FeedPlace, Merger, Reorderer};
 use crate::stats::{SlotWords, Writer, interface, rule};
 use crate::sys::buffers::Buffer;
@@ -148,6 +148,11 @@ impl Mergers {
         mergers.filter_map(|merger| merger.held_order())
     }
 
+    /// Forgets what taps need of what is held, as other taps have begun.
+    pub(super) fn forget_noted(&mut self) {
+        self.held.iter_mut().for_each(|(_, held)| held.forget_noted());
+    }
+
     /// Sets the time of subsequent arrivals, of CLOCK_MONOTONIC.
     pub(super) fn set_time(&mut self, now_ns: u64) {
         self.now_us = now_ns / 1000;
@@ -161,7 +166,7 @@ impl Mergers {
         mut lanes: Lanes<'_>,
         buffer: Buffer,
         arrival: &Arrival,
-        (source, rules): (u32, &[u32]),
+        (source, rules): (Option<&Source>, &[u32]),
     ) -> io::Result<()> {
         let (entry, segment) = lanes.push(buffer, arrival);
         for &rule in rules {
@@ -176,15 +181,16 @@ impl Mergers {
             let count = (arrival.datagram.segments - first).min(PIECE);
             let piece = EntryPiece { entry, first, count, segment };
             let (mut sent, mut placed) = (0, Placed::default());
-            for &rule in rules {
-                let rule = &lanes.plan.rules[rule as usize];
+            for &number in rules {
+                let rule = &lanes.plan.rules[number as usize];
                 if let Some(merge) = rule.merge {
                     placed = self.place(&mut lanes, piece, arrival, (rule, merge))?;
                     sent |= placed.sent;
+                    lanes.note_placed((piece, &placed), (number, rules.len()), arrival, source);
                 }
             }
             if !is_relayed {
-                let words = lanes.counters.slot(source);
+                let words = lanes.counters.slot(source.map_or(0, |source| source.slot));
                 for (reason, dropped) in REASONS.into_iter().zip(placed.dropped) {
                     let dropped = u64::from((dropped & !sent).count_ones());
                     words[interface::MATCHED] -= dropped;

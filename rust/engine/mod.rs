@@ -289,10 +289,10 @@ impl Engine {
                 egress.note_received(intake.source(token), bytes, plan, window.len());
             }
             if is_merged(plan, rules) {
-                let interface = intake.source(token).map_or(0, |source| source.slot);
                 let lanes = Lanes { ring, plan, window, egress, counters };
+                let from = (intake.source(token), rules);
                 // A copy, so that other arrivals stay in registers.
-                return self.mergers.enter(lanes, buffer, &{ arrival }, (interface, rules));
+                return self.mergers.enter(lanes, buffer, &{ arrival }, from);
             }
         }
         Lanes { ring, plan, window, egress, counters }.enter(buffer, &arrival, rules)
@@ -355,6 +355,7 @@ impl Engine {
         self.egress.set_queues(&plan, &mut self.ring)?;
         let entries = self.intake.most_datagrams();
         self.egress.set_taps(plan.taps.as_ref(), entries, self.channels.verify_checksums);
+        self.mergers.forget_noted();
         if plan.has_merges {
             self.window.reserve_parts(entries);
         }

@@ -44,9 +44,9 @@ impl Engine {
             );
         }
         if is_merged(plan, rules) {
-            let interface = intake.source(token).map_or(0, |source| source.slot);
             let lanes = Lanes { ring, plan, window, egress, counters };
-            return self.mergers.enter(lanes, buffer, &arrival, (interface, rules));
+            let from = (intake.source(token), rules);
+            return self.mergers.enter(lanes, buffer, &arrival, from);
         }
         Lanes { ring, plan, window, egress, counters }.enter(buffer, &arrival, rules)
     }

@@ -11,6 +11,8 @@ use super::{Relay, Shared};
 use crate::addr::Addr;
 use crate::engine::tap::{PlanTap, PlanTaps, TapInput, TapOutput, TapRule};
 use crate::error::{Error, Result};
+use crate::merge::MAX_LEGS;
+use crate::spec::{leg_id, rule_of_leg};
 use crate::tap::{MAX_TAPS, RingWriter, TapFilter};
 
 /// The taps of a relay, by their numbers.
@@ -117,24 +119,30 @@ impl LiveTaps {
         }
         let first = (rule.input.group, rule.input.port);
         let outputs = rule.outputs.iter().map(|output| plan_output(output, first, worker));
-        TapRule { id: u64::from_str_radix(id, 16).unwrap_or(0), taps, outputs: outputs.collect() }
+        let id = u64::from_str_radix(rule_of_leg(id), 16).unwrap_or(0);
+        TapRule { id, taps, is_merged: rule.merge.is_some(), outputs: outputs.collect() }
     }
 }
 
 impl LiveTap {
     fn takes(&self, id: &RuleId) -> bool {
-        self.filter.rule.as_ref().is_none_or(|only| **only == **id)
+        self.filter.rule.as_ref().is_none_or(|only| **only == *rule_of_leg(id))
     }
 
     fn plan(&self, worker: u16, rules: &BTreeMap<RuleId, LiveRule>) -> Option<PlanTap> {
-        let rule = self.filter.rule.as_ref().and_then(|id| rules.get(id.as_str()));
-        let input = rule.map(|rule| &rule.input).map(|input| TapInput {
+        let legs = self
+            .filter
+            .rule
+            .iter()
+            .flat_map(|id| (0_u8..).take(MAX_LEGS).map(|leg| leg_id(id, leg)));
+        let inputs = legs.filter_map(|id| Some(&rules.get(id.as_str())?.input));
+        let inputs = inputs.map(|input| TapInput {
             ifindex: if input.everywhere { 0 } else { input.ifindex },
             group: input.group,
             group_bits: input.group_bits,
         });
         let ring = self.rings.get(usize::from(worker))?.clone();
-        Some(PlanTap { filter: self.filter.clone(), input, ring })
+        Some(PlanTap { filter: self.filter.clone(), inputs: inputs.collect(), ring })
     }
 }
 

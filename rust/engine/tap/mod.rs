@@ -5,6 +5,7 @@
 //! when the kernel has taken or refused them.
 
 mod frames;
+mod merged;
 mod plan;
 
 use std::sync::Arc;
@@ -31,6 +32,10 @@ pub(super) struct Noted {
     first: u64,
     /// For each tap, which of its datagrams is the first to be taken; `u32::MAX` for none.
     taken: [u32; MAX_TAPS],
+    /// The taps that record it when it has its place among merged feeds, one bit for each.
+    placed_later: u8,
+    /// Whether the frame is in the buffer, as it arrived.
+    has_frame: bool,
 }
 
 impl Noted {
@@ -38,7 +43,8 @@ impl Noted {
     pub(super) const NOTHING: Self = {
         let zero = Addr::from_bits(0);
         let origin = Origin { source: zero, group: zero, source_port: 0, port: 0, ttl: 0, dscp: 0 };
-        Self { origin, first: 0, taken: [u32::MAX; MAX_TAPS] }
+        let taken = [u32::MAX; MAX_TAPS];
+        Self { origin, first: 0, taken, placed_later: 0, has_frame: false }
     };
 }
 
@@ -131,18 +137,19 @@ impl Taps {
         arrival: &Arrival,
         rules: &[u32],
     ) {
-        if entry == 0 {
-            self.noted.clear();
-        }
         let plan = self.plan.clone();
         let (now_ns, datagram) = (now_ns(), &arrival.datagram);
         let first = self.count(datagram.segments);
-        let mut taken = [u32::MAX; MAX_TAPS];
+        let (mut taken, mut placed_later) = ([u32::MAX; MAX_TAPS], 0);
         for (number, tap) in plan.taps.iter().enumerate() {
             let rule = rules.iter().filter_map(|&rule| plan.rules.get(rule as usize));
-            let mut rule = rule.filter(|rule| rule.taps & 1 << number != 0);
-            let Some(rule) = rule.next() else { continue };
+            let rule = rule.filter(|rule| rule.taps & 1 << number != 0);
+            let Some(rule) = rule.min_by_key(|rule| rule.is_merged) else { continue };
             taken[number] = self.sample(number, tap.filter.sample, datagram.segments);
+            if rule.is_merged {
+                placed_later |= 1 << number;
+                continue;
+            }
             let record = TapRecord {
                 datagram: first,
                 rule: rule.id,
@@ -153,7 +160,15 @@ impl Taps {
                 self.record_arrival(tap, record, taken[number], (bytes, raw), arrival);
             }
         }
-        self.noted.push(Noted { origin: origin(datagram), first, taken });
+        let (origin, has_frame) = (origin(datagram), raw.is_some());
+        self.keep(entry, Noted { origin, first, taken, placed_later, has_frame });
+    }
+
+    /// Keeps what is needed of an entry of the window.
+    fn keep(&mut self, entry: usize, noted: Noted) {
+        self.noted.truncate(entry);
+        self.noted.resize(entry, Noted::NOTHING);
+        self.noted.push(noted);
     }
 
     /// Records the datagrams of a buffer that is not relayed, for the reason that reading it again
@@ -231,19 +246,32 @@ impl Taps {
         (bytes, raw): (&[u8], Option<RawFrame<'_>>),
         arrival: &Arrival,
     ) {
+        for number in taken_of(taken, tap.filter.sample, arrival.datagram.segments) {
+            self.record_one(tap, record, number, (bytes, raw.as_ref()), arrival);
+        }
+    }
+
+    /// Records one of the datagrams of a buffer; `record` has the number of the first one.
+    fn record_one(
+        &mut self,
+        tap: &PlanTap,
+        record: TapRecord,
+        number: u32,
+        (bytes, raw): (&[u8], Option<&RawFrame<'_>>),
+        arrival: &Arrival,
+    ) {
         let Arrival { datagram, segment } = arrival;
-        let arrived_ns = raw.as_ref().map_or(0, |raw| raw.arrived_ns);
-        let record = TapRecord { arrived_ns, ..record };
-        if let Some(raw) = raw.as_ref().filter(|_| datagram.segments == 1) {
-            if taken == 0 {
-                tap.write(record, self.room.restore(raw));
-            }
+        let arrived_ns = raw.map_or(0, |raw| raw.arrived_ns);
+        let datagram_number = record.datagram + u64::from(number);
+        let record = TapRecord { arrived_ns, datagram: datagram_number, ..record };
+        if let Some(raw) = raw.filter(|_| datagram.segments == 1) {
+            tap.write(record, self.room.restore(raw));
             return;
         }
-        let ethernet = raw.as_ref().and_then(RawFrame::ethernet);
+        let ethernet = raw.and_then(RawFrame::ethernet);
         let destination = group_mac(datagram.group);
         let ethernet = ethernet.unwrap_or(EthernetHeader { destination, ..UNKNOWN });
-        let vlan = raw.as_ref().and_then(|raw| raw.vlan);
+        let vlan = raw.and_then(|raw| raw.vlan);
         let headers = Headers {
             source: datagram.source,
             destination: datagram.group,
@@ -252,11 +280,8 @@ impl Taps {
             ttl: datagram.ttl,
             dscp: datagram.dscp,
         };
-        for number in taken_of(taken, tap.filter.sample, datagram.segments) {
-            let payload = payload(bytes, datagram, u32::from(*segment), number);
-            let frame = self.room.compose(ethernet, vlan, &headers, payload);
-            tap.write(TapRecord { datagram: record.datagram + u64::from(number), ..record }, frame);
-        }
+        let payload = payload(bytes, datagram, u32::from(*segment), number);
+        tap.write(record, self.room.compose(ethernet, vlan, &headers, payload));
     }
 
     /// Records the copy of datagram `number` of the window's entry `entry`.
@@ -299,13 +324,14 @@ impl Taps {
 
     /// What is kept of one datagram of the window's entry `entry` that leaves with a later window.
     pub(super) fn noted(&self, entry: u16, number: u32) -> Option<Noted> {
-        let Noted { origin, first, mut taken } = *self.noted.get(usize::from(entry))?;
+        let noted = *self.noted.get(usize::from(entry))?;
+        let mut taken = noted.taken;
         for (tap, first) in self.plan.taps.iter().zip(&mut taken) {
             let behind = number.checked_sub(*first);
             let is_taken = behind.is_some_and(|behind| behind % tap.filter.sample == 0);
             *first = if is_taken { 0 } else { u32::MAX };
         }
-        Some(Noted { origin, first: first + u64::from(number), taken })
+        Some(Noted { first: noted.first + u64::from(number), taken, ..noted })
     }
 
     /// Exchanges what is kept of the buffers of a window for that of another window's.
@@ -332,11 +358,14 @@ impl Taps {
 impl PlanTap {
     /// Whether a datagram that no rule relays belongs to what it takes.
     fn belongs(&self, interface: u32, group: Option<Addr>) -> bool {
-        let Some(TapInput { ifindex, group: first, group_bits }) = self.input else {
-            return self.filter.rule.is_none();
+        if self.filter.rule.is_none() {
+            return true;
+        }
+        let is_of = |input: &TapInput| {
+            (input.ifindex == 0 || input.ifindex == interface)
+                && group.is_some_and(|group| group.block(input.group_bits) == input.group)
         };
-        (ifindex == 0 || ifindex == interface)
-            && group.is_some_and(|group| group.block(group_bits) == first)
+        self.inputs.iter().any(is_of)
     }
 
     fn write(&self, record: TapRecord, frame: &[u8]) {

@@ -21,8 +21,8 @@ pub struct PlanTaps {
 pub struct PlanTap {
     /// What it takes.
     pub filter: TapFilter,
-    /// The input of its only rule; `None` if it takes all, or if there is no such rule.
-    pub input: Option<TapInput>,
+    /// The inputs of its only rule; none if it takes all, or if there is no such rule.
+    pub inputs: Vec<TapInput>,
     /// Where it is recorded.
     pub ring: Arc<RingWriter>,
 }
@@ -45,6 +45,8 @@ pub struct TapRule {
     pub id: u64,
     /// One bit for each tap that takes it.
     pub taps: u8,
+    /// Whether it merges its input with others.
+    pub is_merged: bool,
     /// Its outputs, in their order; none if no tap takes it.
     pub outputs: Box<[TapOutput]>,
 }
