@@ -1,4 +1,4 @@
-"""An agent without its servers for a while: cut off, slow, stopped, purged. No traffic notices.
+"""An agent without its servers: cut off, slow, stopped, killed, purged. No traffic notices.
 
 The node is the lab's relay; servers are behind a link of its own, `mgmt`.
 """
@@ -197,6 +197,18 @@ def test_a_server_that_stops_for_seconds_is_waited_for(feed: Site) -> None:
         assert feed.names == {"feed"}
     finally:
         os.kill(server, signal.SIGCONT)
+    feed.store.write(DOCUMENT, FEED, OTHER)
+    feed.store.wait_status(NODE, "applied", 2)
+    assert feed.names == {"feed", "other"}
+
+
+def test_a_server_that_was_killed_is_waited_for(feed: Site) -> None:
+    """Its documents are there again after its start, and what comes then is applied."""
+    feed.cluster.kill()
+    feed.agent.wait_for("the rules stay as read")
+    assert feed.names == {"feed"}
+    feed.cluster.start()
+    feed.cluster.wait_ready()
     feed.store.write(DOCUMENT, FEED, OTHER)
     feed.store.wait_status(NODE, "applied", 2)
     assert feed.names == {"feed", "other"}
