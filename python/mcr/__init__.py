@@ -59,7 +59,6 @@ if TYPE_CHECKING:
     from .protocol.results import RuleList as RuleList
     from .protocol.results import RuleOutputInfo as RuleOutputInfo
     from .protocol.results import ShapingInfo as ShapingInfo
-    from .protocol.results import StayingRule as StayingRule
     from .protocol.results import Totals as Totals
     from .protocol.results import WorkerCount as WorkerCount
     from .protocol.results import WorkerDeath as WorkerDeath
@@ -143,7 +142,6 @@ _EXPORTS = {
         "RuleList",
         "RuleOutputInfo",
         "ShapingInfo",
-        "StayingRule",
         "Totals",
         "WorkerCount",
         "WorkerDeath",

@@ -12,7 +12,7 @@ from ..client import methods
 from ..config import schema as config_schema
 from ..config.forms import wanted_forms
 from ..config.writer import WrittenRule, write_toml
-from ..protocol.results import ConfigurationResult, RuleDifference, RuleForm, StayingRule
+from ..protocol.results import ConfigurationResult, RuleDifference, RuleForm
 from ..protocol.text import printable
 from ..rules import Rule
 from ..rules.model import counted
@@ -205,12 +205,12 @@ def _show_each(sign: str, differences: Iterable[RuleDifference]) -> None:
             print(printable(f"    becomes {lines[1]}"))
 
 
-def _form(form: RuleForm | StayingRule) -> str:
+def _form(form: RuleForm) -> str:
     return form.rule if form.enabled else f"{form.rule} (disabled)"
 
 
-def _show_staying(why: str, ids: Iterable[str], rules: Iterable[StayingRule]) -> None:
-    known = {each.id: _form(each) for each in rules}
+def _show_staying(why: str, ids: Iterable[str], rules: Iterable[RuleDifference]) -> None:
+    known = {each.id: _form(each.after) for each in rules if each.after is not None}
     for each in ids:  # an older daemon sends nothing but the ids
         print(printable(f"= {known.get(each, each)}: {why}"))
 

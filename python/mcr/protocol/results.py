@@ -194,17 +194,6 @@ class RuleDifference(JsonObject):
 
 
 @dataclass(frozen=True, slots=True)
-class StayingRule(JsonObject):
-    """A rule that stays as clients have left it, beside a configuration or against it."""
-
-    id: str
-    name: str | None
-    rule: str
-    """The canonical text."""
-    enabled: bool
-
-
-@dataclass(frozen=True, slots=True)
 class ConfigurationResult(JsonObject):
     """What a configuration changed, or with `dry_run` would change."""
 
@@ -227,8 +216,8 @@ class ConfigurationResult(JsonObject):
     """The names of classes of traffic that are new, changed or removed."""
     interfaces: tuple[str, ...] = ()
     """The names of interfaces with another rate than before, or none any more."""
-    staying: tuple[StayingRule, ...] = ()
-    """The rules of `beside` and `overruled`."""
+    staying: tuple[RuleDifference, ...] = ()
+    """The rules of `beside` and `overruled`, each the same before and after."""
 
     @property
     def is_empty(self) -> bool:

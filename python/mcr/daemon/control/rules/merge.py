@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ....errors import Problem, RuleError
-from ....protocol.results import ConfigurationResult, RuleDifference, RuleForm, StayingRule
+from ....protocol.results import ConfigurationResult, RuleDifference, RuleForm
 from .draft import Draft, RuleRecord, RuleSetAside
 from .entries import EnabledRule
 
@@ -69,9 +69,10 @@ class Merge:
             staying=tuple(map(self._staying, (*self.beside, *self.overruled))),
         )
 
-    def _staying(self, rule_id: str) -> StayingRule:
+    def _staying(self, rule_id: str) -> RuleDifference:
         own = self.before[rule_id]
-        return StayingRule(rule_id, own.rule.name, str(own.rule), own.enabled)
+        form = RuleForm(str(own.rule), own.enabled)
+        return RuleDifference(rule_id, own.rule.name, form, form)
 
     def _difference(
         self, before_id: str | None, after_id: str | None, after: Mapping[str, EnabledRule]
