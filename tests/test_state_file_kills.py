@@ -1,10 +1,20 @@
 """The state file of a daemon that is killed at any moment: complete, and one of the last two."""
 
+import contextlib
+import os
+import random
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
+import mcr
+
+from .topology.daemons import serving
+
 KILLS = 200
+RULES = [f"239.1.90.{number}%lo:5090,name=r{number} to 127.0.0.1:9" for number in range(1, 60)]
 LOOP = f"""
 import json, os, random, select, signal, sys, time
 from pathlib import Path
@@ -64,3 +74,26 @@ def test_the_state_file_is_one_of_the_last_two(tmp_path: Path) -> None:
     done = subprocess.run(run, capture_output=True, text=True, timeout=55, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert int(done.stdout.split()[1]) >= KILLS
+
+
+def test_a_daemon_that_is_killed_starts_with_its_last_rules(tmp_path: Path) -> None:
+    """Again and again, in the middle of changes: those that were answered, or one more."""
+    state = ("--state", str(tmp_path / "rules"))
+    revision, names = 0, set[str]()
+    for _ in range(5):
+        with serving(None, "--ingress", "udp", *state) as daemon, daemon.client() as client:
+            found = client.rules()
+            assert found.revision in (revision, revision + 1)
+            assert len(names ^ {str(rule.name) for rule in found}) == found.revision - revision
+            revision, names = found.revision, {str(rule.name) for rule in found}
+            delay_s = random.uniform(0.02, 0.2)
+            kill = threading.Timer(delay_s, os.kill, (daemon.supervisor, signal.SIGKILL))
+            kill.start()
+            with contextlib.suppress(mcr.DaemonError):
+                while True:
+                    rule = random.choice(RULES)
+                    name = str(mcr.Rule.parse(rule).name)
+                    change = client.remove_rule if name in names else client.add_rule
+                    revision = change(name if name in names else rule).revision
+                    names ^= {name}
+            kill.join()
