@@ -195,3 +195,35 @@ def test_a_rule_waits_for_a_missing_name(lab: Lab, ingress: Ingress) -> None:
         receiver.expect([b"one"])
         with lab.relay, pytest.raises(mcr.RuleError, match="would arrive twice"):
             relay.add_rule(RULE.replace("feed0", "in0"))
+
+
+def test_a_rate_follows_an_alternative_name(lab: Lab, ingress: Ingress) -> None:
+    """It holds for outputs by any name of the interface, as long as that has the name."""
+    name(lab, "out0", "up0")
+    rates = [mcr.InterfaceRate("up0", "10pps", 5)]
+    rule = f"{GROUP}%in0:5001 to {OUT_0}%out0:6001"
+    with (
+        relaying(lab.relay, rule, ingress=ingress, interface_rates=rates) as relay,
+        lab.sender(GROUP, 5001) as sender,
+    ):
+
+        def limited() -> int:
+            """How many of 20 datagrams exceed the rate."""
+            before = relay.stats().rules[0]
+            sender.send(payloads(20))
+            wait_until(lambda: relay.stats().rules[0].matched == before.matched + 20)
+            wait_until(lambda: relay.stats().rules[0].outputs[0].pending == 0)
+            counts = [each.outputs[0].dropped for each in (relay.stats().rules[0], before)]
+            now, then = (each.get("class_limited", 0) for each in counts)
+            return now - then
+
+        assert limited() >= 10
+        assert not [each for each in relay.warnings if "interface, " in each]
+        name(lab, "out0", "up0", verb="del")
+        wait_until(lambda: limited() == 0)
+        name(lab, "out0", "up0")
+        wait_until(lambda: limited() >= 10)
+        with lab.relay:
+            relay.set_interface_rate(mcr.InterfaceRate("out0", "20pps", 5))
+        (warning,) = (each for each in relay.warnings if "interface, " in each)
+        assert warning.endswith("out0, up0 are one interface; the rate of out0 counts")
