@@ -253,7 +253,7 @@ def run_worker(arguments: str) -> int:
     """
 
 def try_io_uring() -> None:
-    """Create a ring as an engine does, and close it.
+    """Create an io_uring as an engine does, and close it.
 
     Raises RightsError if io_uring is not permitted, EngineError for another reason.
     """
@@ -413,6 +413,13 @@ class RelayCore:
         """`packet` or `udp`; `auto` was decided when the relay was created."""
 
     @property
+    def engine(self) -> Literal["io_uring", "poll"] | None:
+        """How the engines receive and send: `io_uring`, or `poll` where the kernel refuses that.
+
+        None before the start.
+        """
+
+    @property
     def error(self) -> str | None:
         """The error that ended an engine; None if none did."""
 
@@ -450,7 +457,7 @@ class RelayCore:
     def start(self) -> None:
         """Start the engine threads.
 
-        Raises RightsError if io_uring is not permitted, RuleError if the relay was started before.
+        Raises RuleError if the relay was started before.
         """
 
     def stop(self) -> None:

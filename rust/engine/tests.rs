@@ -26,7 +26,7 @@ struct Running {
 }
 
 impl Running {
-    fn start(first: Plan) -> Self {
+    fn start(first: Plan, ring: FreshRing) -> Self {
         let (commands, orders) = mpsc::channel();
         let (retirer, retired) = mpsc::channel();
         let wake: Arc<OwnedFd> =
@@ -43,7 +43,7 @@ impl Running {
             flows: false,
             latency: false,
         };
-        let thread = thread::spawn(move || run(Box::new(first), FreshRing::new()?, links));
+        let thread = thread::spawn(move || run(Box::new(first), ring, links));
         Self { commands, retired, wake, thread, page }
     }
 
@@ -90,7 +90,7 @@ fn plan(sources: &[Source]) -> Plan {
 #[test]
 fn a_retired_plan_is_the_last_to_hold_its_sockets() {
     let sources: Vec<Source> = (1..=400).map(source).collect();
-    let engine = Running::start(plan(&sources));
+    let engine = Running::start(plan(&sources), FreshRing::new().unwrap());
     engine.retired();
     for left in [300, 1, 0] {
         engine.send(EngineCommand::Adopt(Box::new(plan(&sources[..left]))));
@@ -107,6 +107,11 @@ fn a_retired_plan_is_the_last_to_hold_its_sockets() {
 /// the socket for a successor. Only what the full socket drops is missing.
 #[test]
 fn nothing_is_lost_between_an_engine_and_its_successor() {
+    is_continued(|| FreshRing::new().unwrap());
+    is_continued(FreshRing::by_poll);
+}
+
+fn is_continued(ring: impl Fn() -> FreshRing) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let to = socket.local_addr().unwrap();
     let is_over = Arc::new(AtomicBool::new(false));
@@ -127,8 +132,8 @@ fn nothing_is_lost_between_an_engine_and_its_successor() {
     let fd: OwnedFd = socket.into();
     source.fd = Arc::new(fd.into());
     let mut received = 0;
-    for _ in 0..100 {
-        let engine = Running::start(plan(std::slice::from_ref(&source)));
+    for _ in 0..50 {
+        let engine = Running::start(plan(std::slice::from_ref(&source)), ring());
         engine.retired();
         thread::sleep(Duration::from_millis(5));
         engine.send(EngineCommand::Stop);
@@ -137,7 +142,7 @@ fn nothing_is_lost_between_an_engine_and_its_successor() {
     is_over.store(true, Ordering::Relaxed);
     let sent: u64 = senders.into_iter().map(|sender| sender.join().unwrap()).sum();
     let expected = sent - drops(source.fd.as_fd()).unwrap();
-    let engine = Running::start(plan(std::slice::from_ref(&source)));
+    let engine = Running::start(plan(std::slice::from_ref(&source)), ring());
     engine.retired();
     let mut last = Running::received(&engine.page);
     while received + last < expected {

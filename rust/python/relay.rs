@@ -18,6 +18,7 @@ use crate::relay::{
     EgressMode, Ingress, OffloadMode, Relay, RuleChange, RuleEdit, Settings, Share, senders,
 };
 use crate::spec::ShapingSpec;
+use crate::sys::ring::RingKind;
 use crate::sys::scm_rights;
 
 /// The longest time until Ctrl-C is noticed in a wait.
@@ -158,7 +159,7 @@ impl RelayCore {
 
     /// Start the engine threads.
     ///
-    /// Raises RightsError if io_uring is not permitted, RuleError if the relay was started before.
+    /// Raises RuleError if the relay was started before.
     fn start(&self, py: Python<'_>) -> PyResult<()> {
         Ok(py.detach(|| self.relay.start().and_then(|()| self.relay.sample_rates()))?)
     }
@@ -186,6 +187,14 @@ impl RelayCore {
             }
             py.check_signals()?;
         }
+    }
+
+    /// How the engines receive and send: `io_uring`, or `poll` where the kernel refuses that.
+    ///
+    /// None before the start.
+    #[getter]
+    fn engine(&self) -> Option<&'static str> {
+        self.relay.ring_kind().map(RingKind::name)
     }
 
     /// Return warnings about the set-up of this host, one sentence each.
@@ -282,7 +291,7 @@ impl RelayCore {
     }
 }
 
-/// Create a ring as an engine does, and close it.
+/// Create an io_uring as an engine does, and close it.
 ///
 /// Raises RightsError if io_uring is not permitted, EngineError for another reason.
 #[pyfunction]

@@ -54,6 +54,7 @@ use crate::sockets::provider::SocketProvider;
 use crate::sockets::xdp::survey::XdpSurvey;
 use crate::stats::{self, Found, LatencyRow, metadata};
 use crate::sys::memory::SharedWords;
+use crate::sys::ring::RingKind;
 pub use change::Prepared;
 pub use counters::changes::{CounterChanges, OutputLosses, SourceChange};
 pub use counters::copies::CopyCounts;
@@ -189,6 +190,12 @@ impl Relay {
         self.shared.settings.ingress
     }
 
+    /// How the engines receive and send; `None` before they were started or had their rings.
+    #[must_use]
+    pub fn ring_kind(&self) -> Option<RingKind> {
+        self.shared.workers.ring_kind()
+    }
+
     /// Sets the rings that [`Relay::start`] uses first; it creates any that are missing.
     pub fn set_rings(&self, rings: EngineRings) {
         self.shared.workers.set_rings(rings);
@@ -213,8 +220,7 @@ impl Relay {
     /// Starts the engines, each in its own thread, and the thread that follows the interfaces.
     ///
     /// # Errors
-    /// [`Error::Permission`] if io_uring is not permitted; [`Error::Invalid`] if the relay was
-    /// started before.
+    /// A limit of memory or descriptors; [`Error::Invalid`] if the relay was started before.
     pub fn start(&self) -> Result<()> {
         #[cfg(feature = "offload")]
         self.shared.begin_offload()?;
@@ -282,7 +288,8 @@ impl Relay {
         let inputs = state.inputs.warnings().iter().cloned().map(of(WarningSubject::Input));
         let outputs = state.output_warnings.iter().cloned().map(of(WarningSubject::Output));
         let links = self.shared.links.watch().failure().map(of(WarningSubject::Interface));
-        inputs.chain(outputs).chain(links).collect()
+        let engines = self.shared.workers.poll_warning().map(of(WarningSubject::Engine));
+        engines.into_iter().chain(inputs).chain(outputs).chain(links).collect()
     }
 
     /// Reads all counters.

@@ -3,6 +3,8 @@
 /// What a warning is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WarningSubject {
+    /// How the engines receive and send.
+    Engine,
     /// The sockets of an input.
     Input,
     /// Those of an output.

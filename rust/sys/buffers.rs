@@ -35,6 +35,8 @@ pub struct Buffers {
     count: u16,
     ring_mask: u16,
     tail: u16,
+    /// The next buffer to be filled; io_uring has a count of its own.
+    head: u16,
 }
 
 impl Buffers {
@@ -52,6 +54,7 @@ impl Buffers {
             count,
             ring_mask: entries - 1,
             tail: 0,
+            head: 0,
         };
         for id in 0..count {
             buffers.offer(id);
@@ -99,6 +102,39 @@ impl Buffers {
         // kernel as an atomic.
         let tail = unsafe { AtomicU16::from_ptr(tail.cast_mut()) };
         tail.store(self.tail, Ordering::Release);
+    }
+
+    /// The size of a buffer.
+    pub(super) fn buffer_bytes(&self) -> usize {
+        self.buffer_bytes as usize
+    }
+
+    /// The starts of the buffers on offer, in the order in which they are to be filled; for a
+    /// receiver other than io_uring.
+    pub(super) fn offered(&self) -> impl Iterator<Item = NonNull<u8>> {
+        (0..self.tail.wrapping_sub(self.head)).map(|place| self.address(self.offered_id(place)))
+    }
+
+    /// Takes the first buffer on offer, and writes `head` to its start; returns its number.
+    pub(super) fn take_offered<const N: usize>(&mut self, head: [u8; N]) -> Option<u16> {
+        if self.head == self.tail || N > self.buffer_bytes() {
+            return None;
+        }
+        let id = self.offered_id(0);
+        self.head = self.head.wrapping_add(1);
+        // SAFETY: the buffer is at least `N` bytes long, and on offer: nobody else uses it.
+        unsafe { self.address(id).cast::<[u8; N]>().write(head) };
+        Some(id)
+    }
+
+    /// The number of the buffer at a place behind the next one.
+    fn offered_id(&self, place: u16) -> u16 {
+        let slot = usize::from(self.head.wrapping_add(place) & self.ring_mask);
+        let first: NonNull<BufRingEntry> = self.ring.base().cast();
+        // SAFETY: `slot` is masked to the ring's entries.
+        let entry = unsafe { first.add(slot) };
+        // SAFETY: the entry lies inside the ring's mapping, and `offer` has written it.
+        unsafe { entry.as_ref() }.bid()
     }
 
     pub(super) fn ring_address(&self) -> u64 {

@@ -45,6 +45,7 @@ use crate::sys::memory::SharedWords;
 #[cfg(feature = "offload")]
 use crate::sys::per_cpu_array;
 use crate::sys::process_title;
+use crate::sys::ring::RingKind;
 
 /// The exit code of a worker whose engine ended by itself (EX_SOFTWARE, sysexits.h).
 const ENGINE_ENDED: i32 = 70;
@@ -117,6 +118,7 @@ fn start(arguments: &Arguments) -> Result<Service> {
         first_foreign_fd: FIRST_FOREIGN,
         channel_fd: CHANNEL,
         uses_maps: arguments.offload() != OffloadMode::Off,
+        ring: relay.ring_kind().unwrap_or(RingKind::Uring),
     })?;
     gate.wait();
     let session = ControlSession::new(Channel::new(channel), mailbox);

@@ -211,8 +211,8 @@ def test_workers(command: Command, control: FakeSupervisor) -> None:
     control.kill_worker(0, missed_frames=40)
     wait_until(lambda: command("stats") and "missed" in command("workers"))
     headings, worker = command("workers").splitlines()
-    assert headings.split()[:4] == ["worker", "pid", "state", "cpu"]
-    assert worker.split()[:4] == ["0", str(control.workers[0].pid), "running", "-"]
+    assert headings.split()[:4] == ["worker", "pid", "state", "engine"]
+    assert worker.split()[:4] == ["0", str(control.workers[0].pid), "running", "io_uring"]
     assert re.search(r"killed by SIGKILL, out for \d+ ms, missed 40 frames$", worker)
     assert command.json("workers")["workers"][0]["deaths"] == 1
 

@@ -152,6 +152,7 @@ class FakeWorker:
             "number": self.number,
             "pid": self.pid,
             "ingress": "udp",
+            "engine": "io_uring",
             "revision": self.revision,
             "rules": list(self.rules),
         }

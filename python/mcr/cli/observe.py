@@ -202,12 +202,13 @@ def shutdown(socket: SocketOption = None, as_json: AnswerAsJson = False) -> None
 
 def _show_workers(known: tuple[WorkerInfo, ...]) -> None:
     show_table(
-        ("worker", "pid", "state", "cpu", "since", "deaths", "last death"),
+        ("worker", "pid", "state", "engine", "cpu", "since", "deaths", "last death"),
         (
             (
                 str(worker.number),
                 _or_dash(worker.pid),
                 _state(worker),
+                worker.engine or "-",
                 _or_dash(worker.cpu),
                 "-" if worker.started_at is None else moment(worker.started_at),
                 str(worker.deaths),

@@ -376,6 +376,9 @@ class WorkerInfo(JsonObject):
     deaths: Count
     last_death: WorkerDeath | None
     restart_in_ms: int | None
+    engine: str | None = None
+    """How it receives and sends: io_uring, or poll where the kernel refuses that; None before it
+    has told."""
 
 
 @dataclass(frozen=True, slots=True)

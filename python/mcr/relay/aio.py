@@ -8,7 +8,7 @@ import asyncio
 import functools
 import time
 from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, Literal, ParamSpec, Self, TypeVar
 
 from ..alarms.event import Event
 from ..async_closing import AsyncClosing
@@ -123,6 +123,10 @@ class AsyncRelay(AsyncClosing):
     async def ingress(self) -> IngressChoice:
         """Return the ingress; `packet` or `udp` once the relay is open."""
         return await asyncio.to_thread(lambda: self._relay.ingress)
+
+    async def engine(self) -> Literal["io_uring", "poll"] | None:
+        """Return how it receives and sends; None before `start`."""
+        return await asyncio.to_thread(lambda: self._relay.engine)
 
     async def error(self) -> str | None:
         """Return why the engine failed; None if it has not."""

@@ -135,7 +135,6 @@ class Relay(RelayShaping):
         caller's rights and network namespace.
 
         Raises:
-            RightsError: the kernel refuses io_uring; the text names the sysctl.
             EngineError: the engine did not start; the text says why.
             McrError: the relay was stopped; it cannot start again.
         """

@@ -5,7 +5,7 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from ..choices import IngressChoice
 from ..errors import ArgumentError, McrError, RuleError
@@ -177,6 +177,16 @@ class RelayReports:
         with self._life.locked():
             self._life.check_usable()
             return self._settings.ingress if self._running is None else self._running.core.ingress
+
+    @property
+    def engine(self) -> Literal["io_uring", "poll"] | None:
+        """How it receives and sends: `poll` where the kernel refuses io_uring; None before `start`.
+
+        `warnings` says what refuses it.
+        """
+        with self._life.locked():
+            self._life.check_usable()
+            return None if self._running is None else self._running.core.engine
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -3,38 +3,78 @@
 use std::io;
 
 use crate::error::{Error, Result};
-use crate::sys::ring::{FreshRing, Ring};
+use crate::sys::ring::{FreshRing, Ring, RingKind};
 
 /// Rings for engines, created while the process has its privileges.
 #[derive(Default)]
-pub struct EngineRings(Vec<FreshRing>);
+pub struct EngineRings {
+    made: Vec<FreshRing>,
+    /// How the last one that was created receives and sends.
+    kind: Option<RingKind>,
+    /// Why that is not io_uring.
+    refusal: Option<String>,
+}
 
 impl EngineRings {
     /// Creates `count` rings.
     ///
     /// # Errors
-    /// [`Error::Permission`] if io_uring is not permitted; the text names what forbids it.
+    /// The limit of locked memory or of descriptors is reached.
     pub fn create(count: u16) -> Result<Self> {
-        (0..count).map(|_| create_ring()).collect::<Result<_>>().map(Self)
+        let mut rings = Self::default();
+        for _ in 0..count {
+            let ring = rings.create_one()?;
+            rings.made.push(ring);
+        }
+        Ok(rings)
     }
 
-    pub(in crate::relay) fn take(&mut self) -> Option<FreshRing> {
-        self.0.pop()
+    /// How the rings receive and send; `None` before the first was created.
+    #[must_use]
+    pub fn kind(&self) -> Option<RingKind> {
+        self.kind
+    }
+
+    /// Why they do without io_uring; `None` if they do not.
+    pub(in crate::relay) fn refusal(&self) -> Option<&str> {
+        self.refusal.as_deref()
+    }
+
+    /// Takes one of the rings, or creates one.
+    pub(in crate::relay) fn take(&mut self) -> Result<FreshRing> {
+        self.made.pop().map_or_else(|| self.create_one(), Ok)
+    }
+
+    /// An io_uring or, where the kernel refuses that, a ring that does without.
+    fn create_one(&mut self) -> Result<FreshRing> {
+        let ring = match FreshRing::new() {
+            Ok(ring) => ring,
+            Err(error) => {
+                let failure = EngineFailure::from(&error);
+                if !failure.is_refusal {
+                    return Err(failure.into_error());
+                }
+                self.refusal = Some(failure.text);
+                FreshRing::by_poll()
+            }
+        };
+        self.kind = Some(ring.kind());
+        Ok(ring)
     }
 }
 
-/// Tries to create a ring as an engine does.
+/// The warning that engines do without io_uring.
+pub(in crate::relay) fn poll_warning(refusal: &str) -> String {
+    format!("{refusal}. Until then each send is a system call, which takes more processor time")
+}
+
+/// Tries to create an io_uring as an engine does.
 ///
 /// # Errors
-/// As [`EngineRings::create`].
+/// [`Error::Permission`] if io_uring is not permitted; the text names what forbids it.
 pub fn try_io_uring() -> Result<()> {
     let ring = FreshRing::new().and_then(Ring::begin);
     ring.map(drop).map_err(|error| EngineFailure::from(&error).into_error())
-}
-
-/// Creates a ring for one engine.
-pub(in crate::relay) fn create_ring() -> Result<FreshRing> {
-    FreshRing::new().map_err(|error| EngineFailure::from(&error).into_error())
 }
 
 /// Why an engine ended, or could not start.
@@ -63,8 +103,13 @@ impl From<&io::Error> for EngineFailure {
             Some(libc::EPERM | libc::ENOSYS | libc::EACCES) => {
                 let text = format!(
                     "io_uring is refused ({error}): set the sysctl kernel.io_uring_disabled to 0, \
-                     and in a container allow io_uring in its seccomp profile"
+                     and in a container allow io_uring_setup, io_uring_enter and \
+                     io_uring_register in its seccomp profile"
                 );
+                Self { text, is_refusal: true }
+            }
+            Some(libc::EINVAL) => {
+                let text = "io_uring of this kernel is too old: use Linux 6.1 or later".to_owned();
                 Self { text, is_refusal: true }
             }
             Some(libc::ENOMEM) => Self::other(format!(

@@ -19,7 +19,7 @@ use crate::engine::{self, EngineChannels, EngineCommand};
 use crate::error::{Error, Result};
 use crate::relay::Settings;
 use crate::sys::memory::SharedWords;
-use crate::sys::ring::FreshRing;
+use crate::sys::ring::RingKind;
 
 /// The time that an engine has to execute a command. A turn takes well under a millisecond; a host
 /// on which it takes longer than this is not relaying either.
@@ -139,7 +139,17 @@ impl EngineThreads {
 
     /// Sets the rings to start with; missing ones are created by [`EngineThreads::start`].
     pub(in crate::relay) fn set_rings(&self, rings: EngineRings) {
-        *self.rings.lock().unwrap_or_else(PoisonError::into_inner) = rings;
+        *self.rings() = rings;
+    }
+
+    /// How the engines receive and send; `None` before a ring was created for the first.
+    pub(in crate::relay) fn ring_kind(&self) -> Option<RingKind> {
+        self.rings().kind()
+    }
+
+    /// Why the engines do without io_uring; `None` if they do not.
+    pub(in crate::relay) fn poll_warning(&self) -> Option<String> {
+        self.rings().refusal().map(rings::poll_warning)
     }
 
     pub(in crate::relay) fn start(&self) -> Result<()> {
@@ -225,7 +235,7 @@ impl EngineThreads {
             flows: self.settings.flows,
             latency: self.settings.latency,
         };
-        let ring = self.ring()?;
+        let ring = self.rings().take()?;
         let exits = self.exits.clone();
         exits.state().0 += 1;
         let placement = CpuPlacement::of(&self.settings, number);
@@ -250,10 +260,8 @@ impl EngineThreads {
         Ok(EngineThread { commands, retired, pulse, thread })
     }
 
-    /// Takes one of the rings that were set, or creates one.
-    fn ring(&self) -> Result<FreshRing> {
-        let made = self.rings.lock().unwrap_or_else(PoisonError::into_inner).take();
-        made.map_or_else(rings::create_ring, Ok)
+    fn rings(&self) -> MutexGuard<'_, EngineRings> {
+        self.rings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn await_answer(&self, worker: &EngineThread) -> Result<()> {

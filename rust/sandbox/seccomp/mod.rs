@@ -16,6 +16,7 @@ use seccompiler::{
 };
 
 use crate::error::{Error, Result};
+use crate::sys::ring::RingKind;
 
 mod control;
 mod lethal;
@@ -35,6 +36,8 @@ pub enum Role {
         channel_fd: u16,
         /// Whether it reads and writes maps of the relay in the kernel (bpf(2)) that it receives.
         uses_maps: bool,
+        /// How its engine receives and sends.
+        ring: RingKind,
     },
     /// The control process: Python, which starts more threads.
     Control,
@@ -50,9 +53,10 @@ pub fn apply_seccomp(role: Role) -> Result<()> {
     let lethal = lethal::calls(uses_maps);
     let mut programs = vec![lethal.program(Miss::Allowed, SeccompAction::KillProcess)?];
     match role {
-        Role::Worker { first_foreign_fd, channel_fd, .. } => {
+        Role::Worker { first_foreign_fd, channel_fd, ring, .. } => {
             occupy_numbers(first_foreign_fd)?;
             let calls = worker::calls(first_foreign_fd, channel_fd, uses_maps);
+            let calls = if ring == RingKind::Poll { worker::by_poll(calls) } else { calls };
             programs.push(calls.program(Miss::Refused, SeccompAction::Allow)?);
         }
         Role::Control => {

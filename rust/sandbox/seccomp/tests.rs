@@ -4,7 +4,7 @@ use libc::{MAP_ANONYMOUS, MAP_PRIVATE, MAP_SHARED, PROT_EXEC, PROT_READ, PROT_WR
 use seccompiler::sock_filter;
 
 use super::*;
-use crate::sys::ring::REGISTER_BUFFERS;
+use crate::sys::ring::{REGISTER_BUFFERS, SEND_FLAGS};
 
 const FIRST: u16 = 16;
 const CHANNEL: u16 = 5;
@@ -156,6 +156,22 @@ fn a_worker_changes_no_socket_but_its_time_stamps_and_starts_nothing() {
         (libc::SYS_prlimit64, &[0, 7, 0x1000], false),
     ];
     check(worker::calls(FIRST, CHANNEL, false), &cases);
+}
+
+#[test]
+fn a_worker_without_io_uring_receives_and_sends_on_every_socket() {
+    let sends = |flags: c_int| [16, 0, flags.into()];
+    let calls = || worker::calls(FIRST, CHANNEL, false);
+    let without: [(c_long, &[i64], bool); 2] =
+        [(libc::SYS_recvmmsg, &[16], false), (libc::SYS_sendmsg, &sends(SEND_FLAGS), false)];
+    check(calls(), &without);
+    let cases: [(c_long, &[i64], bool); 4] = [
+        (libc::SYS_recvmmsg, &[16], true),
+        (libc::SYS_sendmsg, &sends(SEND_FLAGS), true),
+        (libc::SYS_sendmsg, &sends(0), false),
+        (libc::SYS_sendmmsg, &[16], false),
+    ];
+    check(worker::by_poll(calls()), &cases);
 }
 
 #[test]

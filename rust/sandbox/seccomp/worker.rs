@@ -7,7 +7,7 @@ use libc::{PROT_EXEC, c_int};
 use super::lethal::ON_MAPS;
 use super::{Calls, at_least, below, bits, is, is_long, is_null, longer, this_process};
 use crate::sys::packet_ring::BLOCK_BYTES;
-use crate::sys::ring::REGISTER_BUFFERS;
+use crate::sys::ring::{REGISTER_BUFFERS, SEND_FLAGS};
 
 pub(super) fn calls(first_foreign_fd: u16, channel_fd: u16, uses_maps: bool) -> Calls {
     let calls = Calls::default().add(EVERYWHERE);
@@ -20,6 +20,11 @@ pub(super) fn calls(first_foreign_fd: u16, channel_fd: u16, uses_maps: bool) -> 
         .add_if(libc::SYS_prctl, [is(0, libc::PR_SET_NAME)])
         .add_if(libc::SYS_tgkill, [is(0, this_process())])
         .add_if(libc::SYS_prlimit64, [is(0, 0), is_null(2)])
+}
+
+/// Receiving and sending without io_uring: on every descriptor, as a ring may.
+pub(super) fn by_poll(calls: Calls) -> Calls {
+    calls.add([libc::SYS_recvmmsg]).add_if(libc::SYS_sendmsg, [is(2, SEND_FLAGS)])
 }
 
 const EVERYWHERE: [libc::c_long; 25] = [

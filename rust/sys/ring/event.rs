@@ -1,7 +1,6 @@
 //! Events: the results of the ring's operations.
 
-use io_uring::cqueue;
-
+use super::completion::Completion;
 use super::{CANCEL, KIND_MASK, POLL, RECEIVE, Ring, WAKE, slots};
 use crate::sys::buffers::Buffer;
 
@@ -45,49 +44,48 @@ impl Ring {
     #[inline(always)]
     pub fn next_event(&mut self) -> Option<RingEvent> {
         loop {
-            let entry = self.next_entry()?;
-            if let Some(event) = self.event(&entry) {
+            let completion = self.next_completion()?;
+            if let Some(event) = self.event(completion) {
                 return Some(event);
             }
         }
     }
 
     #[inline(always)]
-    fn event(&mut self, entry: &cqueue::Entry) -> Option<RingEvent> {
-        let user_data = entry.user_data();
+    fn event(&mut self, completion: Completion) -> Option<RingEvent> {
+        let Completion { user_data, result, .. } = completion;
         match user_data & KIND_MASK {
             RECEIVE => {
-                let armed = cqueue::more(entry.flags());
+                let armed = completion.continues();
                 self.armed -= u32::from(!armed);
-                Some(self.received(entry, armed))
+                Some(self.received(completion, armed))
             }
             POLL => {
                 self.armed -= 1;
                 let token = low_half(user_data);
-                Some(RingEvent::Readable { token, failed: slots::poll_failed(entry.result()) })
+                Some(RingEvent::Readable { token, failed: slots::poll_failed(result) })
             }
             WAKE => {
                 self.armed -= 1;
                 Some(RingEvent::Woken)
             }
-            CANCEL if entry.result() < 0 => {
-                Some(RingEvent::NotCancelled { token: low_half(user_data) })
-            }
+            CANCEL if result < 0 => Some(RingEvent::NotCancelled { token: low_half(user_data) }),
             _ => None,
         }
     }
 
     #[inline(always)]
-    fn received(&self, entry: &cqueue::Entry, armed: bool) -> RingEvent {
-        let token = low_half(entry.user_data());
-        let [_, pool, ..] = entry.user_data().to_be_bytes();
-        match (cqueue::buffer_select(entry.flags()), u32::try_from(entry.result())) {
+    fn received(&self, completion: Completion, armed: bool) -> RingEvent {
+        let Completion { user_data, result, .. } = completion;
+        let token = low_half(user_data);
+        let [_, pool, ..] = user_data.to_be_bytes();
+        match (completion.buffer(), u32::try_from(result)) {
             (Some(id), Ok(len)) => {
                 let buffer = self.pools[usize::from(pool)].take(pool, id, len);
                 RingEvent::Received { token, buffer, armed }
             }
             (_, Ok(_)) => RingEvent::Ended { token, errno: 0 },
-            (_, Err(_)) => RingEvent::Ended { token, errno: -entry.result() },
+            (_, Err(_)) => RingEvent::Ended { token, errno: -result },
         }
     }
 }

@@ -1,4 +1,5 @@
-//! One io_uring: multishot receives into provided buffers, waves of sends out of them.
+//! One io_uring: multishot receives into provided buffers, waves of sends out of them. Where the
+//! kernel refuses io_uring, other system calls do the same ([`polled`]).
 //!
 //! The ring owns all memory that the kernel may access, so no order of calls can make the kernel
 //! write where it must not: buffers are handed out as [`Buffer`] tokens and can be given back only
@@ -7,20 +8,28 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use io_uring::{IoUring, cqueue, opcode, squeue, types};
+use io_uring::{IoUring, opcode, squeue, types};
 use libc::msghdr;
 
 use super::buffers::{Buffer, Buffers};
 use super::messages::{MessageId, Messages, Piece, empty_header};
+use completion::Completion;
 pub use event::RingEvent;
 use event::low_half;
+pub use fresh::{FreshRing, RingKind};
 pub use layout::ReceiveLayout;
+use polled::PollQueue;
+pub(crate) use polled::SEND_FLAGS;
 pub(crate) use restrictions::REGISTER_BUFFERS;
 use slots::SlotReaders;
 pub use stores::StoreId;
 
+mod completion;
 mod event;
+mod fresh;
 mod layout;
+mod polled;
+mod reception;
 mod restrictions;
 mod scratch;
 mod slots;
@@ -44,37 +53,21 @@ const KIND_MASK: u64 = 0xff << 56;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolId(u8);
 
-/// An io_uring that is not used yet, and can be used by one thread later.
-///
-/// The kernel charges its memory to the creator: not at all with CAP_IPC_LOCK, otherwise to the
-/// user, whose processes share one limit (RLIMIT_MEMLOCK). So it is created before privileges are
-/// dropped.
-pub struct FreshRing(IoUring);
-
-impl FreshRing {
-    /// # Errors
-    /// EPERM or ENOSYS if io_uring is refused (kernel.io_uring_disabled, a seccomp profile); ENOMEM
-    /// if the limit is reached.
-    pub fn new() -> io::Result<Self> {
-        let uring = IoUring::builder()
-            .setup_single_issuer()
-            .setup_defer_taskrun()
-            .setup_submit_all()
-            .setup_cqsize(COMPLETIONS)
-            .setup_r_disabled()
-            .build(SUBMISSIONS)?;
-        Ok(Self(uring))
-    }
+/// What carries out the operations of a ring.
+enum RingQueue {
+    Uring(IoUring),
+    Poll(PollQueue),
 }
 
-/// An io_uring with its buffers.
+/// An io_uring, or what stands in for it, with its buffers.
 pub struct Ring {
-    uring: IoUring,
+    queue: RingQueue,
     pools: Vec<Buffers>,
     slots: SlotReaders,
     messages: Messages,
-    /// Completions of receives that arrived while a wave was awaited.
-    stash: Vec<cqueue::Entry>,
+    /// Completions of receives that arrived while a wave was awaited; without io_uring, all but
+    /// those of sends.
+    stash: Vec<Completion>,
     stash_read: usize,
     frame_header: Box<msghdr>,
     datagram_header: Box<msghdr>,
@@ -101,9 +94,15 @@ impl Ring {
     /// # Errors
     /// The kernel's.
     pub fn begin(FreshRing(uring): FreshRing) -> io::Result<Self> {
-        restrictions::restrict(&uring)?;
+        let queue = match uring {
+            Some(uring) => {
+                restrictions::restrict(&uring)?;
+                RingQueue::Uring(uring)
+            }
+            None => RingQueue::Poll(PollQueue::new(SUBMISSIONS as usize)),
+        };
         Ok(Self {
-            uring,
+            queue,
             pools: Vec::new(),
             slots: SlotReaders::new(),
             messages: Messages::new(),
@@ -124,57 +123,14 @@ impl Ring {
     /// The kernel's; InvalidInput for more than 126 pools.
     pub fn add_pool(&mut self, buffers: Buffers) -> io::Result<PoolId> {
         let id = slots::pool_number(self.pools.len()).ok_or(io::ErrorKind::InvalidInput)?;
-        let (address, entries) = (buffers.ring_address(), buffers.ring_entries());
-        let submitter = self.uring.submitter();
-        // SAFETY: the ring's memory lives in `pools` until `drop` has closed the io_uring.
-        unsafe { submitter.register_buf_ring_with_flags(address, entries, u16::from(id), 0) }?;
+        if let RingQueue::Uring(uring) = &self.queue {
+            let (address, entries) = (buffers.ring_address(), buffers.ring_entries());
+            let submitter = uring.submitter();
+            // SAFETY: the ring's memory lives in `pools` until `drop` has closed the io_uring.
+            unsafe { submitter.register_buf_ring_with_flags(address, entries, u16::from(id), 0) }?;
+        }
         self.pools.push(buffers);
         Ok(PoolId(id))
-    }
-
-    /// Receives from `fd` into buffers of `pool`, repeatedly until the kernel ends it.
-    ///
-    /// # Errors
-    /// The kernel's, when earlier entries are submitted.
-    pub fn receive(
-        &mut self,
-        fd: BorrowedFd<'_>,
-        pool: PoolId,
-        layout: ReceiveLayout,
-        token: u32,
-    ) -> io::Result<()> {
-        let header: *const msghdr = match layout {
-            ReceiveLayout::Frame => &raw const *self.frame_header,
-            ReceiveLayout::Datagram => &raw const *self.datagram_header,
-        };
-        let user_data = RECEIVE | u64::from(pool.0) << 48 | u64::from(token);
-        let fd = types::Fd(fd.as_raw_fd());
-        let entry =
-            opcode::RecvMsgMulti::new(fd, header, u16::from(pool.0)).build().user_data(user_data);
-        self.armed += 1;
-        self.push(&entry)
-    }
-
-    /// Ends the receive started with `pool` and `token`; [`RingEvent::Ended`] reports it. The kernel
-    /// does not find a receive that it is about to continue: [`RingEvent::NotCancelled`] says so.
-    ///
-    /// # Errors
-    /// The kernel's, when earlier entries are submitted.
-    pub fn cancel(&mut self, pool: PoolId, token: u32) -> io::Result<()> {
-        let target = RECEIVE | u64::from(pool.0) << 48 | u64::from(token);
-        let entry = opcode::AsyncCancel::new(target).build();
-        self.push(&entry.user_data(CANCEL | u64::from(token)))
-    }
-
-    /// Reports [`RingEvent::Woken`] once the eventfd is written.
-    ///
-    /// # Errors
-    /// The kernel's, when earlier entries are submitted.
-    pub fn watch(&mut self, eventfd: BorrowedFd<'_>) -> io::Result<()> {
-        let value = std::ptr::from_mut(&mut *self.wake_value).cast();
-        let fd = types::Fd(eventfd.as_raw_fd());
-        self.armed += 1;
-        self.push(&opcode::Read::new(fd, value, 8).build().user_data(WAKE))
     }
 
     /// Submits the queued entries and sleeps until there is an event.
@@ -185,7 +141,10 @@ impl Ring {
         if self.stash_read < self.stash.len() {
             return Ok(());
         }
-        uninterrupted(self.uring.submit_and_wait(1))
+        match &mut self.queue {
+            RingQueue::Uring(uring) => uninterrupted(uring.submit_and_wait(1)),
+            RingQueue::Poll(queue) => queue.collect(&mut self.pools, None, &mut self.stash),
+        }
     }
 
     /// As [`Ring::wait`], but not longer than `most_us` microseconds.
@@ -196,9 +155,15 @@ impl Ring {
         if self.stash_read < self.stash.len() {
             return Ok(());
         }
+        let uring = match &mut self.queue {
+            RingQueue::Uring(uring) => uring,
+            RingQueue::Poll(queue) => {
+                return queue.collect(&mut self.pools, Some(most_us), &mut self.stash);
+            }
+        };
         let time = types::Timespec::new().nsec(most_us.saturating_mul(1000));
         let arguments = types::SubmitArgs::new().timespec(&time);
-        match self.uring.submitter().submit_with_args(1, &arguments) {
+        match uring.submitter().submit_with_args(1, &arguments) {
             Err(error) if error.raw_os_error() == Some(libc::ETIME) => Ok(()),
             result => uninterrupted(result),
         }
@@ -211,8 +176,14 @@ impl Ring {
     pub fn poll(&mut self) -> io::Result<()> {
         /// IORING_ENTER_GETEVENTS: runs deferred work without waiting.
         const GET_EVENTS: u32 = 1;
-        let queued = u32::try_from(self.uring.submission().len()).unwrap_or(0);
-        let submitter = self.uring.submitter();
+        let uring = match &mut self.queue {
+            RingQueue::Uring(uring) => uring,
+            RingQueue::Poll(queue) => {
+                return queue.collect(&mut self.pools, Some(0), &mut self.stash);
+            }
+        };
+        let queued = u32::try_from(uring.submission().len()).unwrap_or(0);
+        let submitter = uring.submitter();
         // SAFETY: no argument structure is passed, and every queued entry was created by `push`.
         uninterrupted(unsafe { submitter.enter::<libc::sigset_t>(queued, 0, GET_EVENTS, None) })
     }
@@ -279,6 +250,11 @@ impl Ring {
         is_linked: bool,
     ) -> io::Result<()> {
         let header = self.messages.header(message).ok_or(io::ErrorKind::InvalidInput)?;
+        self.sends_in_flight += 1;
+        if let RingQueue::Poll(queue) = &mut self.queue {
+            queue.send(fd.as_raw_fd(), header, token, is_linked);
+            return Ok(());
+        }
         let fd = types::Fd(fd.as_raw_fd());
         let flags = libc::MSG_DONTWAIT.cast_unsigned();
         let mut entry = opcode::SendMsg::new(fd, header).flags(flags).build();
@@ -286,7 +262,6 @@ impl Ring {
             entry = entry.flags(squeue::Flags::IO_LINK);
             self.has_links = true;
         }
-        self.sends_in_flight += 1;
         self.push(&entry.user_data(SEND | u64::from(token)))
     }
 
@@ -297,12 +272,13 @@ impl Ring {
     /// The kernel's, when earlier entries are submitted.
     #[inline]
     pub fn make_room(&mut self, entries: usize) -> io::Result<()> {
-        let queue = self.uring.submission();
+        let RingQueue::Uring(uring) = &mut self.queue else { return Ok(()) };
+        let queue = uring.submission();
         if queue.capacity() - queue.len() >= entries {
             return Ok(());
         }
         drop(queue);
-        uninterrupted(self.uring.submit())
+        uninterrupted(uring.submit())
     }
 
     /// Submits the wave, waits for it, and calls `done` with the token and result of each send
@@ -314,57 +290,60 @@ impl Ring {
     pub fn finish_wave(&mut self, mut done: impl FnMut(u32, i32)) -> io::Result<()> {
         // The kernel begins linked sends only while it is waited for.
         let links = std::mem::take(&mut self.has_links);
-        let awaited = if links { self.sends_in_flight as usize } else { 0 };
-        uninterrupted(self.uring.submit_and_wait(awaited))?;
+        let mut awaited = if links { self.sends_in_flight as usize } else { 0 };
         loop {
+            let uring = match &mut self.queue {
+                RingQueue::Uring(uring) => uring,
+                RingQueue::Poll(queue) => {
+                    self.sends_in_flight = 0;
+                    queue.finish_wave(done);
+                    break;
+                }
+            };
+            uninterrupted(uring.submit_and_wait(awaited))?;
             // One pass over all available completions: each pass accesses two words shared with the
             // kernel.
-            for entry in self.uring.completion() {
+            for entry in uring.completion() {
                 if entry.user_data() & KIND_MASK == SEND {
                     self.sends_in_flight -= 1;
                     done(low_half(entry.user_data()), entry.result());
                 } else {
-                    self.stash.push(entry);
+                    self.stash.push(entry.into());
                 }
             }
             if self.sends_in_flight == 0 {
                 break;
             }
-            uninterrupted(self.uring.submit_and_wait(1))?;
+            awaited = 1;
         }
         self.messages.clear();
         Ok(())
     }
 
     #[inline(always)]
-    fn next_entry(&mut self) -> Option<cqueue::Entry> {
-        if let Some(entry) = self.stash.get(self.stash_read) {
+    fn next_completion(&mut self) -> Option<Completion> {
+        if let Some(completion) = self.stash.get(self.stash_read) {
             self.stash_read += 1;
-            return Some(entry.clone());
+            return Some(*completion);
         }
         if self.stash_read != 0 {
             self.stash.clear();
             self.stash_read = 0;
         }
-        self.uring.completion().next()
+        match &mut self.queue {
+            RingQueue::Uring(uring) => uring.completion().next().map(Completion::from),
+            RingQueue::Poll(_) => None,
+        }
     }
 
     #[inline]
     fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
-        if self.try_queue(entry) {
+        let RingQueue::Uring(uring) = &mut self.queue else { return Ok(()) };
+        if try_queue(uring, entry) {
             return Ok(());
         }
-        uninterrupted(self.uring.submit())?;
-        if self.try_queue(entry) { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
-    }
-
-    /// Queues an entry; returns false if there is no room.
-    #[inline]
-    fn try_queue(&mut self, entry: &squeue::Entry) -> bool {
-        // SAFETY: every pointer in an entry leads to memory that the ring owns on the heap
-        // (headers, messages, pools, the wake value) and frees only in `drop`, after the kernel has
-        // released it.
-        unsafe { self.uring.submission().push(entry) }.is_ok()
+        uninterrupted(uring.submit())?;
+        if try_queue(uring, entry) { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
     }
 }
 
@@ -372,6 +351,9 @@ impl Drop for Ring {
     /// Cancels and drains all operations, so that the kernel uses none of the memory that is freed
     /// next.
     fn drop(&mut self) {
+        if matches!(self.queue, RingQueue::Poll(_)) {
+            return;
+        }
         let everything = types::CancelBuilder::any().all();
         let entry = opcode::AsyncCancel2::new(everything).build().user_data(QUIET_CANCEL);
         let mut attempts = 100;
@@ -380,12 +362,20 @@ impl Drop for Ring {
         }
         while self.armed > 0 && attempts > 0 {
             attempts -= 1;
-            if uninterrupted(self.uring.submit_and_wait(1)).is_err() {
+            if self.wait().is_err() {
                 break;
             }
             while self.next_event().is_some() {}
         }
     }
+}
+
+/// Queues an entry; returns false if there is no room.
+#[inline]
+fn try_queue(uring: &mut IoUring, entry: &squeue::Entry) -> bool {
+    // SAFETY: every pointer in an entry leads to memory that the ring owns on the heap (headers,
+    // messages, pools, the wake value) and frees only in `drop`, after the kernel has released it.
+    unsafe { uring.submission().push(entry) }.is_ok()
 }
 
 fn receive_header(layout: ReceiveLayout) -> msghdr {

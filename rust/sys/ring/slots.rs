@@ -7,6 +7,7 @@ use std::sync::Arc;
 use io_uring::{opcode, types};
 use nix::sys::socket::{MsgFlags, recv};
 
+use super::polled::Action;
 use super::scratch::{SCRATCH_POOL, ScratchBuffers};
 use super::stores::{STORE_POOL, Stores};
 use super::{POLL, PoolId, QUIET_CANCEL, Ring};
@@ -179,10 +180,14 @@ impl Ring {
     /// # Errors
     /// The kernel's, when earlier entries are submitted.
     pub fn watch_slots(&mut self, fd: BorrowedFd<'_>, token: u32) -> io::Result<()> {
+        let user_data = POLL | u64::from(token);
+        if self.armed_by_poll(fd, user_data, Action::Report) {
+            return Ok(());
+        }
         let events = u32::from(libc::POLLIN.cast_unsigned());
         let entry = opcode::PollAdd::new(types::Fd(fd.as_raw_fd()), events).build();
         self.armed += 1;
-        self.push(&entry.user_data(POLL | u64::from(token)))
+        self.push(&entry.user_data(user_data))
     }
 
     /// Ends [`Ring::watch_slots`], which then reports [`RingEvent::Readable`](super::RingEvent::Readable).
@@ -190,7 +195,10 @@ impl Ring {
     /// # Errors
     /// The kernel's, when earlier entries are submitted.
     pub fn unwatch_slots(&mut self, token: u32) -> io::Result<()> {
-        let entry = opcode::AsyncCancel::new(POLL | u64::from(token)).build();
-        self.push(&entry.user_data(QUIET_CANCEL))
+        let target = POLL | u64::from(token);
+        if self.disarmed_by_poll(target, QUIET_CANCEL) {
+            return Ok(());
+        }
+        self.push(&opcode::AsyncCancel::new(target).build().user_data(QUIET_CANCEL))
     }
 }

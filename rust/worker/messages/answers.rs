@@ -31,6 +31,7 @@ pub(in crate::worker) struct Hello<'a> {
     pub(in crate::worker) number: u16,
     pub(in crate::worker) pid: u32,
     pub(in crate::worker) ingress: &'static str,
+    pub(in crate::worker) engine: Option<&'static str>,
     pub(in crate::worker) revision: u64,
     pub(in crate::worker) rules: Vec<&'a str>,
 }

@@ -41,6 +41,7 @@ pub(super) enum Facility {
 impl From<WarningSubject> for Facility {
     fn from(subject: WarningSubject) -> Self {
         match subject {
+            WarningSubject::Engine => Self::Worker,
             WarningSubject::Input => Self::Ingress,
             WarningSubject::Output => Self::Egress,
             WarningSubject::Interface => Self::Interfaces,

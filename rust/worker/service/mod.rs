@@ -13,6 +13,7 @@ use super::session::{ControlSession, SessionInput};
 use super::status::RuleStatusTracker;
 use crate::error::{Error, Result};
 use crate::relay::{ChangeError, Prepared, Relay, RuleChange};
+use crate::sys::ring::RingKind;
 use crate::tap::TapFilter;
 
 /// The version of the protocol with control.
@@ -53,7 +54,9 @@ impl Identity {
     fn hello<'a>(self, relay: &Relay, rules: Vec<&'a str>) -> Hello<'a> {
         let Self { number, revision } = self;
         let ingress = relay.ingress().name();
-        Hello { protocol: PROTOCOL, number, pid: std::process::id(), ingress, revision, rules }
+        let engine = relay.ring_kind().map(RingKind::name);
+        let pid = std::process::id();
+        Hello { protocol: PROTOCOL, number, pid, ingress, engine, revision, rules }
     }
 }
 

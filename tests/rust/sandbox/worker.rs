@@ -21,7 +21,7 @@ use _native::sockets::packet::{self, SpareSockets};
 use _native::sockets::provider::{SocketProvider, XdpLinkHandle, XdpLinkRequest};
 use _native::spec::{InputSpec, Join, OutputSpec, RuleSpec};
 use _native::stats::sequences::SequenceSpec;
-use _native::sys::ring::Ring;
+use _native::sys::ring::{Ring, RingKind};
 use _native::sys::xdp_socket::{self, XdpSender};
 use _native::sys::{sockaddr, sockopt};
 use nix::fcntl::OFlag;
@@ -88,6 +88,7 @@ fn confine_at_once() {
         first_foreign_fd: FIRST_FOREIGN,
         channel_fd: 9,
         uses_maps: false,
+        ring: RingKind::Uring,
     })
     .unwrap();
 }
@@ -193,8 +194,13 @@ fn work(ingress: &str, sibling: i32) {
     apply_landlock(&FileAccess::default()).unwrap();
     bench.relay.start().unwrap();
     let channel_fd = u16::try_from(bench.channel.as_raw_fd()).unwrap();
-    apply_seccomp(Role::Worker { first_foreign_fd: FIRST_FOREIGN, channel_fd, uses_maps: false })
-        .unwrap();
+    apply_seccomp(Role::Worker {
+        first_foreign_fd: FIRST_FOREIGN,
+        channel_fd,
+        uses_maps: false,
+        ring: RingKind::Uring,
+    })
+    .unwrap();
     tell("confined");
     loop {
         match hear().as_str() {

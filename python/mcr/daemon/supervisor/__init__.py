@@ -10,7 +10,6 @@ import sys
 from contextlib import ExitStack
 from typing import NoReturn
 
-from ..._native import try_io_uring
 from ...protocol.log_spec import LogSpec
 from ..journal import Journal
 from ..settings import DaemonSettings
@@ -70,10 +69,8 @@ def supervise(settings: DaemonSettings, tools: NativeTools | None = None) -> boo
 
     Raises:
         StartError: a child cannot be started, or the socket or a file cannot be opened.
-        RightsError: the kernel refuses io_uring (io_uring_setup(2)).
     """
     fill_standard_descriptors()
-    try_io_uring()
     tools = native_tools() if tools is None else tools
     journal = Journal.connect(settings.log_format, 2)
     levels = LogSpec.parse(settings.log_level)

@@ -66,6 +66,7 @@ class WorkerHello(TypedDict):
     number: int
     pid: int
     ingress: Text
+    engine: Text | None
     revision: int
     rules: list[Text]
 

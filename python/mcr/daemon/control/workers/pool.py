@@ -379,7 +379,7 @@ class WorkerPool:
     async def _send_rules(self, worker: Worker, channel: WorkerChannel) -> None:
         """Send a worker all rules, without those that it refuses one by one."""
         hello = _checked_hello(worker, await channel.request({"do": "hello"}, ANSWER_S))
-        worker.had_rules = hello["revision"] > 0
+        worker.had_rules, worker.engine = hello["revision"] > 0, hello["engine"]
         await channel.request({"do": "log", "levels": self.log_levels}, ANSWER_S)
         # The order matters: a change in progress updates the rules before their revision. With an
         # old revision and new rules the worker is sent the rules once more; with a new revision and

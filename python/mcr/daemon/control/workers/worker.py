@@ -42,6 +42,8 @@ class Worker:
     number: int
     pid: int | None = None
     cpu: int | None = None
+    engine: str | None = None
+    """How it receives and sends, as it says itself: `io_uring` or `poll`."""
     incarnation: int = 0
     started_at: float | None = None
     deaths: int = 0
@@ -90,4 +92,5 @@ class Worker:
             deaths=self.deaths,
             last_death=self.last_death.info() if self.last_death else None,
             restart_in_ms=self.restart_in_ms,
+            engine=self.engine,
         )
