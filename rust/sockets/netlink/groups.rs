@@ -132,7 +132,7 @@ fn request(is_v4: bool, index: u32) -> Vec<u8> {
     query::request(libc::RTM_GETMULTICAST, NLM_F_REQUEST | NLM_F_DUMP, &body)
 }
 
-fn group(payload: &[u8]) -> Option<(u32, Addr)> {
+pub(super) fn group(payload: &[u8]) -> Option<(u32, Addr)> {
     let index = parse_u32(payload.get(4..8)?).ok()?;
     let [group] = attributes(payload, ADDRESS_HEADER_BYTES, [libc::IFA_MULTICAST]);
     Some((index, to_addr(group?)?))

@@ -36,6 +36,30 @@ use query::QuerySocket;
 
 use crate::error::{Error, Result};
 
+/// Reads any bytes as messages of the kernel of every kind, for fuzzing.
+#[cfg(fuzzing)]
+pub fn check_messages(bytes: &[u8]) {
+    use crate::addr::Addr;
+
+    let _ = messages::read(bytes, drop);
+    let _ = messages::each(bytes, |message| {
+        let (kind, payload) = (message.message_type(), message.payload());
+        let _ = groups::group(payload);
+        let _ = neighbours::read(kind, payload);
+        let _ = netfilter::function(payload);
+        for to_sockets in [false, true] {
+            let _ =
+                netfilter::chain(payload, "eth0", netfilter::Direction::Received { to_sockets });
+        }
+        let _ = netfilter::chain(payload, "eth0", netfilter::Direction::Sent);
+        let _ = routes::read_route(payload, Addr::v4([239, 1, 1, 1]));
+        let _ = routes::read_path(payload);
+        let _ = qdiscs::read_kind(payload);
+        let _ = qdiscs::read(payload);
+        Ok::<(), ()>(())
+    });
+}
+
 /// `None` for a netlink protocol that the kernel does not have.
 fn optional(opened: Result<QuerySocket>) -> Result<Option<QuerySocket>> {
     match opened {

@@ -251,7 +251,7 @@ pub(super) fn about(hop: NextHop, flags: NeighbourFlags) -> NeighbourMessage {
 }
 
 /// The entry in an RTM_NEWNEIGH or RTM_DELNEIGH message.
-fn read(kind: u16, payload: &[u8]) -> Option<(NextHop, Neighbour)> {
+pub(super) fn read(kind: u16, payload: &[u8]) -> Option<(NextHop, Neighbour)> {
     let header = NeighbourHeader::parse(payload).ok()?;
     let [address, mac] = attributes(payload, HEADER_BYTES, [NDA_DST, NDA_LLADDR]);
     let hop = NextHop { ifindex: header.ifindex, address: messages::to_addr(address?)? };

@@ -180,7 +180,7 @@ fn hook_request(family: u8, hook: u32, interface: &str) -> Vec<u8> {
 }
 
 /// The name of the function in an answer, if it is not a chain of nftables.
-fn function(payload: &[u8]) -> Option<String> {
+pub(super) fn function(payload: &[u8]) -> Option<String> {
     /// `NFNLA_HOOK_FUNCTION_NAME`, `NFNLA_HOOK_CHAIN_INFO`.
     const FUNCTION_NAME: u16 = 4;
     const CHAIN_INFO: u16 = 6;
@@ -207,7 +207,7 @@ fn passing(of: Direction, family: u8, hook: u32, is_on: bool) -> Option<Versions
 }
 
 /// The chain in an answer, if datagrams of the interface pass it and it has an effect.
-fn chain(payload: &[u8], interface: &str, of: Direction) -> Option<FilterCall> {
+pub(super) fn chain(payload: &[u8], interface: &str, of: Direction) -> Option<FilterCall> {
     /// `NFTA_CHAIN_*` and `NFTA_HOOK_HOOKNUM`.
     const TABLE: u16 = 1;
     const NAME: u16 = 3;

@@ -193,7 +193,7 @@ fn route_to(spec: &OutputSpec) -> RouteMessage {
     message
 }
 
-fn read_route(payload: &[u8], destination: Addr) -> Option<Route> {
+pub(super) fn read_route(payload: &[u8], destination: Addr) -> Option<Route> {
     /// From linux/rtnetlink.h; not in every libc.
     const RTA_VIA: u16 = 18;
     let kinds = [libc::RTA_OIF, libc::RTA_GATEWAY, libc::RTA_PREFSRC, RTA_VIA];
@@ -212,7 +212,7 @@ fn read_route(payload: &[u8], destination: Addr) -> Option<Route> {
 }
 
 /// How the routing table describes the path to a destination.
-fn read_path(payload: &[u8]) -> Option<RoutePath> {
+pub(super) fn read_path(payload: &[u8]) -> Option<RoutePath> {
     let kinds = [libc::RTA_OIF, libc::RTA_MULTIPATH, libc::RTA_ENCAP_TYPE];
     let [interface, several, encapsulation] = attributes(payload, ROUTE_HEADER_BYTES, kinds);
     Some(match (interface, several, encapsulation) {
