@@ -14,7 +14,8 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, TypeVar
+from pathlib import Path
+from typing import TypeVar
 
 from tests.support.deadline import wait_until
 
@@ -22,10 +23,11 @@ import mcr
 
 from .bulk import Bulk, bulk_flow
 from .checks import assert_balanced, settle
-from .daemons import Daemon, descriptors, memory_kib, serving
+from .daemons import Daemon, serving
 from .lab import Lab
 from .namespaces import Net, remove_leftovers, run
 from .rights import missing
+from .soak_course import Course, Sizes
 
 FLOWS = 3
 FLOW_PPS = 2000
@@ -34,39 +36,11 @@ FLAPPING = [f"239.1.50.{n}%big:5001 to 239.2.50.{n}%out1:6001 10.3.0.2:7000" for
 PAIRS = 10
 IN_HAND_S = 0.5
 """What a killed worker may take with it, beside what its sockets cannot keep meanwhile."""
-GROWTH = 1.1
-GROWTH_KIB = 4096
+MOMENTS = 120
+"""How often its processes are looked at, in equal distances, for the plots."""
+REPORT = Path("target", "soak")
 _PAUSE_S = 0.05
-_READINGS = 10
 T = TypeVar("T")
-
-
-class Sizes(NamedTuple):
-    """What a process holds."""
-
-    rss_kib: int
-    descriptors: int
-    threads: int
-
-    @classmethod
-    def of(cls, pid: int) -> "Sizes":
-        """Read them from /proc."""
-        return cls(memory_kib(pid), descriptors(pid), len(os.listdir(f"/proc/{pid}/task")))
-
-    @classmethod
-    def at_rest(cls, pid: int) -> "Sizes":
-        """The smallest of some readings: a process may serve something at the moment."""
-        readings = []
-        for _ in range(_READINGS):
-            readings.append(cls.of(pid))
-            time.sleep(_PAUSE_S)
-        return cls(*map(min, zip(*readings, strict=True)))
-
-    def has_grown(self, before: "Sizes") -> bool:
-        """Whether this is more than rest and rounding explain."""
-        most_kib = before.rss_kib * GROWTH + GROWTH_KIB
-        same = self.threads <= before.threads and self.descriptors <= before.descriptors
-        return self.rss_kib > most_kib or not same
 
 
 class Soak:
@@ -91,7 +65,7 @@ class Soak:
                 answers.append(request(client))
             return bool(answers)
 
-        wait_until(is_answered, 30, "an answer")
+        wait_until(is_answered, 90, "an answer")
         return answers[0]
 
     def read(self) -> mcr.DaemonStats:
@@ -163,23 +137,28 @@ class Soak:
         """Kill control; the next request waits for its successor."""
         os.kill(self.ask(lambda client: client.hello()).pid, signal.SIGKILL)
 
-    def sizes(self) -> dict[str, Sizes]:
-        """What each process holds with the rules of the steady flows only, by its role."""
-        self.ask(lambda client: client.replace_rules(STEADY))
+    def pids(self) -> dict[str, int]:
+        """The processes of the daemon by their roles, but for a worker that is dead."""
         control = self.ask(lambda client: client.hello()).pid
         pids = {"supervisor": self._daemon.supervisor, "control": control}
         for worker in self.ask(lambda client: client.workers()):
-            assert worker.pid is not None
-            pids[f"worker {worker.number}"] = worker.pid
-        return {role: Sizes.at_rest(pid) for role, pid in pids.items()}
+            if worker.pid is not None:
+                pids[f"worker {worker.number}"] = worker.pid
+        return pids
+
+    def sizes(self) -> dict[str, Sizes]:
+        """What each process holds with the rules of the steady flows only, by its role."""
+        self.ask(lambda client: client.replace_rules(STEADY))
+        return {role: Sizes.at_rest(pid) for role, pid in self.pids().items()}
 
 
-def soak(lab: Lab, seconds: float, seed: int = 1) -> Iterator[str]:
-    """Run for so long; yield the lines of the report.
+def soak(lab: Lab, seconds: float, seed: int = 1, course: Course | None = None) -> Iterator[str]:
+    """Run for so long; yield the lines of the report. What was seen meanwhile is in `course`.
 
     Raises:
         AssertionError: something was lost, went out of balance or grew.
     """
+    course = Course() if course is None else course
     lab.set_offload(on=True)
     options = ("--ingress", "packet", "--workers", "2", "--flows", "--latency")
     with serving(lab.relay, *options) as daemon, contextlib.ExitStack() as stack:
@@ -191,13 +170,16 @@ def soak(lab: Lab, seconds: float, seed: int = 1) -> Iterator[str]:
         began_s, half = time.monotonic(), dict[str, Sizes]()
         while (passed_s := time.monotonic() - began_s) < seconds:
             state.disturb(may_kill=passed_s < seconds / 2)
-            state.read()
+            stats = state.read()
+            if passed_s >= len(course.moments) * seconds / MOMENTS:
+                course.note(passed_s, state.pids(), stats.rules[:FLOWS])
             if passed_s >= seconds * 0.6 and not half:
                 half = state.sizes()
             time.sleep(_PAUSE_S)
         late = state.sizes()
         yield from judge(state, [flow.end() for flow in flows])
         yield from judge_sizes(half or late, late)
+        yield course.drift()
 
 
 def judge(state: Soak, flows: list[Bulk]) -> Iterator[str]:
@@ -233,7 +215,7 @@ def judge_sizes(half: dict[str, Sizes], late: dict[str, Sizes]) -> Iterator[str]
 
 
 def main() -> int:
-    """Print the report; exit code 1 if anything was not as it should be."""
+    """Print the report, and draw its plots; exit code 1 if anything was not as it should be."""
     parser = argparse.ArgumentParser(prog="make soak", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=1, help="of the order of disturbances")
@@ -242,13 +224,19 @@ def main() -> int:
         print(f"the soak needs namespaces: {reason}", file=sys.stderr)
         return 1
     remove_leftovers()
+    course = Course()
+    REPORT.mkdir(parents=True, exist_ok=True)
     try:
-        with Net() as net:
-            for line in soak(Lab.build(net), given.minutes * 60, given.seed):
+        with Net() as net, REPORT.joinpath("report.txt").open("w") as report:
+            for line in soak(Lab.build(net), given.minutes * 60, given.seed, course):
                 print(line, flush=True)
+                print(line, file=report)
     except AssertionError as error:
         print(f"FAILED: {error}", file=sys.stderr)
         return 1
+    finally:
+        REPORT.joinpath("plot.svg").write_text(course.as_svg())
+        print(f"plots: {REPORT.joinpath('plot.svg')}")
     return 0
 
 
