@@ -34,6 +34,8 @@ def start_sender(
     sizes = ["-s", str(scenario.size_bytes)]
     if scenario.numbered or scenario.least_bytes:
         sizes += ["-m", str(scenario.least_bytes or scenario.size_bytes)]
+    if scenario.shape.merges:
+        sizes += ["-p"]
     command = [programs.sender, *sizes, *options, "tx0", *inputs]
     if scenario.kind is Kind.SCALING:
         # It shares its core with a relay that takes two: what it is asked for comes first.

@@ -136,7 +136,7 @@ def _wait_until_ready(
 ) -> None:
     """Send a few datagrams at a time until at least as many copies of one round arrive."""
     before, deadline_s = topology.count(), time.monotonic() + READY_LIMIT_S
-    wanted = scenario.shape.outputs * scenario.shape.flows
+    wanted = scenario.shape.copies
     while time.monotonic() < deadline_s:
         _check_alive(relays)
         options = ("-n", str(PROBE_DATAGRAMS * scenario.shape.flows), "-b", "1")
@@ -191,6 +191,8 @@ def _throughput(
     generator.terminate()
     sent = read_sent(generator)
     offered = sent.rate_pps
+    # Of merged inputs one datagram each makes one copy.
+    alone = offered / scenario.shape.flows if scenario.shape.merges else offered
     _check_alive(relays)
     if scenario.numbered:
         _check_order(scenario, topology, sent, whole=False)
@@ -198,7 +200,7 @@ def _throughput(
         rate,
         {
             "offered_pps": offered,
-            "generator_limited": float(rate / scenario.shape.outputs >= REACHED * offered),
+            "generator_limited": float(rate / scenario.shape.outputs >= REACHED * alone),
             "ns_per_copy": used_ns / max(copies, 1.0),
             "resident_before_kib": before_kib,
             "resident_after_kib": _resident_kib(relays),
@@ -211,7 +213,8 @@ def _start_load(bench: Bench, scenario: Scenario, topology: Topology) -> Popen[s
     if scenario.numbered:
         topology.order_sink.reset()
         return start_feed(programs, core, scenario, topology)
-    options = ["-b", "1"] if scenario.shape.flows > 1 else []
+    is_alone = scenario.shape.flows == 1 or scenario.shape.merges
+    options = [] if is_alone else ["-b", "1"]
     if scenario.rate_pps:
         options += ["-r", str(scenario.rate_pps), "-v", str(SIZE_STEPS)]
     return start_sender(programs, core, scenario, topology, *options)

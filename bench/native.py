@@ -24,6 +24,7 @@ class Programs:
     """Paths of the compiled programs."""
 
     one_by_one: str
+    merge_one_by_one: str
     sender: str
     latency_send: str
     latency_receive: str

@@ -85,6 +85,12 @@ def known_peers(programs: Programs, mcr: str, folder: Path) -> dict[str, Peer]:
             sends=True,
         ),
         Peer(name="one_by_one", command=_one_by_one(programs)),
+        Peer(
+            name="mcr_merge",
+            command=_mcr_merge(mcr),
+            missing=_absent(mcr, "pip install ."),
+        ),
+        Peer(name="merge_one_by_one", command=_merge_one_by_one(programs)),
         Peer(name="bare_sender", command=_bare_sender(programs), sends=True),
         Peer(
             name="bare_sender_mixed",
@@ -195,6 +201,26 @@ def _one_by_one(programs: Programs) -> Command:
         del size_bytes
         rules = [f"{flow.input}={','.join(flow.outputs)}" for flow in flows]
         return [programs.one_by_one, "rx0", "tx0", *rules]
+
+    return command
+
+
+def _mcr_merge(mcr: str) -> Command:
+    def command(flows: Sequence[Flow], size_bytes: int) -> list[str]:
+        del size_bytes
+        inputs = " + ".join(_on(flow.input, "rx0") for flow in flows)
+        rule = f"{inputs},merge=rtp to {_on(flows[0].outputs[0], 'tx0')}"
+        limit = ("--json", "--duration", str(RUN_LIMIT_S))
+        return [mcr, "relay", rule, "--ingress", "packet", *limit]
+
+    return command
+
+
+def _merge_one_by_one(programs: Programs) -> Command:
+    def command(flows: Sequence[Flow], size_bytes: int) -> list[str]:
+        del size_bytes
+        inputs = [flow.input for flow in flows]
+        return [programs.merge_one_by_one, "rx0", "tx0", *inputs, flows[0].outputs[0]]
 
     return command
 

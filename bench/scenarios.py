@@ -46,6 +46,7 @@ class Shape:
     outputs: int = 1
     hops: int = 1
     hosts: bool = False  # outputs are ports of dst's address instead of groups
+    merges: bool = False  # all inputs have the same RTP packets, which leave once
 
     @property
     def single(self) -> bool:
@@ -67,6 +68,11 @@ class Shape:
             )
             for flow in range(self.flows)
         ]
+
+    @property
+    def copies(self) -> int:
+        """The copies of one datagram of each input."""
+        return self.outputs if self.merges else self.outputs * self.flows
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +134,8 @@ class Scenario:
             return ["mcr"]
         if self.kind is Kind.CHANGES:
             return ["mcr_many_rules"]
+        if self.shape.merges:
+            return ["merge_one_by_one"]
         single = self.kind is Kind.THROUGHPUT and self.shape.flows == 1 and self.shape.hops == 1
         bare = "bare_sender_mixed" if self.least_bytes else "bare_sender"
         return ["one_by_one", bare] if single and not self.numbered else ["one_by_one"]
@@ -138,6 +146,8 @@ class Scenario:
             return ["mcr_workers_2"]
         if self.kind is Kind.CHANGES:
             return ["mcr_changing_rules"]
+        if self.shape.merges:
+            return ["mcr_merge", *custom]
         if self.numbered:
             offload = ["mcr_kernel"] if "offload" in self.labels else []
             return ["mcr", "mcr_socket", "mcr_xdp", *offload, *custom]
@@ -154,6 +164,7 @@ LARGE = 1400
 SMALL = 200
 ONE = Shape("1:1")
 EIGHT = Shape("1:8", outputs=8)
+MERGE = Shape("merge", flows=2, merges=True)
 THOUSAND = Shape("1:1000", outputs=1000, hosts=True)
 # As many flows as make it likely that each worker gets its part, at a rate that leaves most of the
 # generator's core to the second worker and is still more than two workers relay.
@@ -190,9 +201,10 @@ def all_scenarios() -> list[Scenario]:
     ]
     # With GRO on every rule holds one more socket than most limits of descriptors allow.
     changes = Scenario(Kind.CHANGES, ONE, LARGE, Mode.SOFTWARE, 50_000)
+    merges = [Scenario(Kind.THROUGHPUT, MERGE, LARGE, mode) for mode in Mode]
     return [
         *(*large, *small, *mixed_scenarios(), *thousand_scenarios()),
-        *(*scaling, *lossless, *latency, changes),
+        *(*scaling, *lossless, *latency, changes, *merges),
     ]
 
 

@@ -167,6 +167,7 @@ def _targets() -> list[Target]:
     targets += [
         Target("1:1, super-frames in and out", _name("1:1", LARGE, Mode.OFFLOAD), relay, 9.0),
         Target("1:8, super-frames in and out", _name("1:8", LARGE, Mode.OFFLOAD), relay, 18.0),
+        *_targets_of_merge(),
     ]
     for mode, words in LIVE_MODES.items():
         targets += _targets_beside_the_rate(mode, words)
@@ -179,6 +180,17 @@ def _targets() -> list[Target]:
     changes = _name("changes", LARGE, Mode.SOFTWARE)
     targets.append(Target(text, changes, _p99_moved_ms, 1.0, at_most=True))
     return targets
+
+
+def _targets_of_merge() -> list[Target]:
+    """Two whole feeds, beside a merge that handles one datagram after the other."""
+    merge = _ratio("mcr_merge", "merge_one_by_one")
+    bounds = {Mode.GRO: 1.5, Mode.SOFTWARE: 1.5, Mode.OFFLOAD: 5.0}
+    words = {**LIVE_MODES, Mode.OFFLOAD: "super-frames in and out"}
+    return [
+        Target(f"merge of two, {words[mode]}", _name("merge", LARGE, mode), merge, bound)
+        for mode, bound in bounds.items()
+    ]
 
 
 def _targets_of_ways() -> list[Target]:

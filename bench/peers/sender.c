@@ -2,7 +2,7 @@
  * Sends constant datagrams to groups in turn, with UDP_SEGMENT batches: the traffic generator in front of a relay, and
  * beside it the bare sender that shows what sending alone costs.
  *
- * usage: sender [-s SIZE] [-m LEAST] [-g GATHERED] [-b BATCH] [-v STEPS] [-r RATE] [-t SECONDS] [-n COUNT]
+ * usage: sender [-s SIZE] [-m LEAST] [-g GATHERED] [-p] [-b BATCH] [-v STEPS] [-r RATE] [-t SECONDS] [-n COUNT]
  *               INTERFACE GROUP:PORT...
  *
  * BATCH datagrams go in one send (1: plain sends; default: as many as a send takes, at most 64); RATE is in datagrams
@@ -10,7 +10,8 @@
  * group's datagrams rise by one up to SIZE in so many steps and begin anew, so that no two in a row can leave a relay
  * in one send. With LEAST, which implies plain sends, sizes are random from LEAST to SIZE, and payloads begin with the
  * number of the datagram in its group (32 bits, network order). With LEAST and GATHERED, so many datagrams of random
- * sizes, made once, go to each group in one system call (sendmmsg), unnumbered and unpaced. Ends after SECONDS or COUNT or SIGTERM and prints
+ * sizes, made once, go to each group in one system call (sendmmsg), unnumbered and unpaced. With -p datagrams are RTP
+ * packets, whose sequence numbers count those of their group. Ends after SECONDS or COUNT or SIGTERM and prints
  * {"sent":..., "seconds":..., "flows": [...]}; "flows" counts the datagrams of each group.
  */
 #include "common.h"
@@ -30,6 +31,7 @@ static void stop(int signal_number)
 
 struct plan {
 	int size, least, gathered, batch, steps;
+	bool rtp;
 	double rate, seconds;
 	int64_t count;
 };
@@ -37,11 +39,12 @@ struct plan {
 static struct plan read_options(int argc, char **argv)
 {
 	struct plan plan = {.size = 1400, .steps = 1, .seconds = 1e9};
-	for (int option; (option = getopt(argc, argv, "s:m:g:b:v:r:t:n:")) != -1;) {
+	for (int option; (option = getopt(argc, argv, "s:m:g:pb:v:r:t:n:")) != -1;) {
 		switch (option) {
 		case 's': plan.size = atoi(optarg); break;
 		case 'm': plan.least = atoi(optarg); break;
 		case 'g': plan.gathered = atoi(optarg); break;
+		case 'p': plan.rtp = true; break;
 		case 'b': plan.batch = atoi(optarg); break;
 		case 'v': plan.steps = atoi(optarg); break;
 		case 'r': plan.rate = atof(optarg); break;
@@ -80,6 +83,15 @@ static size_t number_datagram(const struct plan *plan, uint32_t number)
 	return (size_t)plan->least + (size_t)(state >> 32) % (size_t)(plan->size - plan->least + 1);
 }
 
+/* Writes the RTP headers of a batch (RFC 3550): version 2, payload type 96, the number, no time stamp, one source. */
+static void number_packets(const struct plan *plan, uint32_t first)
+{
+	for (int i = 0; i < plan->batch; i++) {
+		uint16_t head[6] = {htons(0x8060), htons((uint16_t)(first + (uint32_t)i)), 0, 0, 0, htons(1)};
+		memcpy(buffer + (size_t)i * (size_t)plan->size, head, sizeof head);
+	}
+}
+
 static int64_t run_gathered(const struct plan *plan, const int *outputs, uint32_t *flows, int count)
 {
 	struct mmsghdr messages[MAX_SEGMENTS] = {0};
@@ -115,6 +127,8 @@ static int64_t run(const struct plan *plan, const int *outputs, uint32_t *flows,
 			break;
 		if (plan->least > 0)
 			bytes = number_datagram(plan, flows[i]);
+		if (plan->rtp)
+			number_packets(plan, flows[i]);
 		if (send(outputs[i], buffer, bytes, 0) == (ssize_t)bytes) {
 			sent += plan->batch;
 			flows[i] += (uint32_t)plan->batch;
