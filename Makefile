@@ -14,10 +14,11 @@ PARALLEL := $(if $(filter 0,$(shell id -u)),-n 3 --dist loadfile)
 # CI runs what failed once more (.ci/run says why).
 CRATE_TESTS := cargo test --locked --quiet
 CARGO_DENY_VERSION := 0.20.2
+VALGRIND := valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo fleet-demo test lint clippy format docs topologies bench guard coverage audit build deb bpf stubs clean help .preflight soak loom fuzz wheels
+.PHONY: demo fleet-demo test lint clippy format docs topologies bench guard coverage audit build deb bpf stubs clean help .preflight soak loom memcheck fuzz wheels
 .DEFAULT_GOAL := help
 
 demo: $(WHEEL) ## relay live traffic over loopback (as root also across network namespaces)
@@ -60,6 +61,10 @@ fuzz: $(WHEEL) ## fuzz one target of fuzz/, or all (TARGET=all DURATION=60, in s
 loom: .preflight ## try every order of loads and stores of what threads and processes share without a lock
 	RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=3 CARGO_TARGET_DIR=target/loom \
 	CARGO_PROFILE_DEV_OPT_LEVEL=1 cargo test --locked --no-default-features --lib loom_tests
+
+memcheck: .preflight ## invalid accesses and leaks in the native tests of one thread, by valgrind
+	PROPTEST_CASES=8 cargo --config 'target."cfg(all())".runner = "$(VALGRIND)"' \
+	test --locked --lib -- --test-threads=1 sys:: tap:: stats:: packet:: --skip sockets:: --skip while_they_change
 
 docs: $(WHEEL) $(SITE_TOOLS) ## the documents as a site, in target/site; warnings are errors
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs/site . target/site
