@@ -77,3 +77,16 @@ def test_values_beyond_json() -> None:
     """Even if they were not parsed from JSON."""
     with pytest.raises(JsonError):
         decode_object(WorkerCount, {"running": object(), "of": 1})
+
+
+def test_words_of_a_newer_daemon_are_accepted() -> None:
+    """States and alarms are lists that grow; what is no word is refused as ever."""
+    rule: dict[str, object]
+    rule = {"id": "0" * 12, "name": None, "rule": "x", "enabled": True, "state": "s", "outputs": []}
+    alarm = {"code": "novel", "since": 1.0, "expected": 1.0, "seen": 0.0}
+    newer = {**rule, "state_code": "novel", "alarms": [alarm]}
+    found = decode_object(RuleInfo, newer)
+    assert (found.state_code, found.alarms[0].code) == ("novel", "novel")
+    assert found.as_dict()["state_code"] == "novel"
+    with pytest.raises(JsonError, match="state_code"):
+        decode_object(RuleInfo, {**newer, "state_code": 7})

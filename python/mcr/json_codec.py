@@ -56,6 +56,24 @@ Count = Annotated[int, _AtLeastZero()]
 """An integer that is not negative."""
 
 
+class Growing:
+    """For pydantic: a literal of a list that grows; words of later versions are accepted too."""
+
+    def __get_pydantic_core_schema__(
+        self, source: object, handler: "GetCoreSchemaHandler"
+    ) -> dict[str, Any]:
+        return {
+            "type": "union",
+            "choices": [handler(source), {"type": "str"}],
+            "mode": "left_to_right",
+        }
+
+    def __get_pydantic_json_schema__(
+        self, schema: dict[str, Any], handler: "Callable[[Any], dict[str, Any]]"
+    ) -> dict[str, Any]:
+        return handler(schema["choices"][0])
+
+
 def encode(value: JsonObject) -> bytes:
     """JSON without spaces, in printable ASCII, as `json.dumps` writes it."""
     text: bytes = adapter_of(type(value)).dump_json(value, ensure_ascii=True)

@@ -5,11 +5,11 @@ The daemon encodes these values, clients decode them, and the JSON Schema is gen
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from ..choices import Relayer, Way
 from ..explain.results import Explanation
-from ..json_codec import Count, JsonObject
+from ..json_codec import Count, Growing, JsonObject
 from ..rules.fields import Address, Ttl
 from ..rules.hostnames import HostChange
 from ..rules.shaping import InterfaceRate, Shaping, TrafficClass
@@ -100,7 +100,7 @@ class RuleInfo(JsonObject):
     state: str
     """The state of the rule as one sentence, for people."""
     outputs: tuple[RuleOutputInfo, ...]
-    state_code: StateCode | None = None
+    state_code: Annotated[StateCode, Growing()] | None = None
     """The state for programs; None in the result of a dry run."""
     facts: RuleFacts = NO_FACTS
     """What `state` and `state_code` follow from."""

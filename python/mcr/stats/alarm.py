@@ -1,9 +1,9 @@
 """An alarm: traffic that does not meet a rule's expectation, a loop, or an input that is down."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
-from ..json_codec import Count, JsonObject
+from ..json_codec import Count, Growing, JsonObject
 
 AlarmCode = Literal[
     "silent", "low_pps", "low_bitrate", "few_sources", "many_sources", "loop", "leg_down"
@@ -29,7 +29,7 @@ class Alarm(JsonObject):
     datagram. `seen` is what the last sample found.
     """
 
-    code: AlarmCode
+    code: Annotated[AlarmCode, Growing()]
     since: float
     expected: float
     seen: float = field(compare=False)

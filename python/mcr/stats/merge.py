@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from ..json_codec import Count, JsonObject
+from ..json_codec import Count, Growing, JsonObject
 from ..rules.redundancy import after_ms_in_use
 from ..rules.spec import ResolvedRule, leg_id
 from .rule_state import SILENT_AFTER_MS, StateCode
@@ -31,7 +31,7 @@ class LegStats(JsonObject):
     """
 
     input: str
-    state_code: StateCode
+    state_code: Annotated[StateCode, Growing()]
     status: LegStatus = field(compare=False)
     received: Count = 0
     first: Count = 0

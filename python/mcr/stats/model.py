@@ -7,10 +7,10 @@ interface was added, unless the name has another unit.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any
+from typing import Annotated, Any
 
 from ..choices import Relayer, Way
-from ..json_codec import Count, JsonObject, decode_object
+from ..json_codec import Count, Growing, JsonObject, decode_object
 from .alarm import Alarm
 from .latency import LatencyStats
 from .merge import MergeStats
@@ -154,7 +154,7 @@ class RuleStats(JsonObject):
     matched: Count
     matched_bytes: Count
     outputs: tuple[OutputStats, ...]
-    state_code: StateCode | None = None
+    state_code: Annotated[StateCode, Growing()] | None = None
     facts: RuleFacts = field(default=NO_FACTS, compare=False)
     flows_evicted: Count = 0
     looped: Count = 0
