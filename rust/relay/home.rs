@@ -5,19 +5,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::live::{LiveRule, RuleId};
 use super::rule_change::Difference;
+use super::settings::Home;
 use super::{ChangeError, Ingress, Settings};
 use crate::addr::Addr;
 use crate::error::Error;
 use crate::spec::{InputSpec, RuleSpec, rule_of_leg};
-
-/// The engine that receives an input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Home {
-    /// Its number among all engines of all processes.
-    pub(super) worker: u16,
-    /// Its number in this process; `None` if it is in another one.
-    pub(super) engine: Option<u16>,
-}
 
 /// The address and port of an input.
 type Destination = (Addr, u16);
@@ -129,18 +121,4 @@ fn refused(each: &ChangedInput<'_>, other: &str) -> ChangeError {
         rule_of_leg(other)
     );
     ChangeError { rule: Some(rule_of_leg(each.id).to_owned()), error: Error::Invalid(text) }
-}
-
-impl Settings {
-    /// The engines of all processes that relay the same rules.
-    fn engines(&self) -> u16 {
-        self.share.of.saturating_mul(self.workers)
-    }
-
-    /// Where the inputs meet whose first one this is.
-    fn home(&self, first: &InputSpec) -> Home {
-        let worker = super::settings::owner("", first.group, first.port, self.engines());
-        let is_here = worker / self.workers == self.share.number;
-        Home { worker, engine: is_here.then_some(worker % self.workers) }
-    }
 }

@@ -2,6 +2,7 @@
 
 use super::{EgressMode, Ingress, OffloadMode};
 use crate::addr::Addr;
+use crate::spec::InputSpec;
 
 /// The settings of a relay, fixed for its lifetime.
 #[derive(Clone, Debug)]
@@ -38,6 +39,15 @@ pub struct Share {
     pub of: u16,
 }
 
+/// The engine that receives an input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Home {
+    /// Its number among all engines of all processes.
+    pub(super) worker: u16,
+    /// Its number in this process; `None` if it is in another one.
+    pub(super) engine: Option<u16>,
+}
+
 impl Settings {
     /// One engine on any CPU that verifies checksums, in a single process.
     #[must_use]
@@ -54,6 +64,18 @@ impl Settings {
             latency: false,
             share: Share::WHOLE,
         }
+    }
+
+    /// The engines of all processes that relay the same rules.
+    pub(super) fn engines(&self) -> u16 {
+        self.share.of.saturating_mul(self.workers)
+    }
+
+    /// Where the inputs meet whose first one this is.
+    pub(super) fn home(&self, first: &InputSpec) -> Home {
+        let worker = owner("", first.group, first.port, self.engines());
+        let is_here = worker / self.workers == self.share.number;
+        Home { worker, engine: is_here.then_some(worker % self.workers) }
     }
 }
 
@@ -74,7 +96,7 @@ impl Share {
 }
 
 /// Which of several, numbered from 0, an endpoint belongs to: the same in every process.
-pub(super) fn owner(interface: &str, group: Addr, port: u16, of: u16) -> u16 {
+fn owner(interface: &str, group: Addr, port: u16, of: u16) -> u16 {
     // FNV-1a. Only its upper half is used, since the lowest bit is a mere parity.
     const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0000_0100_0000_01b3;

@@ -10,7 +10,7 @@ use super::counters::groups::{self, GroupSlots};
 use super::counters::slots::SlotAllocator;
 use super::counters::slots::SlotChanges;
 use super::egress::links::XdpLinks;
-use super::home::{Home, Homes};
+use super::home::Homes;
 use super::inputs::Inputs;
 use super::inputs::fd_budget;
 use super::kept_outputs::KeptOutputs;
@@ -22,6 +22,7 @@ use super::offload::RuleWay;
 #[cfg(feature = "offload")]
 use super::offload::kernel_relay::KernelRelay;
 use super::rule_change::Difference;
+use super::settings::Home;
 use super::shaping::LiveShaping;
 use super::taps::LiveTaps;
 use super::{ChangeError, EgressMode, Ingress, Settings, warn_once};

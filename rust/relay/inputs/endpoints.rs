@@ -3,7 +3,7 @@
 use super::ports::{HELD_PORTS, MERGED_PORTS};
 use super::{Ingress, InputSpec, Share};
 use crate::addr::Addr;
-use crate::relay::home::Home;
+use crate::relay::settings::Home;
 
 /// The groups and ports of an input that get a socket each, as inputs for a single group and port.
 pub(super) fn list(

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::addr::Addr;
 use crate::error::Result;
-use crate::relay::home::Home;
+use crate::relay::settings::Home;
 use crate::sockets::filter::Pin;
 use crate::sockets::provider::{Socket, SocketProvider};
 use crate::spec::InputSpec;

@@ -14,11 +14,11 @@ mod output;
 use std::sync::Arc;
 
 use super::egress::context::EgressContext;
-use super::home::Home;
 use super::network::blocked::{self, Blocked, InputTrouble};
 use super::network::link_table::LinkTable;
 use super::network::routes::RouteTracker;
 use super::network::watch::Watch;
+use super::settings::Home;
 use super::{EgressMode, Ingress};
 use crate::engine::ingress::OrderCheck;
 use crate::merge::MergeSpec;
