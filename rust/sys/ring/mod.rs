@@ -7,8 +7,9 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::vec;
 
-use io_uring::{IoUring, opcode, squeue, types};
+use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use libc::msghdr;
 
 use super::buffers::{Buffer, Buffers};
@@ -251,10 +252,13 @@ impl Ring {
     ) -> io::Result<()> {
         let header = self.messages.header(message).ok_or(io::ErrorKind::InvalidInput)?;
         self.sends_in_flight += 1;
-        if let RingQueue::Poll(queue) = &mut self.queue {
-            queue.send(fd.as_raw_fd(), header, token, is_linked);
-            return Ok(());
-        }
+        let uring = match &mut self.queue {
+            RingQueue::Uring(uring) => uring,
+            RingQueue::Poll(queue) => {
+                queue.send(fd.as_raw_fd(), header, SEND | u64::from(token), is_linked);
+                return Ok(());
+            }
+        };
         let fd = types::Fd(fd.as_raw_fd());
         let flags = libc::MSG_DONTWAIT.cast_unsigned();
         let mut entry = opcode::SendMsg::new(fd, header).flags(flags).build();
@@ -262,7 +266,7 @@ impl Ring {
             entry = entry.flags(squeue::Flags::IO_LINK);
             self.has_links = true;
         }
-        self.push(&entry.user_data(SEND | u64::from(token)))
+        push(uring, &entry.user_data(SEND | u64::from(token)))
     }
 
     /// Makes room for `entries` entries, which are then submitted together: a link ends with its
@@ -292,23 +296,17 @@ impl Ring {
         let links = std::mem::take(&mut self.has_links);
         let mut awaited = if links { self.sends_in_flight as usize } else { 0 };
         loop {
-            let uring = match &mut self.queue {
-                RingQueue::Uring(uring) => uring,
-                RingQueue::Poll(queue) => {
-                    self.sends_in_flight = 0;
-                    queue.finish_wave(done);
-                    break;
-                }
-            };
-            uninterrupted(uring.submit_and_wait(awaited))?;
+            if let RingQueue::Uring(uring) = &mut self.queue {
+                uninterrupted(uring.submit_and_wait(awaited))?;
+            }
             // One pass over all available completions: each pass accesses two words shared with the
             // kernel.
-            for entry in uring.completion() {
-                if entry.user_data() & KIND_MASK == SEND {
+            for completion in self.queue.completions() {
+                if completion.user_data & KIND_MASK == SEND {
                     self.sends_in_flight -= 1;
-                    done(low_half(entry.user_data()), entry.result());
+                    done(low_half(completion.user_data), completion.result);
                 } else {
-                    self.stash.push(entry.into());
+                    self.stash.push(completion);
                 }
             }
             if self.sends_in_flight == 0 {
@@ -338,12 +336,39 @@ impl Ring {
 
     #[inline]
     fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
-        let RingQueue::Uring(uring) = &mut self.queue else { return Ok(()) };
-        if try_queue(uring, entry) {
-            return Ok(());
+        match &mut self.queue {
+            RingQueue::Uring(uring) => push(uring, entry),
+            RingQueue::Poll(_) => Ok(()),
         }
-        uninterrupted(uring.submit())?;
-        if try_queue(uring, entry) { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+    }
+}
+
+impl RingQueue {
+    /// The results that have arrived.
+    #[inline(always)]
+    fn completions(&mut self) -> Completions<'_> {
+        match self {
+            Self::Uring(uring) => Completions::Uring(uring.completion()),
+            Self::Poll(queue) => Completions::Poll(queue.sent()),
+        }
+    }
+}
+
+/// Results of either kind of ring.
+enum Completions<'a> {
+    Uring(cqueue::CompletionQueue<'a>),
+    Poll(vec::Drain<'a, Completion>),
+}
+
+impl Iterator for Completions<'_> {
+    type Item = Completion;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Completion> {
+        match self {
+            Self::Uring(queue) => queue.next().map(Completion::from),
+            Self::Poll(sent) => sent.next(),
+        }
     }
 }
 
@@ -368,6 +393,15 @@ impl Drop for Ring {
             while self.next_event().is_some() {}
         }
     }
+}
+
+#[inline]
+fn push(uring: &mut IoUring, entry: &squeue::Entry) -> io::Result<()> {
+    if try_queue(uring, entry) {
+        return Ok(());
+    }
+    uninterrupted(uring.submit())?;
+    if try_queue(uring, entry) { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
 }
 
 /// Queues an entry; returns false if there is no room.

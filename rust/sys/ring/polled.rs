@@ -5,6 +5,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::ptr;
+use std::vec;
 
 use libc::{c_int, c_uint, iovec, mmsghdr, msghdr, nfds_t, pollfd, timespec};
 
@@ -28,8 +29,8 @@ pub(super) struct PollQueue {
     /// What poll(2) gets, in the same order.
     polled: Vec<pollfd>,
     batch: ReceiveBatch,
-    /// The token and result of each send of this wave.
-    sent: Vec<(u32, i32)>,
+    /// The result of each send of this wave.
+    sent: Vec<Completion>,
     /// Whether the next send belongs to a chain of which one has failed.
     is_chain_broken: bool,
 }
@@ -75,21 +76,27 @@ impl PollQueue {
     }
 
     /// Sends at once, unless an earlier send of the same chain has failed.
-    pub(super) fn send(&mut self, fd: RawFd, header: *const msghdr, token: u32, is_linked: bool) {
+    #[cold]
+    pub(super) fn send(
+        &mut self,
+        fd: RawFd,
+        header: *const msghdr,
+        user_data: u64,
+        is_linked: bool,
+    ) {
         let result = if self.is_chain_broken { -libc::ECANCELED } else { send(fd, header) };
         self.is_chain_broken = is_linked && result < 0;
-        self.sent.push((token, result));
+        self.sent.push(Completion::end(user_data, result));
     }
 
-    /// Calls `done` with the token and result of each send.
-    pub(super) fn finish_wave(&mut self, mut done: impl FnMut(u32, i32)) {
+    /// The results of the sends of this wave, which has ended.
+    pub(super) fn sent(&mut self) -> vec::Drain<'_, Completion> {
         self.is_chain_broken = false;
-        for (token, result) in self.sent.drain(..) {
-            done(token, result);
-        }
+        self.sent.drain(..)
     }
 
     /// Waits until something that is armed is readable, at most for a time, and serves it.
+    #[cold]
     pub(super) fn collect(
         &mut self,
         pools: &mut [Buffers],
