@@ -1,7 +1,7 @@
-"""Asks the kernel for the two things that mcr lives on, and names who refuses.
+"""Asks the kernel for the two things that mcr is best with, and names who refuses.
 
-io_uring is needed by every ingress: its refusal ends the run (exit code 1). AF_PACKET is needed by
-the `packet` ingress only: without it the rest goes on, except in CI, where nothing may be left out.
+Without io_uring mcr relays by its engine `poll`, and without AF_PACKET by the ingress `udp` only.
+The run goes on, except in CI (exit code 1), where nothing may be left out.
 """
 
 import ctypes
@@ -51,15 +51,10 @@ def packet_refusal() -> str | None:
 
 def main() -> int:
     """Print at most one line for each refusal."""
-    refusal = io_uring_refusal()
-    if refusal:
+    refusals = [refusal for refusal in (io_uring_refusal(), packet_refusal()) if refusal]
+    for refusal in refusals:
         print(refusal, file=sys.stderr)
-        return 1
-    refusal = packet_refusal()
-    if refusal:
-        print(refusal, file=sys.stderr)
-        return int(os.environ.get("CI") == "true")
-    return 0
+    return int(bool(refusals) and os.environ.get("CI") == "true")
 
 
 if __name__ == "__main__":
