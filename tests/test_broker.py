@@ -13,7 +13,7 @@ import pytest
 import mcr
 from mcr._native import Broker
 
-HELLO = bytes([1, 4, 0])
+HELLO = bytes([1, 5, 0])
 DONE = bytes([1])
 
 
@@ -110,7 +110,7 @@ near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 far.setblocking(False)
 near.setblocking(False)
 broker = Broker(1, "packet", 33554432)
-near.send(bytes([1, 4, 0]))
+near.send(bytes([1, 5, 0]))
 broker.serve(0, far.fileno())
 near.recv(100)
 frames = bytes([2]) + (1).to_bytes(4, "little") + b"\\x02\\0lo" + bytes([0, 0, 0])

@@ -89,7 +89,7 @@ def test_a_daemon_that_is_killed_starts_with_its_last_rules(tmp_path: Path) -> N
             delay_s = random.uniform(0.02, 0.2)
             kill = threading.Timer(delay_s, os.kill, (daemon.supervisor, signal.SIGKILL))
             kill.start()
-            with contextlib.suppress(mcr.DaemonError):
+            with contextlib.suppress(mcr.McrError):
                 while True:
                     rule = random.choice(RULES)
                     name = str(mcr.Rule.parse(rule).name)

@@ -22,6 +22,7 @@ def test_a_change_has_two_phases(
         "number": 0,
         "pid": worker.process.pid,
         "ingress": resources.ingress,
+        "engine": "io_uring",
         "revision": 0,
         "rules": [],
     }
