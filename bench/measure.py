@@ -252,11 +252,15 @@ def _paced(
 ) -> tuple[float, float]:
     """Generate at a rate; give the rate that the generator reached, and the share lost."""
     before = topology.count()
-    options = ["-r", str(rate_pps), "-b", str(PACED_BATCH), "-t", str(bench.window_s)]
+    options = ["-r", str(rate_pps), "-t", str(bench.window_s)]
+    if not scenario.shape.merges:
+        options += ["-b", str(PACED_BATCH)]
     programs, core = bench.programs, bench.generator_core
     sent = read_sent(start_sender(programs, core, scenario, topology, *options))
     after = _settled(topology, time.monotonic() + READY_LIMIT_S)
-    return sent.rate_pps, 1 - _copies(scenario, before, after) / sum(sent.flows)
+    # Of merged inputs one datagram each makes one copy.
+    alone = sum(sent.flows) / (scenario.shape.flows if scenario.shape.merges else 1)
+    return sent.rate_pps, 1 - _copies(scenario, before, after) / alone
 
 
 def _latency(

@@ -119,7 +119,7 @@ class Scenario:
         head = {
             Kind.THROUGHPUT: self.shape.name,
             Kind.SCALING: self.shape.name,
-            Kind.LOSSLESS: "lossless",
+            Kind.LOSSLESS: f"{self.shape.name}-lossless" if self.shape.merges else "lossless",
             Kind.LATENCY: f"latency-{self.rate_pps // 1000}k",
             Kind.CHANGES: "changes",
         }[self.kind]
@@ -201,7 +201,11 @@ def all_scenarios() -> list[Scenario]:
     ]
     # With GRO on every rule holds one more socket than most limits of descriptors allow.
     changes = Scenario(Kind.CHANGES, ONE, LARGE, Mode.SOFTWARE, 50_000)
-    merges = [Scenario(Kind.THROUGHPUT, MERGE, LARGE, mode) for mode in Mode]
+    merges = [
+        Scenario(kind, MERGE, LARGE, mode)
+        for kind in (Kind.THROUGHPUT, Kind.LOSSLESS)
+        for mode in Mode
+    ]
     return [
         *(*large, *small, *mixed_scenarios(), *thousand_scenarios()),
         *(*scaling, *lossless, *latency, changes, *merges),
