@@ -15,6 +15,9 @@ CLONE_NEWNET = 0x4000_0000
 settings.register_profile("mcr", deadline=None)
 settings.load_profile("mcr")
 
+# As `mcr` does: without it each process that uses pydantic looks for plugins in all packages.
+os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
+
 # Those that draw on a terminal make one of their own, whatever the tests are run in.
 os.environ["TERM"] = "xterm"
 
