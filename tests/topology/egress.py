@@ -106,14 +106,25 @@ def send_until(
 
 
 class BurstFlow:
-    """A thread that sends short bursts of numbered datagrams until it is stopped."""
+    """A thread that sends short bursts of numbered datagrams until it is stopped.
 
-    def __init__(self, sender: BurstSender, number: int, version: int = 4) -> None:
+    With a receiver each burst follows once the one before it has arrived there: a busy machine may
+    let the processor of a queue wait for longer than the queue has room for.
+    """
+
+    def __init__(
+        self,
+        sender: BurstSender,
+        number: int,
+        version: int = 4,
+        receiver: LinkReceiver | None = None,
+    ) -> None:
         """Prepare a flow to the input with this number."""
         self.sent: list[bytes] = []
         self.has_equal_sizes = False
         self.burst = 64
         self._sender, self._flow = sender, flow(number, version)
+        self._receiver = receiver
         self._payloads = mixed_payloads(200_000, seed=number)
         self._stop, self._turn = threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._run)
@@ -145,6 +156,8 @@ class BurstFlow:
 
     def _run(self) -> None:
         while not self._stop.wait(0.005):
+            if self._receiver is not None and len(self._receiver.drain()) < len(self.sent):
+                continue
             with self._turn:
                 piece = self._payloads[len(self.sent) : len(self.sent) + self.burst]
                 if self.has_equal_sizes:

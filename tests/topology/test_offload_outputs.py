@@ -84,7 +84,7 @@ def test_a_rule_with_many_outputs_leaves_and_returns(lab: Lab) -> None:
         LinkReceiver(lab.receiver, "d0", [OUT_PORT]) as link,
         offloading(lab, to_many(MANY), offload="auto") as relay,
         BurstSender(lab.source, "s0") as sender,
-        BurstFlow(sender, 1) as sending,
+        BurstFlow(sender, 1, receiver=link) as sending,
     ):
         for _ in range(2):
             wait_for_relayers(relay, "kernel")
@@ -102,7 +102,7 @@ def test_the_engine_relays_equal_sizes_to_many_outputs(lab: Lab) -> None:
         LinkReceiver(lab.receiver, "d0", [OUT_PORT]) as link,
         offloading(lab, to_many(MOST), offload="auto") as relay,
         BurstSender(lab.source, "s0") as sender,
-        BurstFlow(sender, 1) as sending,
+        BurstFlow(sender, 1, receiver=link) as sending,
     ):
 
         def moves_to(wanted: str) -> Callable[[], bool]:
