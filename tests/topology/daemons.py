@@ -22,6 +22,7 @@ from mcr.daemon.supervisor.argv import supervisor_command
 
 from .checks import DEADLINE_S, PROCESS_S
 from .namespaces import Namespace
+from .relays import put_threads_first
 
 MCR = str(Path(sys.executable).parent / "mcr")
 
@@ -181,9 +182,7 @@ def sockets(daemon: Daemon) -> list[int]:
 def put_first(daemon: Daemon) -> None:
     """Give the workers priority over other work on this machine, as far as permitted."""
     for pid in daemon.workers:
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            with contextlib.suppress(PermissionError):
-                os.setpriority(os.PRIO_PROCESS, int(thread), -10)
+        put_threads_first(pid)
 
 
 def children(pid: int) -> list[int]:

@@ -11,11 +11,11 @@ from tests.support.deadline import wait_until
 
 from .bursts import SMALLEST, BurstSender, LinkReceiver, mixed_payloads
 from .checks import DEADLINE_S, HasDict, settle
-from .daemons import serving
+from .daemons import put_first, serving
 from .frames import Flow
 from .lab import Lab
 from .namespaces import Namespace
-from .relays import Ingress, relaying
+from .relays import Ingress, put_engines_first, relaying
 
 BURST = 256
 PORT = 5001
@@ -65,15 +65,20 @@ def single_frames(lab: Lab) -> None:
 def relayed(
     lab: Lab, kind: Kind, ingress: Ingress, *rules: str, egress: Egress = "auto"
 ) -> Iterator[ReadStats]:
-    """Run the rules in a relay of this process or in a daemon; give what reads its counters."""
+    """Run the rules in a relay of this process or in a daemon; give what reads its counters.
+
+    Other work on the machine does not delay it: many a test asks when copies leave.
+    """
     if kind == "library":
         with relaying(lab.relay, *rules, ingress=ingress, egress=egress) as relay:
+            put_engines_first()
             yield relay.stats
         return
     with (
         serving(lab.relay, "--ingress", ingress, "--egress", egress) as daemon,
         daemon.client() as client,
     ):
+        put_first(daemon)
         for each in rules:
             client.add_rule(each)
         yield client.stats

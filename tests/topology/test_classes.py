@@ -14,11 +14,11 @@ import mcr
 
 from .bulk import SIZE, bulk_flow
 from .checks import HasDict, assert_balanced
-from .daemons import serving
+from .daemons import put_first, serving
 from .deaths import kill
 from .egress import OUT_PORT, PORT, Kind, copy_group, flow, output, rule
 from .lab import Lab
-from .relays import Ingress, relaying
+from .relays import Ingress, put_engines_first, relaying
 from .traffic import payloads
 
 RATE_PPS = 4000
@@ -65,6 +65,7 @@ def shaping(
         with relaying(
             lab.relay, *rules, ingress=ingress, classes=classes, interface_rates=[limit]
         ) as relay:
+            put_engines_first()
             yield Shaper(
                 relay.stats,
                 relay.set_class,
@@ -73,6 +74,7 @@ def shaping(
             )
         return
     with serving(lab.relay, "--ingress", ingress) as daemon, daemon.client() as client:
+        put_first(daemon)
 
         def set_class(one: mcr.TrafficClass) -> None:
             members = {"priority": one.priority, "weight": one.weight}
