@@ -64,7 +64,8 @@ def watch(relay: mcr.Relay, before_s: float, began_s: float) -> None:
         assert before_s <= stats.uptime_s < before_s + passed_s + 1
         assert (rule.state_code, rule.alarms) == ("flowing", ())
         assert rule.rate_1s is not None
-        assert RATE_PPS / 2 < rule.rate_1s.pps < RATE_PPS * 2
+        # An hour would show by far; a busy machine may let the sender wait, and then hurry.
+        assert RATE_PPS / 8 < rule.rate_1s.pps < RATE_PPS * 8
         assert rule.facts.last_seen is not None
         assert abs(stats.time - rule.facts.last_seen) < 1
         assert all(abs(each.last_seen - stats.time) < 1 for each in relay.flows())

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.test_journal import read_entry
 
+from .checks import PROCESS_S
 from .daemons import serving
 from .lab import Lab
 
@@ -29,9 +30,9 @@ def test_processes_without_rights_send_entries(lab: Lab, tmp_path: Path) -> None
         before = ("unshare", "-m", "sh", "-c", IN_JOURNAL, str(tmp_path))
         entries: list[dict[str, str]] = []
         with serving(lab.relay, "--workers", "2", before=before, awaits_ready=False) as daemon:
-            deadline_s = time.monotonic() + 30
 
             def wait_for(text: str) -> dict[str, str]:
+                deadline_s = time.monotonic() + PROCESS_S
                 while True:
                     for each in entries:
                         if text in each["MESSAGE"]:
