@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
+from tests.support.broker_messages import HELLO
 
 import mcr
 from mcr._native import Broker
 
-HELLO = bytes([1, 5, 0])
 DONE = bytes([1])
 
 
@@ -104,13 +104,13 @@ def test_many_requests_are_served_in_turns() -> None:
     """A long series is interrupted, and continues with the next call."""
     # The namespace is the test's own: sockets of packets are opened on its loopback.
     script = """
-import os, socket, time
+import os, socket, sys, time
 from mcr._native import Broker
 near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 far.setblocking(False)
 near.setblocking(False)
 broker = Broker(1, "packet", 33554432)
-near.send(bytes([1, 5, 0]))
+near.send(bytes.fromhex(sys.argv[1]))
 broker.serve(0, far.fileno())
 near.recv(100)
 frames = bytes([2]) + (1).to_bytes(4, "little") + b"\\x02\\0lo" + bytes([0, 0, 0])
@@ -134,7 +134,7 @@ while answered < asked // 2:
         pass
 print(turns, longest)
 """
-    command = ["unshare", "-n", sys.executable, "-I", "-c", script]
+    command = ["unshare", "-n", sys.executable, "-I", "-c", script, HELLO.hex()]
     run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     if run.returncode != 0 and os.geteuid() != 0:
         pytest.skip("packet sockets and namespaces need root")

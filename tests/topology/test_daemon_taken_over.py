@@ -13,6 +13,7 @@ import struct
 from pathlib import Path
 
 import pytest
+from tests.support.broker_messages import HELLO
 from tests.support.deadline import wait_until
 from tests.support.processes import is_running
 
@@ -228,7 +229,6 @@ def test_calls_that_only_an_attacker_makes_kill_the_worker(lab: Lab, call: str) 
 
 LEASH, BROKER, CHANNEL = 3, 4, 6
 """A worker's connections to the supervisor, to its broker and to control, by their numbers."""
-HELLO = bytes([1, 5, 0])
 LONG = bytes(60_000)
 
 
