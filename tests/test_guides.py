@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from tests.support.deadline import wait_until
 from tests.support.documents import (
-    MCR,
     TIMEOUT_S,
     Page,
     assert_printed,
     commands,
     run_in_shell,
 )
+from tests.support.own_command import mcr_here
 from tests.topology.daemons import serving
 
 import mcr
@@ -84,11 +84,9 @@ def test_every_command_of_the_table_exists() -> None:
     rule = {"add", "remove", "enable", "disable"}
     for name in names:
         words = ["rule", name] if name in rule else name.split()
-        shown = subprocess.run(
-            [MCR, *words, "--help"], capture_output=True, text=True, timeout=TIMEOUT_S, check=True
-        )
-        assert "--socket" in shown.stdout
-        assert "--json" in shown.stdout
+        shown = mcr_here(*words, "--help")
+        assert shown.code == 0
+        assert {"--socket", "--json"} <= set(re.findall(r"--[a-z-]+", shown.out))
 
 
 def test_the_configuration(tmp_path: Path) -> None:
@@ -152,9 +150,9 @@ def test_the_commands_of_the_page_are_understood() -> None:
         "capture",
     }
     for command, *arguments in words:
-        asked = [str(MCR), command, "--help"]
-        shown = subprocess.run(asked, capture_output=True, text=True, timeout=TIMEOUT_S, check=True)
+        shown = mcr_here(command, "--help")
+        assert shown.code == 0
         options = {word for word in arguments if word.startswith("--")}
-        assert options <= set(re.findall(r"--[a-z-]+", shown.stdout))
+        assert options <= set(re.findall(r"--[a-z-]+", shown.out))
         if command == "relay":
             assert mcr.Rule.parse(" ".join(arguments))

@@ -7,6 +7,7 @@ from functools import cache
 
 import pytest
 from tests.support.documents import MCR, ROOT, TIMEOUT_S, Page, assert_printed, commands
+from tests.support.own_command import mcr_here
 from tests.test_readme import started
 
 import mcr
@@ -29,9 +30,9 @@ def test_rules_are_read(text: str) -> None:
 @cache
 def options_of(command: str) -> set[str]:
     """The options that the help of a command lists."""
-    asked = [str(MCR), command, "--help"]
-    shown = subprocess.run(asked, capture_output=True, text=True, timeout=TIMEOUT_S, check=True)
-    return set(re.findall(r"--[a-z-]+", shown.stdout))
+    shown = mcr_here(command, "--help")
+    assert shown.code == 0
+    return set(re.findall(r"--[a-z-]+", shown.out))
 
 
 def test_commands_are_understood() -> None:

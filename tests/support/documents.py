@@ -15,7 +15,7 @@ DOCUMENTS = [
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 MCR = Path(sys.executable).with_name("mcr")
-TIMEOUT_S = 30
+TIMEOUT_S = 60
 _SHELL = """
 mcr() {
     case $1 in
