@@ -2,17 +2,17 @@
 
 import asyncio
 import contextlib
-import subprocess
 from collections.abc import Callable, Iterator
 
 import pytest
 from tests.support.deadline import wait_until
+from tests.support.own_command import mcr_here
 
 import mcr
 from mcr.alarms.timing import Timing
 
 from .checks import assert_balanced, settle
-from .daemons import MCR, serving
+from .daemons import serving
 from .lab import Lab
 from .relays import Ingress, relaying
 from .traffic import PacedFlow, payloads
@@ -170,13 +170,10 @@ def test_what_waits_and_is_parked_is_an_event(lab: Lab) -> None:
             assert next_event(stream.read, "rule", ended).fields["name"] == "feed"
 
 
-def check(lab: Lab, socket: str, *arguments: str) -> tuple[int, str]:
+def check(socket: str, *arguments: str) -> tuple[int, str]:
     """The exit code and the line of `mcr check`."""
-    command = [MCR, "check", *arguments, "--socket", socket]
-    done = subprocess.run(
-        lab.relay.command(*command), capture_output=True, text=True, timeout=30, check=False
-    )
-    return done.returncode, done.stdout
+    done = mcr_here("check", *arguments, "--socket", socket)
+    return done.code, done.out
 
 
 def test_a_daemon_reports_alarms_and_losses(lab: Lab) -> None:
@@ -197,17 +194,17 @@ def test_a_daemon_reports_alarms_and_losses(lab: Lab) -> None:
             assert began is not None
             assert (began.name, began.output) == ("slow", 1)
             wait_until(lambda: client.rule("feed").state_code == "flowing")
-            code, line = check(lab, str(daemon.socket), "feed")
+            code, line = check(str(daemon.socket), "feed")
             assert (code, line.split(" | ")[0]) == (0, "MCR OK: 1 of 1 rules flowing")
         raised = next_event(stream.read, "alarm", "raised")
         assert (raised.fields["name"], raised.alarm and raised.alarm.code) == ("feed", "silent")
         rule = client.rule("feed")
         assert rule.state_code == "below_expected"
         assert rule.alarms == client.stats(["feed"]).rules[0].alarms
-        code, line = check(lab, str(daemon.socket))
+        code, line = check(str(daemon.socket))
         assert code == 2
         assert line.startswith("MCR CRITICAL: feed: nothing for ")
-        assert check(lab, str(daemon.socket), "nothing-like-it")[0] == 3
+        assert check(str(daemon.socket), "nothing-like-it")[0] == 3
         client.disable_rule("feed")
         next_event(stream.read, "alarm", "ended")
         ended = next_event(losses.read, "loss", "ended", 15).loss

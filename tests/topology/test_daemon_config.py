@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.deadline import wait_until
+from tests.support.own_command import mcr_here
 
 import mcr
 from mcr.protocol.results import RuleForm
@@ -89,9 +90,9 @@ def assert_refused(
     """The reload fails, it and the log say why, and the rules are as they were."""
     before, said = client.rules(), len(daemon.read_log())
     make()
-    done = run_to_end([MCR, "reload", "--socket", str(daemon.socket)])
-    assert done[0] != 0
-    assert told in done[1]
+    done = mcr_here("reload", "--socket", daemon.socket)
+    assert done.code != 0
+    assert told in done.err
     wait_until(lambda: told in daemon.read_log()[said:])
     assert client.rules().revision == before.revision
     assert texts(client) == [(rule.rule, rule.enabled) for rule in before]
@@ -99,9 +100,9 @@ def assert_refused(
 
 def output(daemon: Daemon, *words: str) -> str:
     """What a command prints that succeeds."""
-    command = [MCR, *words, "--socket", str(daemon.socket)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
-    return done.stdout
+    done = mcr_here(*words, "--socket", daemon.socket)
+    assert done.code == 0
+    return done.out
 
 
 def test_the_file_is_wanted_and_the_state_has_what_clients_changed(

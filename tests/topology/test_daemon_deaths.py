@@ -4,19 +4,19 @@ import contextlib
 import itertools
 import json
 import re
-import subprocess
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from tests.support.deadline import wait_until
+from tests.support.own_command import mcr_here
 from tests.support.processes import is_running
 
 import mcr
 
 from .checks import assert_balanced, settle, settle_sent
-from .daemons import MCR, Daemon, serving
+from .daemons import Daemon, serving
 from .deaths import Leaves, OutageLimit, kill, lost, stopped
 from .lab import Lab
 from .relays import Ingress
@@ -220,9 +220,7 @@ def test_a_stopped_worker_is_noticed_and_replaced(lab: Lab, ingress: Ingress) ->
 
 def listed_worker(daemon: Daemon) -> dict[str, Any]:
     """The only worker as `mcr workers` shows it, as a table and as JSON."""
-    command = [MCR, "workers", "--socket", str(daemon.socket)]
-    table = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert "killed by SIGKILL" in table
-    whole = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True).stdout
-    found: dict[str, Any] = json.loads(whole)["workers"][0]
+    command = ("workers", "--socket", daemon.socket)
+    assert "killed by SIGKILL" in mcr_here(*command).out
+    found: dict[str, Any] = json.loads(mcr_here(*command, "--json").out)["workers"][0]
     return found

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.deadline import wait_until
+from tests.support.own_command import mcr_here
 from tests.support.processes import is_running
 
 import mcr
@@ -214,8 +215,7 @@ def test_a_rule_that_the_kernel_cannot_relay(lab: Lab) -> None:
         assert (ways["host"].offload, ways["host"].offload_reason) == ("engine", "not_group")
         detail = "the input is not a group"
         wait_until(lambda: client.rules(["host"]).rules[0].offload_detail == detail)
-        command = [MCR, "rule", "list", "--socket", str(daemon.socket)]
-        listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        listed = mcr_here("rule", "list", "--socket", daemon.socket).out
         assert f"host is not relayed by the kernel: {detail}" in listed
         assert "one is not relayed" not in listed
         sender.send(payloads(50))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.fleet_agent import MCR
+from tests.support.own_command import mcr_here
 
 from mcr.fleet import FleetDocument
 
@@ -178,8 +179,7 @@ def tree_file(directory: Path, *, roots: tuple[str, ...], merge: str | None = No
 def plan(spec: Path, *options: str) -> str:
     """Plan a tree; return the directory of its documents."""
     out = str(spec.parent / "out")
-    command = [MCR, "fleet", "tree", str(spec), out, *options]
-    subprocess.run(command, check=True, capture_output=True)
+    assert mcr_here("fleet", "tree", spec, out, *options).code == 0
     return out
 
 

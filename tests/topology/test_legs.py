@@ -1,15 +1,15 @@
 """Events of merging rules: an input that is down, a switch, and a gap on all inputs."""
 
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from tests.support.own_command import mcr_here
 
 import mcr
 from mcr.alarms.timing import Timing
 
-from .daemons import MCR, serving
+from .daemons import serving
 from .feeds import RULE, Feeds
 from .lab import Lab
 from .relays import Ingress, relaying
@@ -109,11 +109,10 @@ def test_a_daemon_logs_and_its_check_warns(lab: Lab, feeds: Feeds) -> None:
             text = "rule pair: input 2 is down: nothing for"
             assert raised.text.startswith(text)
             daemon.wait_for(text)
-            command = [MCR, "check", "--socket", str(daemon.socket)]
-            check = subprocess.run(command, capture_output=True, text=True, check=False)
-            assert check.returncode == 1
-            assert check.stdout.startswith("MCR WARNING: pair: input 2 is down: nothing for")
+            check = mcr_here("check", "--socket", daemon.socket)
+            assert check.code == 1
+            assert check.out.startswith("MCR WARNING: pair: input 2 is down: nothing for")
             events.until("alarm", "ended", 0, 1)
             feeds.tick(0, 1, count=10)
-            check = subprocess.run(command, capture_output=True, text=True, check=False)
-            assert check.returncode == 0, check.stdout
+            check = mcr_here("check", "--socket", daemon.socket)
+            assert check.code == 0, check.out

@@ -1,14 +1,14 @@
 """A rule that a more specific one leaves nothing: its state says where the datagrams went."""
 
 import contextlib
-import subprocess
 from typing import NamedTuple
 
 from tests.support.deadline import wait_until
+from tests.support.own_command import mcr_here
 
 import mcr
 
-from .daemons import MCR, serving
+from .daemons import serving
 from .lab import Lab
 from .relays import Ingress, relaying
 
@@ -150,9 +150,9 @@ def test_a_daemon_says_the_same(lab: Lab, ingress: Ingress) -> None:
         lab.sender("239.1.110.1", 5001, source=("10.1.0.2", 0)) as sender,
     ):
         client.add_rule(GENERAL)
-        command = [MCR, "rule", "add", NAMED, "--socket", str(daemon.socket)]
-        told = subprocess.run(command, capture_output=True, text=True, check=True)
-        assert "warning: rule 1, input: is more specific (sources listed) than" in told.stderr
+        told = mcr_here("rule", "add", NAMED, "--socket", daemon.socket)
+        assert told.code == 0
+        assert "warning: rule 1, input: is more specific (sources listed) than" in told.err
         sender.send([b"datagram"])
         wanted = "frames for 239.1.110.1 seen, matched by the more specific rule named"
         wait_until(lambda: states(client)[0] == wanted)

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 from tests.support.deadline import wait_until
+from tests.support.own_command import mcr_here
 from tests.support.web_process import WebProcess, samples_with, web_process
-from tests.topology.daemons import MCR, Daemon, serving
+from tests.topology.daemons import Daemon, serving
 
 from .test_metrics import FEED, SENT, send, wait_for
 
@@ -36,8 +37,7 @@ def test_the_json_is_that_of_the_daemon(daemon: Daemon, web: WebProcess) -> None
         stats = wait_for(client, SENT)
         rule_id = stats.rules[0].id
         wait_until(lambda: web.json("/api/stats")["totals"]["matched"] >= stats.totals.matched)
-        command = [MCR, "stats", "--json", "--socket", str(daemon.socket)]
-        printed = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+        printed = json.loads(mcr_here("stats", "--json", "--socket", daemon.socket).out)
         served = web.json("/api/stats")
         assert served["totals"] == printed["totals"]
         assert served["rules"][0]["outputs"][0]["sent"] == SENT
