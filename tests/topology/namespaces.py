@@ -31,9 +31,11 @@ _RUN_S = 90.0
 """For one lock all changes of interfaces on a machine wait, also those of other programs."""
 
 
-def run(*command: str) -> str:
-    """Run a command, return its output; a failure shows what the command said."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_RUN_S)
+def run(*command: str, given: str | None = None) -> str:
+    """Run a command with this input, return its output; a failure shows what the command said."""
+    done = subprocess.run(
+        command, input=given, capture_output=True, text=True, check=False, timeout=_RUN_S
+    )
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout
@@ -138,9 +140,11 @@ class Namespace:
 
     def address(self, interface: str, *addresses: str) -> None:
         """Assign addresses with prefix lengths; IPv6 ones are usable at once."""
-        for address in addresses:
-            nodad = ["nodad"] if ":" in address else []
-            self.ip("addr", "add", address, "dev", interface, *nodad)
+        lines = [
+            f"addr add {address} dev {interface}{' nodad' if ':' in address else ''}\n"
+            for address in addresses
+        ]
+        run("ip", "-n", self.name, "-batch", "-", given="".join(lines))
 
     def offload(self, interface: str, **features: bool) -> None:
         """Switch device features, e.g. ``gro=True, tx_udp_segmentation=False``."""
