@@ -22,8 +22,6 @@ import pytest
 import mcr
 from mcr.relay.active_rules import ActiveRules
 
-pytestmark = pytest.mark.alone
-
 GROUPS = [f"239.79.7.{number}" for number in range(1, 31)]
 POINTS = 40
 """At so many moments of a change it is interrupted."""
@@ -126,6 +124,7 @@ def turned(enabled: bool) -> Change:
     return change
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("kind", ["add", "remove", "replace", "disable", "enable"])
 def test_an_interrupted_change_is_made_or_not(
     kind: str, rules: list[mcr.Rule], receiver: socket.socket
@@ -155,6 +154,7 @@ def test_an_interrupted_change_is_made_or_not(
     assert interruptions > POINTS // 4
 
 
+@pytest.mark.alone
 def test_an_interrupted_relay_starts_and_ends(rules: list[mcr.Rule]) -> None:
     """After an interrupted block nothing runs, and no lock is held."""
 
@@ -205,6 +205,7 @@ def test_waiting_rules_are_retried_after_an_interrupted_change(
         assert receiver.recv(99) == GROUPS[0].encode()
 
 
+@pytest.mark.alone
 def test_an_interrupted_reading_keeps_no_lock(rules: list[mcr.Rule]) -> None:
     """Another thread can use the relay, even while the exception is handled."""
     with mcr.Relay(*rules, ingress="udp") as relay:
