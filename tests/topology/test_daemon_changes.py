@@ -71,15 +71,16 @@ def test_replacing_all_rules_touches_no_rule_that_stays(
 ) -> None:
     """A hundred times, under full load: nothing lost, order kept, counters continuous.
 
-    Up to five times, since a busy machine may let any process wait, also the sender; losses are
-    exact each time. How long it lets other processes wait at the same time is not mcr's doing.
+    Up to five times, since a busy machine may let any process wait, and twice where it is too busy
+    to send so much; losses are exact each time. How long it lets other processes wait at the same
+    time is not mcr's doing.
     """
     results: list[Bulk] = []
     stalled_ms = 0.0
     with serving(lab.relay, "--ingress", ingress) as daemon, daemon.client() as client:
         client.replace_rules([FLOW, *FIRST])
         put_first(daemon)
-        while not results or (not is_steady(results[-1], stalled_ms) and len(results) < 5):
+        while len(results) < (5 if not results or is_fast(results[-1]) else 2):
             before = sum(result.sent for result in results)
             with StallMeter() as meter, flowing(lab) as flow:
                 seconds = replace_again_and_again(client)
@@ -89,17 +90,24 @@ def test_replacing_all_rules_touches_no_rule_that_stays(
             print(f"meanwhile other processes were late by up to {stalled_ms:.1f} ms")
             results[-1].assert_whole()
             assert_counted(client, results[-1], before)
-    if results[-1].rate_pps < LEAST_PPS:
+            if is_steady(results[-1], stalled_ms):
+                break
+    if not is_fast(results[-1]):
         # What counts was exact at each rate; how fast a machine sends is not what is tested.
         print(f"this machine is too busy to send {LEAST_PPS} a second: {results[-1]}")
         return
     assert is_steady(results[-1], stalled_ms), results
 
 
+def is_fast(flow: Bulk) -> bool:
+    """Whether this machine has sent as much as it should."""
+    return flow.rate_pps >= LEAST_PPS
+
+
 def is_steady(flow: Bulk, stalled_ms: float) -> bool:
     """Whether it was as fast as it should be, and never silent or late but for the machine."""
     limit_ms = SILENCE_MS + stalled_ms
-    return flow.rate_pps >= LEAST_PPS and max(flow.longest_gap_ms, flow.p99_ms) < limit_ms
+    return is_fast(flow) and max(flow.longest_gap_ms, flow.p99_ms) < limit_ms
 
 
 def replace_again_and_again(client: mcr.Client) -> float:
