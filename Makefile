@@ -22,7 +22,7 @@ VALGRIND := valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-k
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo fleet-demo test test-crate test-wheel lint clippy format docs topologies bench guard coverage audit build deb bpf stubs clean help .preflight soak loom memcheck fuzz wheels
+.PHONY: demo fleet-demo test test-crate lint clippy format docs topologies bench guard coverage audit build deb bpf stubs clean help .preflight soak loom memcheck fuzz wheels
 .DEFAULT_GOAL := help
 
 demo: $(WHEEL) ## relay live traffic over loopback (as root also across network namespaces)
@@ -31,14 +31,12 @@ demo: $(WHEEL) ## relay live traffic over loopback (as root also across network 
 fleet-demo: $(WHEEL) ## three NATS servers and five relays in namespaces; one of each is killed (root)
 	$(BIN)/python examples/fleet_demo.py
 
-test: test-crate test-wheel ## the tests of the crate, then those of the wheel (LOAD=1: beside busy loops)
+test: $(WHEEL) test-crate ## the tests of the crate, then those of the wheel (LOAD=1: beside busy loops)
+	$(LOADED) $(BIN)/python -m pytest -m "not alone" $(PARALLEL); together=$$?; \
+	$(LOADED) $(BIN)/python -m pytest -m alone && exit $$together
 
 test-crate: .preflight
 	$(LOADED) $(CRATE_TESTS) $(if $(CI),|| $(CRATE_TESTS))
-
-test-wheel: $(WHEEL)
-	$(LOADED) $(BIN)/python -m pytest -m "not alone" $(PARALLEL); together=$$?; \
-	$(LOADED) $(BIN)/python -m pytest -m alone && exit $$together
 
 lint: $(WHEEL) clippy ## every check that needs no traffic; warnings are errors
 	cargo fmt --check
