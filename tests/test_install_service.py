@@ -15,7 +15,7 @@ from mcr.cli.config_file import check_configuration, read_configuration
 from mcr.errors import McrError
 from mcr.service.files import unit_text
 from mcr.service.installation import installed_program, systemd_version
-from mcr.text_file import replace_text
+from mcr.text_file import put_text, replace_text
 
 PROGRAM = "/opt/mcr/bin/mcr"
 UNIT = "etc/systemd/system/mcr.service"
@@ -168,12 +168,12 @@ class TestReplaceText:
         assert stat.S_IMODE(path.stat().st_mode) == 0o640
         assert files(tmp_path) == {"mcr.toml", "link.toml"}
 
-    def test_may_keep_nothing(self, tmp_path: Path) -> None:
+    def test_a_put_file_is_a_new_one(self, tmp_path: Path) -> None:
         """A link is replaced itself, and the new file has the mode that was given."""
         path, link = tmp_path / "own.json", tmp_path / "link.json"
         path.write_text("a")
         link.symlink_to(path)
-        replace_text(link, "b", mode=0o644, keep=False)
+        put_text(link, "b", mode=0o644)
         assert (link.is_symlink(), link.read_text(), path.read_text()) == (False, "b", "a")
         assert stat.S_IMODE(link.stat().st_mode) == 0o644
 

@@ -1,41 +1,46 @@
-"""Text files that are replaced as a whole: after a failure a file is the old one or the new one."""
+"""Text files that are written as a whole: after a failure a file is the old one or the new one."""
 
 import os
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 
-def replace_text(path: Path, text: str, *, mode: int = 0o600, keep: bool = True) -> None:
-    """Write a file, sync it and rename it over the old one.
+def replace_text(path: Path, text: str, *, mode: int = 0o600) -> None:
+    """Give a file another content; its mode and owner stay, and so does a symbolic link to it.
 
     Args:
         path: the file; its directory must be writable.
         text: the whole content.
-        mode: the permissions of a file that did not exist.
-        keep: keep the mode and the owner of the old file, and a symbolic link, whose target is
-            replaced. Without, the new file has `mode` and the owner of this process.
+        mode: the permissions of a file that does not exist.
 
     Raises:
         OSError: the disk is full or failing, or the owner cannot be kept. The old file is
             unchanged, and no temporary file is left behind.
     """
-    target = path.resolve() if keep else path
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as new:
-            new.write(text)
-            new.flush()
-            if keep and target.exists():
-                _keep_attributes(target.stat(), new.fileno())
-            else:
-                os.fchmod(new.fileno(), mode)
-            os.fsync(new.fileno())
-        os.replace(name, target)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(name)
-        raise
+
+    def keep_attributes(descriptor: int) -> None:
+        try:
+            old = target.stat()
+        except FileNotFoundError:
+            os.fchmod(descriptor, mode)
+            return
+        if (old.st_uid, old.st_gid) != (os.geteuid(), os.getegid()):
+            os.fchown(descriptor, old.st_uid, old.st_gid)
+        os.fchmod(descriptor, old.st_mode & 0o7777)  # chown clears bits of it
+
+    target = path.resolve()
+    _write(target, text, keep_attributes)
+
+
+def put_text(path: Path, text: str, *, mode: int) -> None:
+    """Put a new file of this process under a name, whatever has that name now, even a link.
+
+    Raises:
+        OSError: as `replace_text`.
+    """
+    _write(path, text, lambda descriptor: os.fchmod(descriptor, mode))
 
 
 def keep_old(path: Path) -> Path:
@@ -53,7 +58,17 @@ def keep_old(path: Path) -> Path:
     return old
 
 
-def _keep_attributes(old: os.stat_result, descriptor: int) -> None:
-    if (old.st_uid, old.st_gid) != (os.geteuid(), os.getegid()):
-        os.fchown(descriptor, old.st_uid, old.st_gid)
-    os.fchmod(descriptor, old.st_mode & 0o7777)  # chown clears bits of it
+def _write(path: Path, text: str, set_attributes: Callable[[int], None]) -> None:
+    """Write a new file beside the path, sync it and rename it to that."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as new:
+            new.write(text)
+            new.flush()
+            set_attributes(new.fileno())
+            os.fsync(new.fileno())
+        os.replace(name, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(name)
+        raise

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from ..json_codec import encode
-from ..text_file import replace_text
+from ..text_file import put_text
 from .source import DOCUMENT_BYTES, FleetDocument, NodeIdentity, SourceError
 from .status import NodeStatus
 
@@ -51,7 +51,7 @@ class FileSource:
         try:
             directory.mkdir(exist_ok=True)
             path = directory / f"{self._node.name}.json"
-            replace_text(path, encode(status).decode(), mode=0o644, keep=False)
+            put_text(path, encode(status).decode(), mode=0o644)
         except OSError as error:
             raise SourceError(f"{directory} cannot be written: {error.strerror}") from None
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..json_codec import JsonError, JsonObject, decode, encode
-from ..text_file import replace_text
+from ..text_file import put_text
 from .source import FleetDocument
 
 
@@ -35,4 +35,4 @@ def recall(path: Path | None) -> RememberedDocuments:
 def remember(path: Path | None, remembered: RememberedDocuments) -> None:
     """Replace the file; raises OSError."""
     if path is not None:
-        replace_text(path, encode(remembered).decode(), mode=0o644, keep=False)
+        put_text(path, encode(remembered).decode(), mode=0o644)
