@@ -270,6 +270,15 @@ def test_a_conflict_with_a_repeated_rule_names_both_elements() -> None:
     ]
 
 
+@pytest.mark.parametrize("text", ["", f'rules = ["{RULE}"]'])
+@pytest.mark.parametrize("number", ["0", "2", "9" * 5000, "\u0661"])
+def test_a_daemon_that_names_no_rule_of_the_file(text: str, number: str) -> None:
+    """A problem that it has under any number is told as it is."""
+    refusal = RuleError([(f"rule {number}, output 0", "is told by rule 99")])
+    found = read(text).error(refusal).problems
+    assert [str(each) for each in found] == [f"rule {number}, output 0: is told by rule 99"]
+
+
 TWO = "inputs = ['239.1.1.1%a:1', '239.1.1.2%a:1'"
 
 

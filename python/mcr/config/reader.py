@@ -31,6 +31,7 @@ _PERMITTED = (
 )
 Settings = Mapping[str, Any]
 _OTHER_RULE = re.compile(r"\brule ([1-9][0-9]{0,5})\b", re.ASCII)
+_NUMBER = re.compile(r"[0-9]{1,6}", re.ASCII)
 T = TypeVar("T")
 
 
@@ -101,7 +102,7 @@ class Configuration:
         mistakes, others = list[_Mistake](), list[Problem]()
         for problem in error.problems:
             match _parts(problem.field):
-                case ("rule", int(number), *rest) if number <= len(self.rules):
+                case ("rule", int(number), *rest) if 1 <= number <= len(self.rules):
                     mistakes.append(self._mistake(number, tuple(rest), problem.message))
                 case _:
                     others.append(problem)
@@ -189,7 +190,7 @@ def _parts(field: str) -> FieldPath:
     parts: list[str | int] = []
     for text in field.split(", ") if field else ():
         noun, _, number = text.rpartition(" ")
-        parts += [noun, int(number)] if noun and number.isdecimal() else [text]
+        parts += [noun, int(number)] if noun and _NUMBER.fullmatch(number) else [text]
     return tuple(parts)
 
 
