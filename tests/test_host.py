@@ -347,7 +347,7 @@ def test_rules_wait_for_missing_interfaces(rule: str, field: str, message: str) 
     (warning,) = plan.warnings
     assert warning.startswith(f"rule 1, {field}: ")
     assert message in warning
-    assert warning.endswith("; mcr waits for it")
+    assert warning.endswith("; the rule waits for it")
     (resolved,) = plan.resolved
     for end in (resolved.input, resolved.outputs[0]):
         assert (end.ifindex == 0) == (end.interface in ("ehto0", "wlan", ""))

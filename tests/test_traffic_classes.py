@@ -93,7 +93,7 @@ def test_an_interface_that_does_not_exist_is_a_warning() -> None:
 
         def named() -> list[str]:
             found = [each for each in relay.warnings if "nowhere" in each]
-            assert all(each.endswith("; mcr waits for it") for each in found)
+            assert all(each.endswith("; its rate holds once it exists") for each in found)
             return [each.partition("; ")[0] for each in found]
 
         assert named() == ["interface, nowhere8: there is no interface 'nowhere8'"]

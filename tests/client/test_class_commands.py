@@ -84,7 +84,7 @@ def test_an_interface_that_does_not_exist_is_a_warning(
     command("interface", "rate", "nowhere9", "10mbit", "--dry-run")
     warned = command.err
     assert warned.startswith("warning: interface, nowhere9: there is no interface 'nowhere9'; ")
-    assert warned.endswith("; mcr waits for it\n")
+    assert warned.endswith("; its rate holds once it exists\n")
     assert "nowhere9: 10mbit" in command("interface", "rate", "nowhere9", "10mbit")
     assert command.err == warned
     for arguments in (("rate", "lo", "1mbit"), ("rate", "nowhere9", "none")):

@@ -70,7 +70,7 @@ def test_the_command_starts_without_its_interface(lab: Lab, ingress: Ingress) ->
         lines = process.log.splitlines()
         warnings = [line for line in lines if line.startswith("warning: rule 1, input, interface")]
         assert len(warnings) == 1
-        assert warnings[0].endswith("; mcr waits for it")
+        assert warnings[0].endswith("; the rule waits for it")
         lay(lab, "in0")
         with lab.sender(GROUP, 5001) as sender:
             wait_until(partial(reaches, sender, receiver), 2 * RESUME_S)

@@ -295,7 +295,7 @@ class RuleResolver:
     def _await(self, check: ProblemCollector, where: FieldPath, message: str) -> None:
         """Notes something missing: as a warning if rules wait for it, otherwise as a problem."""
         if self._follows:
-            self._awaited.append(Problem(where, f"{message}; mcr waits for it"))
+            self._awaited.append(Problem(where, f"{message}; the rule waits for it"))
         else:
             check.add(where, message)
 

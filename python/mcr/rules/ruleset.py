@@ -374,7 +374,7 @@ class RuleSet:
         for name, rate in given.items():
             own, text = host.device(name), ""
             if host.interface(name) is None:
-                text = f"{missing_interface(name, host.names)}; mcr waits for it"
+                text = f"{missing_interface(name, host.names)}; its rate holds once it exists"
             elif len(names[own]) > 1:
                 holder = own if own in given else names[own][0]
                 text = f"{listed(names[own])} are one interface; the rate of {holder} counts"
