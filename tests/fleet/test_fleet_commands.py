@@ -196,6 +196,21 @@ def test_silent_nodes_are_not_waited_for(cluster: NatsCluster, tmp_path: Path) -
 
 
 @pytest.mark.usefixtures("daemons")
+def test_absent_nodes_are_not_waited_for(cluster: NatsCluster, tmp_path: Path) -> None:
+    """A name that no node has is refused before anything is written."""
+    directory = str(write(tmp_path, FEED))
+    before = fleet(cluster, "history")
+    text = fleet(cluster, "apply", directory, "--yes", "--absent", "ams11", fails=True)
+    assert text.endswith(
+        "mcr: ams11 has neither reported nor a document in the plan; did you mean 'ams1'?\n"
+    )
+    assert fleet(cluster, "history") == before
+    text = fleet(cluster, "apply", directory, "--yes", "--absent", "ams1", fails=True)
+    assert "do not report, and follow when they return: ams1" in text
+    fleet(cluster, "apply", str(write(tmp_path)), "--yes")
+
+
+@pytest.mark.usefixtures("daemons")
 def test_the_screen_follows_the_servers(cluster: NatsCluster) -> None:
     """`mcr fleet top` without a terminal: a node that refuses, and then has its new revision."""
     store = FleetStore(NatsSettings(cluster.urls))

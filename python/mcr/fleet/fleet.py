@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Seque
 
 from ..async_closing import AsyncClosing
 from ..errors import ArgumentError
+from ..similar_names import suggestion
 from .fleet_plan import EMPTY, FleetPlan, PlannedDocument, plan_documents
 from .nats_connection import REQUEST_S, NatsConnection, NatsSettings
 from .nats_store import HISTORY, RULES_BUCKET, STATUS_BUCKET, STATUS_BYTES, NatsStore
@@ -172,13 +173,15 @@ class Fleet(AsyncClosing):
             progress: called for each document that is written and each node that has answered.
 
         Raises:
-            ArgumentError: the plan has no document for `canary`, or `batch` is not positive.
+            ArgumentError: the plan has no document for `canary`, `batch` is not positive, or one of
+                `absent` has neither reported nor a document in the plan.
             SourceError: the servers do not answer; what was written stays.
         """
         if batch < 1:
             raise ArgumentError("batch must be at least 1")
         batches = _batches(plan.documents, canary, batch)
-        await self._statuses.read()
+        reported = {status.node for status in await self._statuses.read()}
+        _check_absent(absent, plan.nodes | reported)
         self._statuses.follow()
         rollout = Rollout(self._rules, self._statuses, timeout_s, absent, progress)
         return await rollout.run(batches)
@@ -209,6 +212,13 @@ class Fleet(AsyncClosing):
                 " later one, or apply the documents themselves"
             )
         return EMPTY
+
+
+def _check_absent(absent: Iterable[str], known: Collection[str]) -> None:
+    for each in absent:
+        if each not in known:
+            hint = suggestion(each, known, before="; ")
+            raise ArgumentError(f"{each} has neither reported nor a document in the plan{hint}")
 
 
 def _batches(

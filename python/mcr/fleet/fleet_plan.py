@@ -50,6 +50,12 @@ class FleetPlan(JsonObject):
     beside: tuple[str, ...] = field(default=())
     """Names of documents with rules that only the store has; they stay."""
 
+    @property
+    def nodes(self) -> set[str]:
+        """The nodes with a document of their own, changed or not."""
+        names = (*(each.name for each in self.documents), *self.unchanged, *self.beside)
+        return {each.removeprefix("nodes/") for each in names if each.startswith("nodes/")}
+
 
 def plan_documents(
     wanted: Iterable[FleetDocument], stored: Iterable[StoredText], *, prune: bool = False
