@@ -1,6 +1,5 @@
 """The screen with the tables of all rules, outputs, flows and drops."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, get_args
@@ -10,6 +9,7 @@ from textual.binding import Binding, BindingType
 from textual.widgets import Input, Static
 
 from ..protocol.selection import AnyRule, StatsOrder, arranged, mentions
+from .count_rates import CountRates
 from .reader import RULES_AT_ONCE, DaemonReader
 from .row_table import RowTable
 from .table_screen import TABLE_KEYS, TableScreen
@@ -75,9 +75,9 @@ class OverviewScreen(TableScreen, TopScreen):
         super().__init__(reader)
         self._choice = choice
         self._view = "rules"
-        self._counts: tuple[float, Counter[tuple[str, str]]] = (0.0, Counter())
+        self._drop_rates = CountRates[tuple[str, str]]()
         self._drops: list[DropRow] = []
-        self._class_counts: tuple[float, dict[str, tuple[int, int]]] = (0.0, {})
+        self._class_rates = CountRates[tuple[str, str]]()
         self._class_rows: list[ClassRow] = []
         self._title = Static(id="view")
         self._table = RowTable(self._content())
@@ -155,30 +155,23 @@ class OverviewScreen(TableScreen, TopScreen):
 
     def _count_classes(self) -> None:
         """Compare what classes have sent and lost with the reading before."""
-        before_at, before = self._class_counts
-        classes, seconds = self.reader.classes, self.reader.elapsed_s - before_at
-        if seconds <= 0 and {each.name for each in classes} == before.keys():
-            return
-
-        def rate(now: int, then: int) -> float:
-            return max(0, now - then) / seconds if before_at and seconds > 0 else 0.0
-
-        self._class_rows = []
-        for each in classes:
-            sent, lost = before.get(each.name, (each.sent, each.lost))
-            self._class_rows.append(ClassRow(each, rate(each.sent, sent), rate(each.lost, lost)))
-        counts = {each.name: (each.sent, each.lost) for each in classes}
-        self._class_counts = (self.reader.elapsed_s, counts)
+        classes = self.reader.classes
+        counts = {(each.name, "sent"): each.sent for each in classes}
+        counts |= {(each.name, "lost"): each.lost for each in classes}
+        rates = self._class_rates.since_last(self.reader.elapsed_s, counts)
+        if rates is not None:
+            self._class_rows = [
+                ClassRow(each, rates[each.name, "sent"], rates[each.name, "lost"])
+                for each in classes
+            ]
 
     def _count_drops(self) -> None:
         """Compare what was dropped with the reading before."""
-        before_at, before = self._counts
         counts = drop_counts(self.reader.interfaces.values(), self.reader.rules.values())
-        seconds = self.reader.elapsed_s - before_at
-        if seconds <= 0:
-            return
-        self._drops = [
-            DropRow(*place, count, max(0, count - before[place]) / seconds if before_at else 0.0)
-            for place, count in counts.most_common()
-        ]
-        self._counts = (self.reader.elapsed_s, counts)
+        rates = self._drop_rates.since_last(self.reader.elapsed_s, counts)
+        if rates is not None:
+            self._drops = [
+                DropRow(*place, count, rates[place])
+                for place, count in counts.most_common()
+                if count
+            ]

@@ -251,7 +251,10 @@ def classes_table(rows: Sequence[ClassRow], empty: str) -> TableContent[ClassRow
 def drop_counts(
     interfaces: Iterable[InterfaceStats], rules: Iterable[AnyRule]
 ) -> Counter[tuple[str, str]]:
-    """What was dropped, by place and reason: each interface, and all outputs together."""
+    """What was dropped, by place and reason: each interface, and all outputs together.
+
+    Has reasons for which nothing was dropped, too: what begins to be dropped has a reading before.
+    """
     counts = Counter[tuple[str, str]]()
     for interface in interfaces:
         for reason, count in interface.dropped.items():
@@ -261,7 +264,7 @@ def drop_counts(
         for output in rule.outputs if isinstance(rule, RuleStats) else ():
             for reason, count in output.dropped.items():
                 counts["outputs", reason] += count
-    return +counts
+    return counts
 
 
 def state_words(rule: AnyRule, now: float) -> str:
