@@ -7,7 +7,8 @@ through a callback; connections are the server's.
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
-from typing import NamedTuple, Unpack
+from functools import cached_property
+from typing import Unpack
 
 from typing_extensions import TypedDict
 
@@ -51,10 +52,20 @@ class EventFields(TypedDict, total=False):
     port: int
 
 
-class _PublishedEvent(NamedTuple):
-    sequence: int
-    kind: str
-    line: bytes
+class _PublishedEvent:
+    """An event with its number; a change of thousands of rules has more than clients will want."""
+
+    def __init__(
+        self, sequence: int, kind: str, event: str, text: str, fields: EventFields
+    ) -> None:
+        self.sequence, self.kind = sequence, kind
+        self._event = Event(sequence, round(time.time(), 6), kind, event, text, fields)
+
+    @cached_property
+    def line(self) -> bytes:
+        """The JSON-RPC notification, as a line."""
+        params = self._event.as_dict()
+        return encode({"jsonrpc": "2.0", "method": "event", "params": params}) + b"\n"
 
 
 class EventBus:
@@ -157,8 +168,7 @@ class EventBus:
         self.sequence += 1
         if self._record is not None:
             self._record(kind, self.sequence)
-        line = event_line(self.sequence, kind, event, text, fields)
-        published = _PublishedEvent(self.sequence, kind, line)
+        published = _PublishedEvent(self.sequence, kind, event, text, fields)
         if len(self._replay) == REPLAY_EVENTS:
             evicted = self._replay[0]
             self._evicted[evicted.kind] = evicted.sequence
@@ -221,11 +231,5 @@ class Subscription:
         if self._missed:
             missed, self._missed = self._missed, 0
             text = f"{missed} events were dropped, because they were not read in time"
-            gap = event_line(self._last_missed, "gap", "gap", text, {"missed": missed})
-            self._queue.append(gap)
-
-
-def event_line(sequence: int, kind: str, event: str, text: str, fields: EventFields) -> bytes:
-    """The JSON-RPC notification of an event, as a line."""
-    params = Event(sequence, round(time.time(), 6), kind, event, text, fields).as_dict()
-    return encode({"jsonrpc": "2.0", "method": "event", "params": params}) + b"\n"
+            gap = _PublishedEvent(self._last_missed, "gap", "gap", text, {"missed": missed})
+            self._queue.append(gap.line)
