@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from mcr.cli import main
-from mcr.cli.config_file import check_configuration, read_configuration
+from mcr.cli.config_file import read_configuration
+from mcr.cli.configuration_check import check_configuration
 from mcr.errors import McrError
 from mcr.service.files import unit_text
 from mcr.service.installation import installed_program, systemd_version

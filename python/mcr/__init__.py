@@ -71,7 +71,7 @@ if TYPE_CHECKING:
     from .rules import Output as Output
     from .rules import Rule as Rule
     from .rules.expectation import Expectation as Expectation
-    from .rules.hostnames import HostChange as HostChange
+    from .rules.host_change import HostChange as HostChange
     from .rules.shaping import InterfaceRate as InterfaceRate
     from .rules.shaping import Shaping as Shaping
     from .rules.shaping import TrafficClass as TrafficClass
@@ -152,7 +152,7 @@ _EXPORTS = {
     ".relay.relay": ("Relay",),
     ".rules": ("Input", "Output", "Rule"),
     ".rules.expectation": ("Expectation",),
-    ".rules.hostnames": ("HostChange",),
+    ".rules.host_change": ("HostChange",),
     ".rules.shaping": ("InterfaceRate", "Shaping", "TrafficClass"),
     ".stats": (
         "Alarm",

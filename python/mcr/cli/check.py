@@ -16,8 +16,6 @@ from ..protocol.results import DaemonStats
 from ..protocol.selection import label
 from ..protocol.text import printable
 from ..stats import OutputStats, RuleStats
-from .config import check as check_file
-from .config_file import SUFFIXES, is_configuration
 from .options import SocketOption
 from .remote import connect
 from .rule_output import known_rules
@@ -28,6 +26,7 @@ _NAMED = 3
 """The most problems in the line; it has the number of the others."""
 _RULES_WITH_DATA = 50
 """The most rules with data of their own; graphs of more are of no use, and lines have limits."""
+_SUFFIXES = (".toml", ".json")
 _LOSS_WARNING, _LOSS_CRITICAL = 0.0, 1.0
 
 
@@ -75,7 +74,9 @@ def check(
     than expected, an input of a merge that is down while another delivers. Rules that expect
     nothing may be silent. UNKNOWN: no such rule, wrong usage.
     """
-    if rules and len(rules) == 1 and is_configuration(rules[0]):
+    if rules and len(rules) == 1 and _is_configuration(rules[0]):
+        from .config import check as check_file  # noqa: PLC0415 -- slow to load
+
         check_file(rules[0])
         return OK
     try:
@@ -95,13 +96,18 @@ def check(
     return _answer(code, _sentence(findings, stats), _data(stats, limits))
 
 
+def _is_configuration(argument: str) -> bool:
+    """Whether an argument names a file rather than a rule."""
+    return argument.endswith(_SUFFIXES) and os.path.isfile(argument)
+
+
 def _file_hint(rules: list[str] | None) -> str:
     """Why the only argument is not the configuration file that it seems to name."""
     name = rules[0] if rules and len(rules) == 1 else ""
-    if " " in name or not ("/" in name or name.endswith(SUFFIXES)):
+    if " " in name or not ("/" in name or name.endswith(_SUFFIXES)):
         return ""
     if os.path.isfile(name):
-        return f"; a configuration file has a name in {' or '.join(SUFFIXES)}"
+        return f"; a configuration file has a name in {' or '.join(_SUFFIXES)}"
     return f"; there is no file {name!r} either"
 
 

@@ -18,7 +18,7 @@ from ..rules import Rule
 from ..rules.model import counted
 from ..rules.objects import rule_from_object
 from ..text_file import keep_old, replace_text
-from .config_file import check_configuration, read_configuration
+from .config_file import read_configuration
 from .help import CommandGroup, add_command, epilog_of
 from .options import AnswerAsJson, SocketOption
 from .progress import progress
@@ -50,6 +50,8 @@ def check(file: _File) -> None:
 
     Host names are not resolved, and what this host lacks now may come later.
     """
+    from .configuration_check import check_configuration  # noqa: PLC0415 -- slow to load
+
     configuration = read_configuration(file)
     for warning in check_configuration(configuration):
         print(f"warning: {printable(warning)}", file=sys.stderr)

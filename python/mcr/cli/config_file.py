@@ -1,22 +1,14 @@
 """Configuration files that a command reads itself, with the rights of whoever runs it."""
 
-import os
 import sys
 from pathlib import Path
 
-from .. import _native
-from ..choices import Ingress
 from ..config.document import FileContent
 from ..config.include import included_files
 from ..config.reader import Configuration, read_files
 from ..daemon.sealed_memfd import LIMIT_BYTES, read_bounded
 from ..errors import McrError, RuleError
-from ..rules.hostnames import HostResolver
-from ..rules.model import counted
-from ..rules.ruleset import RuleSet
 from .progress import progress
-
-SUFFIXES = (".toml", ".json")
 
 
 def read_configuration(file: str) -> Configuration:
@@ -54,28 +46,6 @@ def parse_configuration(name: str, content: bytes) -> Configuration:
             except OSError as error:
                 raise McrError(f"{path} cannot be read: {error.strerror}") from None
         return read_files(files)
-
-
-def is_configuration(argument: str) -> bool:
-    """Whether an argument names a file rather than a rule."""
-    return argument.endswith(SUFFIXES) and os.path.isfile(argument)
-
-
-def check_configuration(configuration: Configuration) -> tuple[str, ...]:
-    """Check rules beside each other and on this host, without a daemon; return the warnings.
-
-    What this host lacks now, such as an interface, may come later, and is no mistake. Host names
-    are not resolved.
-
-    Raises:
-        ConfigError: with all problems.
-    """
-    ingress: Ingress = "udp" if configuration.settings.get("ingress") == "udp" else "packet"
-    host = _native.interfaces()
-    with progress(f"checking {counted(len(configuration.rules))}"), configuration.placed():
-        rules, shaping = configuration.parsed, configuration.shaping
-        plan = RuleSet(ingress).plan(host, add=rules, names=HostResolver(), shaping=shaping)
-        return plan.warnings
 
 
 def _include_of(main: FileContent) -> tuple[str, ...]:

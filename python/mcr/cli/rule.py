@@ -20,9 +20,7 @@ from .output import show_table
 from .pager import paged
 from .remote import ask, connect
 from .rule_edit import EditCommand, edit
-from .rule_file import read_rules
 from .rule_output import known_rules, show_change
-from .sdp_rules import rules_of_sdp
 from .selection import NoPager, OnlyProblems, SomeRules
 from .usage import usage_of
 
@@ -82,6 +80,8 @@ def add(
         )
     wanted = join_arguments(rules or [])
     if sdp is not None and interface is not None and to is not None:
+        from .sdp_rules import rules_of_sdp  # noqa: PLC0415 -- slow to load, like rule_file
+
         with usage_of("--sdp"):
             wanted = rules_of_sdp(sdp, interface, to)
     call = methods.add_rules(
@@ -120,6 +120,8 @@ def replace(
         )
     wanted: list[NewRule] = [*join_arguments(rules or [])]
     if file is not None:
+        from .rule_file import read_rules  # noqa: PLC0415
+
         with usage_of("--file"):
             wanted = read_rules(file)
     call = methods.replace_rules(wanted, expected_revision=expected_revision, dry_run=dry_run)

@@ -37,7 +37,7 @@ from ..protocol.results import (
 )
 from ..rules import Output, Rule
 from ..rules.edit import Options, OutputRef, RuleEdit
-from ..rules.hostnames import HostChange
+from ..rules.host_change import HostChange
 from ..rules.objects import text_or_object
 from ..rules.shaping import Shaping, shaping_object
 from ..taps.filter import TapFilter

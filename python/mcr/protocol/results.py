@@ -11,7 +11,7 @@ from ..choices import Relayer, Way
 from ..explain.results import Explanation
 from ..json_codec import Count, Growing, JsonObject
 from ..rules.fields import Address, Ttl
-from ..rules.hostnames import HostChange
+from ..rules.host_change import HostChange
 from ..rules.shaping import InterfaceRate, Shaping, TrafficClass
 from ..stats import Alarm, FlowStats, OutputLoss, RuleFacts, StateCode, Stats
 from ..stats.model import NO_FACTS

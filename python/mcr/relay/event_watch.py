@@ -14,7 +14,7 @@ from ..alarms.event import Event
 from ..alarms.monitor import INTERVAL_S
 from ..alarms.notice import Notice, NoticeKind
 from ..errors import ArgumentError
-from ..rules.hostnames import HostChange
+from ..rules.host_change import HostChange
 from .active_rules import ActiveRules, CountedRule
 from .event_stream import RelayEventStream
 from .log import RelayLog, is_logged

@@ -12,7 +12,7 @@ from ..alarms.notice import Notice, label, rule_fields
 from ..choices import Facility
 from ..log_levels import logger_of
 from ..repeats import RepeatCounter, with_repeats
-from ..rules.hostnames import HostChange
+from ..rules.host_change import HostChange
 from .active_rules import CountedRule
 
 RULES_AT_ONCE = 20

@@ -14,7 +14,8 @@ from ..errors import McrError
 from ..rules import Output, Rule, parse_rules
 from ..rules.edit import Options, OutputRef, RuleEdit
 from ..rules.expectation import Expectation
-from ..rules.hostnames import HostChange, HostResolver, resolve_again
+from ..rules.host_change import HostChange
+from ..rules.hostnames import HostResolver, resolve_again
 from ..rules.shaping import InterfaceRate, Shaping, TrafficClass
 from ..time_limit import time_limit
 from .active_rules import ActiveRules

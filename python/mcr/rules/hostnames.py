@@ -5,13 +5,12 @@ Chooses which of the addresses of a name are used.
 
 import socket
 from collections.abc import Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..choices import Hosts
-from ..json_codec import JsonObject
 from . import fields, name_service
 from .fields import Address, Invalid
+from .host_change import HostChange
 from .model import Input, Rule
 from .output import Output
 
@@ -29,25 +28,6 @@ class HostName(NamedTuple):
 
 
 ResolvedHosts = Mapping[HostName, tuple[Address, ...]]
-
-
-@dataclass(frozen=True, slots=True)
-class HostChange(JsonObject):
-    """A host name whose addresses changed, or that failed to resolve again."""
-
-    host: str
-    before: tuple[Address, ...]
-    after: tuple[Address, ...]
-    """The same as `before` if the name did not resolve."""
-    error: str | None = None
-    """Why the name did not resolve; None if it did."""
-
-    def __str__(self) -> str:
-        """One line for a log."""
-        before, after = (", ".join(map(str, each)) for each in (self.before, self.after))
-        if self.error is not None:
-            return f"{self.error}; its copies still go to {before}"
-        return f"the host {self.host!r} now resolves to {after} instead of {before}"
 
 
 class HostResolver:

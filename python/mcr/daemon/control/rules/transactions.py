@@ -24,13 +24,8 @@ from ....protocol.results import ConfigurationResult
 from ....rules import Rule
 from ....rules.active_rule import RuleStep
 from ....rules.edit import RuleEdit
-from ....rules.hostnames import (
-    HostChange,
-    HostName,
-    HostResolver,
-    ResolvedHosts,
-    resolve_again,
-)
+from ....rules.host_change import HostChange
+from ....rules.hostnames import HostName, HostResolver, ResolvedHosts, resolve_again
 from ....rules.model import counted
 from ....rules.shaping import Shaping
 from ...file_pack import unpack
