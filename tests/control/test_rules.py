@@ -109,8 +109,8 @@ def test_active_rules_stay_as_resolved(
     [
         ('"port":5001', '"port":"x"', "line 2, resolved: "),
         ('"id":"', '"id":"0', "line 2, resolved: belongs to another rule"),
-        ('"numbers":null', '"numbers":[2]', "line 2, resolved: belongs to another rule"),
-        ('"numbers":null', '"numbers":[1,1]', "line 2, resolved: belongs to another rule"),
+        ('],"id":', '],"numbers":[2],"id":', "line 2, resolved: belongs to another rule"),
+        ('],"id":', '],"numbers":[1,1],"id":', "line 2, resolved: belongs to another rule"),
     ],
 )
 def test_a_resolved_rule_must_match_its_text(before: str, after: str, message: str) -> None:

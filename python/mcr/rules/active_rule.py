@@ -1,15 +1,15 @@
 """A rule of a set: as written, as resolved on this host, enabled or not, with its index keys."""
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple, Protocol, Self
+from typing import Literal, NamedTuple, Protocol, Self, cast
 
-from .copy_key import copy_key
+from .copy_key import CopyKey, copy_keys
 from .layout import Layout, arranged, new_outputs
 from .local_host import LocalHost
 from .loops import FlowKey, listener_flows
 from .model import Rule
-from .spec import ResolvedOutput, ResolvedRule, edit_spec, output_spec, rule_spec, spec_members
+from .spec import ResolvedRule, edit_spec, output_spec, rule_spec, spec_members
 
 DeviceResolver = Callable[[str], str]
 """Returns the kernel name of an interface for its name in a rule."""
@@ -71,23 +71,15 @@ class ActiveRule:
             before: the rule that it replaces, some outputs of which it has too.
             layout: which ones.
         """
-        pairs = [
-            (rule_input, own)
-            for rule_input in resolved.inputs
-            for own in rule_input.sources or (None,)
-        ]
-
-        def keys(outputs: Iterable[ResolvedOutput]) -> tuple[Hashable, ...]:
-            known = (each for each in outputs if each.is_resolved)
-            return tuple(copy_key(one, own, each) for each in known for one, own in pairs)
-
+        copies: tuple[CopyKey, ...]
         if before is None or layout is None:
-            copies, specs = keys(resolved.outputs), tuple(map(output_spec, resolved.outputs))
+            copies = tuple(copy_keys(resolved, resolved.outputs))
+            specs = tuple(map(output_spec, resolved.outputs))
         else:
             new = new_outputs(layout, resolved)
-            new_keys = {place: keys(outputs) for place, outputs in new.items()}
+            new_keys = {place: copy_keys(resolved, outputs) for place, outputs in new.items()}
             new_specs = {place: [*map(output_spec, outputs)] for place, outputs in new.items()}
-            copies = arranged(layout, before.copies, new_keys, len(pairs))
+            copies = arranged(layout, before.copies, new_keys, len(resolved.senders))
             specs = arranged(layout, before.specs, new_specs)
         return cls(
             resolved.id,
@@ -101,9 +93,9 @@ class ActiveRule:
         )
 
     @property
-    def copies(self) -> tuple[Hashable, ...]:
+    def copies(self) -> tuple[CopyKey, ...]:
         """The keys of all copies: for each output in turn, one for each source."""
-        return self.claims if self.rule.name is None else self.claims[1:]
+        return cast(tuple[CopyKey, ...], self.claims[self.rule.name is not None :])
 
     @property
     def members(self) -> bytes:

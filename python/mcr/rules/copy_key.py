@@ -3,10 +3,11 @@
 `proposal` refuses a rule whose copies another rule already sends.
 """
 
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from .fields import Address
-from .spec import ResolvedInput, ResolvedOutput
+from .spec import ResolvedInput, ResolvedOutput, ResolvedRule
 
 
 class CopyKey(NamedTuple):
@@ -17,16 +18,28 @@ class CopyKey(NamedTuple):
     equal `stride` overlap, ranges with neighbouring `stride` may.
     """
 
-    block: tuple[Address, int]
+    block: tuple[bytes, int]
+    """Addresses as bytes, which are hashed sooner."""
     interface: str
     vlan: int
-    source: Address | None
+    source: bytes | None
     width: int
     stride: int
-    destination: tuple[Address, int, str]
+    destination: tuple[bytes, int, str]
     target_port: int
     """The destination port, or its offset from the input's port."""
     is_offset: bool
+
+
+def copy_keys(rule: ResolvedRule, outputs: Iterable[ResolvedOutput]) -> Iterator[CopyKey]:
+    """The keys of the copies of some outputs of a rule: for each in turn, one for each sender.
+
+    Outputs whose address is unknown have none.
+    """
+    senders = rule.senders
+    for output in outputs:
+        if output.is_resolved:
+            yield from (copy_key(rule_input, source, output) for rule_input, source in senders)
 
 
 def copy_key(rule_input: ResolvedInput, source: Address | None, output: ResolvedOutput) -> CopyKey:
@@ -40,13 +53,13 @@ def copy_key(rule_input: ResolvedInput, source: Address | None, output: Resolved
     width = rule_input.last_port - rule_input.port + 1
     is_offset = output.last_port > output.port
     return CopyKey(
-        block=(rule_input.group, rule_input.group_bits),
+        block=(rule_input.group.packed, rule_input.group_bits),
         interface=rule_input.device,
         vlan=rule_input.vlan,
-        source=source,
+        source=None if source is None else source.packed,
         width=width,
         stride=rule_input.port // width,
-        destination=(output.address, output.address_bits, output.device),
+        destination=(output.address.packed, output.address_bits, output.device),
         target_port=output.port - rule_input.port if is_offset else output.port,
         is_offset=is_offset,
     )

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TypeVar
 
 from . import fields
@@ -12,6 +13,8 @@ T = TypeVar("T")
 GRAMMAR_CHARACTERS = ",+=@%:[]"
 """Characters that an interface name in text cannot contain; other forms of a rule can."""
 
+_KNOWN_TEXTS = 256
+"""Thousands of rules have few interfaces and ports."""
 _WHOLE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 _PORTS = re.compile(r"([0-9]{1,9})-([0-9]{1,9})", re.ASCII)
 
@@ -50,6 +53,7 @@ def bare_address(address: str) -> str:
     return address
 
 
+@lru_cache(_KNOWN_TEXTS)
 def read_interface(text: str) -> str:
     """The name of an interface, which rule text can contain."""
     for character in GRAMMAR_CHARACTERS:
@@ -61,6 +65,7 @@ def read_interface(text: str) -> str:
     return fields.interface(text)
 
 
+@lru_cache(_KNOWN_TEXTS)
 def read_ports(text: str) -> int | range:
     """A port, or a range of them."""
     several = _PORTS.fullmatch(text)

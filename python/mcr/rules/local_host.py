@@ -68,9 +68,17 @@ class LocalHost:
         self._by_name: dict[str, Interface] = {}
         self._owners: dict[Address, list[Interface]] = {}
         self._broadcasts: dict[Address, list[Interface]] = {}
+        # An interface of the native module makes a new object at each access.
+        self._devices: dict[str, str] = {}
+        self._indexes: dict[str, int] = {}
+        self._versions: dict[str, frozenset[int]] = {}
         for interface in self._interfaces:
-            self._by_name |= dict.fromkeys((interface.name, *interface.altnames), interface)
-            for address in interface.addresses:
+            names, addresses = (interface.name, *interface.altnames), interface.addresses
+            self._by_name |= dict.fromkeys(names, interface)
+            self._devices |= dict.fromkeys(names, interface.name)
+            self._indexes |= dict.fromkeys(names, interface.index)
+            self._versions |= dict.fromkeys(names, frozenset(each.version for each in addresses))
+            for address in addresses:
                 self._owners.setdefault(address, []).append(interface)
             for broadcast in interface.broadcasts:
                 self._broadcasts.setdefault(broadcast, []).append(interface)
@@ -106,11 +114,15 @@ class LocalHost:
 
     def index(self, name: str) -> int:
         """The index of the interface with this name; 0 if there is none."""
-        return self._by_name[name].index if name in self._by_name else 0
+        return self._indexes.get(name, 0)
 
     def device(self, name: str) -> str:
         """The kernel name of the interface with this name; the name itself if there is none."""
-        return self._by_name[name].name if name in self._by_name else name
+        return self._devices.get(name, name)
+
+    def has_version(self, name: str, version: int) -> bool:
+        """Whether the interface with this name has an address of an IP version."""
+        return version in self._versions.get(name, ())
 
     def owners(self, address: Address) -> list[Interface]:
         """The interfaces with this address; the loopback owns all of 127.0.0.0/8."""

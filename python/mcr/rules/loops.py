@@ -63,18 +63,22 @@ def listener_flows(rule_input: ResolvedInput) -> Iterator[FlowKey]:
     """The keys of an input, one for each source; none for a VLAN, as copies leave untagged."""
     if rule_input.vlan == 0:
         flow = input_flow(rule_input)
-        yield from (flow._replace(source=source) for source in rule_input.sources or (None,))
+        if not rule_input.sources:
+            yield flow
+        for source in rule_input.sources:
+            yield flow._replace(source=source)
 
 
 def flows_overlap(one: FlowKey, other: FlowKey) -> bool:
     """Whether a datagram exists that belongs to both keys."""
+    if one.port > other.last_port or other.port > one.last_port:
+        return False
+    if one.interface != other.interface or one.source != other.source:
+        return False
     bits = max(one.bits, other.bits)
     return (
-        (one.interface, one.source) == (other.interface, other.source)
-        and one.address.version == other.address.version
+        one.address.version == other.address.version
         and int(one.address) >> bits == int(other.address) >> bits
-        and one.port <= other.last_port
-        and other.port <= one.last_port
     )
 
 
@@ -84,7 +88,8 @@ class ListenerIndex:
     def __init__(self) -> None:
         """Create an empty index."""
         self._rules: dict[FlowKey, dict[str, None]] = {}
-        self._ordered: dict[Scope, dict[Size, list[_Ordered]]] = {}
+        self._ordered: _Ordering | None = None
+        """The keys in order; None until an overlap is searched for that no equal key tells."""
         self._wide_keys = 0
         """The number of keys with more than one address or port."""
 
@@ -99,10 +104,10 @@ class ListenerIndex:
     def add(self, flows: Iterable[FlowKey], rule_id: str) -> None:
         """Add a rule under these keys."""
         for flow in flows:
-            if flow not in self._rules:
-                self._rules[flow] = {}
+            rules = self._rules.setdefault(flow, {})  # once, as addresses are slow to hash
+            if not rules:
                 self._insert(flow)
-            self._rules[flow][rule_id] = None
+            rules[rule_id] = None
 
     def remove(self, flows: Iterable[FlowKey], rule_id: str) -> None:
         """Undo one `add`."""
@@ -113,14 +118,16 @@ class ListenerIndex:
                 self._delete(flow)
 
     def _insert(self, flow: FlowKey) -> None:
-        size = size_of(flow)
-        self._wide_keys += size != _SINGLE
-        insort(self._ordered.setdefault(_scope(flow), {}).setdefault(size, []), _ordered(flow))
+        self._wide_keys += not _is_single(flow)
+        if self._ordered is not None:
+            insort(_list_for(flow, self._ordered), _ordered(flow))
 
     def _delete(self, flow: FlowKey) -> None:
+        self._wide_keys -= not _is_single(flow)
+        if self._ordered is None:
+            return
         scope, size = _scope(flow), size_of(flow)
         sizes = self._ordered[scope]
-        self._wide_keys -= size != _SINGLE
         del sizes[size][bisect_left(sizes[size], _ordered(flow))]
         if not sizes[size]:
             del sizes[size]
@@ -134,23 +141,30 @@ class ListenerIndex:
 
     def matching(self, flow: FlowKey) -> Iterable[str]:
         """The rules that receive datagrams of this key."""
-        if self._wide_keys == 0 and size_of(flow) == _SINGLE:
+        if self._wide_keys == 0 and _is_single(flow):
             return self._rules.get(flow, ())
         return (rule_id for _, ids in self.overlapping(flow) for rule_id in ids)
 
     def overlapping(self, flow: FlowKey) -> Iterator[tuple[FlowKey, Collection[str]]]:
         """The keys that overlap this one, each with its rules."""
-        if self._wide_keys == 0 and size_of(flow) == _SINGLE:
+        if self._wide_keys == 0 and _is_single(flow):
             if flow in self._rules:
                 yield flow, self._rules[flow]
             return
+        if self._ordered is None:
+            self._ordered = _in_order(self._rules)
         for size, ordered in self._ordered.get(_scope(flow), {}).items():
             for other in _overlapping(flow, size, ordered):
                 yield other, self._rules[other]
 
 
-_SINGLE = (0, 1)
 _Ordered = tuple[int, int, FlowKey]
+_Ordering = dict[Scope, dict[Size, list[_Ordered]]]
+
+
+def _is_single(flow: FlowKey) -> bool:
+    """Whether it is a single address and port."""
+    return flow.bits == 0 and flow.port == flow.last_port
 
 
 def size_of(flow: FlowKey) -> Size:
@@ -165,6 +179,21 @@ def _scope(flow: FlowKey) -> Scope:
 def _ordered(flow: FlowKey) -> _Ordered:
     """The key as it is sorted: by address, then port."""
     return int(flow.address), flow.port, flow
+
+
+def _list_for(flow: FlowKey, ordering: _Ordering) -> list[_Ordered]:
+    """The keys of its scope and size, in order."""
+    return ordering.setdefault(_scope(flow), {}).setdefault(size_of(flow), [])
+
+
+def _in_order(flows: Iterable[FlowKey]) -> _Ordering:
+    ordering: _Ordering = {}
+    for flow in flows:
+        _list_for(flow, ordering).append(_ordered(flow))
+    for sizes in ordering.values():
+        for ordered in sizes.values():
+            ordered.sort()
+    return ordering
 
 
 def _overlapping(flow: FlowKey, size: Size, ordered: list[_Ordered]) -> Iterator[FlowKey]:

@@ -6,13 +6,13 @@
 from collections import Counter
 from typing import Optional
 
-from .fields import JOIN_DEFAULT_GROUPS, Address
+from .fields import JOIN_DEFAULT_GROUPS
 from .spec import ResolvedInput
 
 BRIDGE_GROUPS = 4096
 """The default limit (mcast_hash_max) of a Linux bridge, for the groups of both IP versions and of
 all its hosts. With one more it disables snooping for good (br_multicast_new_group)."""
-_Block = tuple[str, Address, int]
+_Block = tuple[str, bytes, int]
 
 
 class MembershipCounts:
@@ -63,4 +63,4 @@ class MembershipCounts:
 
 
 def _block(rule_input: ResolvedInput) -> _Block:
-    return rule_input.device, rule_input.group, rule_input.group_bits
+    return rule_input.device, rule_input.group.packed, rule_input.group_bits

@@ -14,12 +14,19 @@ from ..errors import ArgumentError, Problem, RuleError
 from . import fields, grammar, redundancy
 from .expectation import Expectation
 from .fields import Address, Invalid, Join, Network, ProblemCollector
-from .output import Output, fill
+from .output import Output, checked_output, fill
 from .redundancy import MERGE_OPTIONS, Late, check_merge
 from .shaping import class_name
 
 _ID_HEX_DIGITS = 12
 _NOTHING: Mapping[str, Output] = MappingProxyType({})
+_INPUT_DEFAULTS: Mapping[str, object] = {
+    "interface": None,
+    "sources": (),
+    "vlan": None,
+    "join": None,
+    "seq": None,
+}
 _PARTS = ("input", "others", "outputs", "name", "expect", *MERGE_OPTIONS, "traffic_class")
 
 
@@ -84,7 +91,7 @@ class Input:
         Raises:
             RuleError: with all problems of the text.
         """
-        return cls(**grammar.parse_input(text))
+        return _checked_input(grammar.parse_input(text))
 
     @property
     def effective_join(self) -> Join:
@@ -165,7 +172,12 @@ class Rule:
             "traffic_class": check.optional("class", class_name, traffic_class),
         }
         check.raise_if_any()
-        fill(self, values | {"_id": None, "_text_id": None, "_canonical": None})
+        self._combine(values)
+
+    def _combine(self, values: Mapping[str, object]) -> None:
+        """Sets the parts, which are valid in themselves, and checks whether they fit each other."""
+        fill(self, {**values, "_id": None, "_text_id": None, "_canonical": None})
+        check = ProblemCollector()
         numbered = tuple(enumerate(self.outputs, 1))
         _check_sizes(self.input, numbered, check)
         _check_kept_sources(self.inputs, numbered, check)
@@ -186,10 +198,20 @@ class Rule:
         """
         parts = grammar.parse_rule(text, known)
         outputs = [
-            known[each] if isinstance(each, str) else Output(**each) for each in parts.outputs
+            known[each] if isinstance(each, str) else checked_output(each) for each in parts.outputs
         ]
-        first, *others = (Input(**each) for each in parts.inputs)
-        return cls(first, outputs, others=others, **parts.options)
+        first, *others = map(_checked_input, parts.inputs)
+        check = ProblemCollector()
+        values = {
+            "input": first,
+            "others": check.field("others", _other_inputs, others),
+            "outputs": tuple(outputs),
+            **parts.options,
+        }
+        check.raise_if_any()
+        rule = object.__new__(cls)
+        rule._combine(values)
+        return rule
 
     @property
     def inputs(self) -> tuple[Input, ...]:
@@ -212,7 +234,7 @@ class Rule:
 
         A rule that was edited while it ran keeps the id that it had before.
         """
-        return self.text_id if self._id is None else self._id
+        return self._id or self._text_id or self.text_id
 
     @property
     def is_edited(self) -> bool:
@@ -223,7 +245,9 @@ class Rule:
     def text_id(self) -> str:
         """The id of a rule with this text that was not edited."""
         if self._text_id is None:  # once: each reading of the counters of 10 000 rules uses it
-            digest = hashlib.sha256(self._text({}).encode()).hexdigest()
+            own = (self.name, self.expect, self.traffic_class)
+            text = str(self) if own == (None, None, None) else self._text({})
+            digest = hashlib.sha256(text.encode()).hexdigest()
             object.__setattr__(self, "_text_id", digest[:_ID_HEX_DIGITS])
         return str(self._text_id)
 
@@ -318,6 +342,13 @@ def parse_rules(rules: Iterable[Rule | str]) -> tuple[Rule, ...]:
 def counted(rules: int) -> str:
     """The number of rules with its noun, such as ``1 rule``."""
     return f"{rules} rule" if rules == 1 else f"{rules} rules"
+
+
+def _checked_input(arguments: grammar.Arguments) -> Input:
+    """The input with arguments that the grammar has read, and so checked."""
+    rule_input = object.__new__(Input)
+    fill(rule_input, {**_INPUT_DEFAULTS, **arguments})
+    return rule_input
 
 
 def _input(value: object) -> Input:

@@ -15,14 +15,14 @@ from .model import Input, Rule
 from .output import Output
 
 T = TypeVar("T")
+_RESERVED = frozenset(GRAMMAR_CHARACTERS)
 _PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", re.ASCII)
 
 
 def text_or_object(rule: Rule) -> str | dict[str, Any]:
     """The rule as text, or as an object if an interface's name has a character of the grammar."""
     ends: Iterable[Input | Output] = (*rule.inputs, *rule.outputs)
-    names = "".join(end.interface or "" for end in ends)
-    has_text = set(names).isdisjoint(GRAMMAR_CHARACTERS)
+    has_text = all(_RESERVED.isdisjoint(end.interface or "") for end in ends)
     return str(rule) if has_text else object_from_rule(rule)
 
 

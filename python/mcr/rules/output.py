@@ -8,6 +8,21 @@ from . import fields, grammar, rates
 from .fields import Address, Keep, Network, ProblemCollector, Ttl
 
 _SWITCH = {None: None, True: "on", False: "off"}
+_OF_RATES = frozenset({"rate", "burst", "queue", "pace"})
+_DEFAULTS: Mapping[str, object] = {
+    "interface": None,
+    "ttl": None,
+    "dscp": 0,
+    "source": None,
+    "source_port": None,
+    "loop": None,
+    "priority": None,
+    "rate": None,
+    "burst": None,
+    "queue": None,
+    "pace": False,
+    "_text": None,
+}
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -96,7 +111,7 @@ class Output:
         Raises:
             RuleError: with all problems of the text.
         """
-        return cls(**grammar.parse_output(text))
+        return checked_output(grammar.parse_output(text))
 
     @property
     def effective_ttl(self) -> Ttl:
@@ -126,6 +141,19 @@ class Output:
             ("pace", "on" if self.pace else None),
         ]
         return grammar.format_endpoint(self.address, self.interface, self.port, options=options)
+
+
+def checked_output(arguments: grammar.Arguments) -> Output:
+    """The output with arguments that the grammar has read, and so checked each by itself.
+
+    Raises:
+        RuleError: the options of a rate do not fit each other.
+    """
+    if not _OF_RATES.isdisjoint(arguments):
+        return Output(**arguments)
+    output = object.__new__(Output)
+    fill(output, {**_DEFAULTS, **arguments})
+    return output
 
 
 def fill(value: object, slots: Mapping[str, object]) -> None:

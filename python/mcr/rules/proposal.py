@@ -6,11 +6,12 @@ only itself.
 
 from collections.abc import Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain, islice
 from types import MappingProxyType
 
 from ..errors import FieldPath, Problem, RuleError
 from .active_rule import ActiveRule
-from .copy_key import CopyKey, copy_key
+from .copy_key import CopyKey, copy_keys
 from .cycles import cycles
 from .fields import Address, ProblemCollector
 from .layout import Layout, new_outputs
@@ -152,16 +153,17 @@ class Proposal:
             self.warnings.append(Problem(("rule", number, "expect"), text))
         if resolved is not None:
             resolved = self._as_known(resolved)
-            self._claim_copies(resolved, rule_id, check, replacement)
-            for each in resolved.inputs:
-                self._check_interface(each, check)
-            entry = self.entries[rule_id] = ActiveRule.of(
+            entry = ActiveRule.of(
                 rule,
                 resolved,
                 host=None if warnings or _has_names(rule, replacement.layout) else self._host,
                 before=replacement.before,
                 layout=replacement.layout,
             )
+            self._claim_copies(entry, check, replacement)
+            for each in resolved.inputs:
+                self._check_interface(each, check)
+            self.entries[rule_id] = entry
             if replacement.before is not None and replacement.before.id == rule_id:
                 self.layouts[rule_id] = replacement.layout
             for each in resolved.inputs:
@@ -186,6 +188,8 @@ class Proposal:
 
     def _before(self, rule: Rule) -> ActiveRule | None:
         """The removed rule that this one replaces: itself, or one with the same input."""
+        if not self.removed:
+            return None
         if self._inputs is None:
             self._inputs = {}
             for each in self.removed:
@@ -241,33 +245,34 @@ class Proposal:
 
     def _claim_copies(
         self,
-        rule: ResolvedRule,
-        rule_id: str,
+        entry: ActiveRule,
         check: ProblemCollector,
         replacement: Replacement,
     ) -> None:
         """Claims every copy, so that none is sent twice; refuses copies to the rule's own input."""
-        inputs, changed = rule.inputs, tuple(rule.numbered)
+        rule, senders = entry.resolved, entry.resolved.senders
+        changed, claims = tuple(rule.numbered), iter(entry.copies)
         if replacement.before is not None and not self._has_new_copies:
             # Nobody else can claim what the replaced rule had.
             new = new_outputs(replacement.layout, rule)
             changed = tuple((place + 1, each) for place, own in new.items() for each in own)
-            self._heirs[replacement.before.id] = rule_id
+            claims = chain.from_iterable(copy_keys(rule, own) for own in new.values())
+            self._heirs[replacement.before.id] = rule.id
             self._given_up.update(replacement.given_up())
-            self._changed_outputs[rule_id] = [output for _, output in changed]
+            self._changed_outputs[rule.id] = [output for _, output in changed]
+        taken = [input_flow(each) for each in rule.inputs if each.vlan == 0]
         for number, output in changed:
             if not output.is_resolved:
                 continue
             self._has_new_copies = True
             path = ("output", number)
             flow = output_flow(output)
-            if any(each.vlan == 0 and flows_overlap(flow, input_flow(each)) for each in inputs):
+            if any(flows_overlap(flow, each) for each in taken):
                 check.add(path, "is the rule's own input: its copies would loop for ever")
-            pairs = [(each, source) for each in inputs for source in each.sources or (None,)]
-            for rule_input, source in pairs:
-                claim = copy_key(rule_input, source, output)
+            own_claims = list(islice(claims, len(senders)))
+            for (rule_input, _), claim in zip(senders, own_claims, strict=True):
                 holder = self._holder(claim) or self._overlapping(claim, rule_input.port)
-                if not self._claim(claim, holder, rule_id, check, path):
+                if not self._claim(claim, holder, rule.id, check, path):
                     break
 
     def _claim(
@@ -396,8 +401,8 @@ class Proposal:
 
     def _flows(self, rule_input: ResolvedInput, output: ResolvedOutput) -> Iterator[FlowKey]:
         """The flows by which copies of an output can reach an input of this host."""
-        flow = output_flow(output)
         if self._host.receives(output):
+            flow = output_flow(output)
             yield flow
             for sender in self._senders(rule_input, output):
                 yield flow._replace(source=sender)

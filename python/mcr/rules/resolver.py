@@ -255,9 +255,10 @@ class RuleResolver:
         where = (*path, "interface")
         name = self._named(name, address, check, where)
         interface = self._host.interface(name or "")
-        if interface is None or output.source is not None or address in UNRESOLVED.values():
+        if interface is None or output.source is not None:
             return name
-        if all(own.version != address.version for own in interface.addresses):
+        is_reached = self._host.has_version(interface.name, address.version)
+        if not is_reached and address not in UNRESOLVED.values():
             family = f"IPv{address.version}"
             self._await(
                 check,

@@ -55,9 +55,10 @@ class RuleRecord:
         """
         rule, resolved, enabled = active.rule, active.resolved, active.enabled
         line = line_of(EnabledRule(rule, enabled, resolved, origin), active.specs)
-        keys = output_keys(active.spec) if keys is None else keys
-        size = len(active.members)
-        return cls(rule, resolved, enabled, active.specs, size, origin, line, keys)
+        members = active.members
+        if keys is None:
+            keys = output_keys(rule_spec(active.id, members, enabled=enabled))
+        return cls(rule, resolved, enabled, active.specs, len(members), origin, line, keys)
 
     def after(self, step: RuleStep, origin: RuleOrigin) -> Self:
         """The record after a change of the rule."""

@@ -79,14 +79,15 @@ class EntryReader:
         return self._read < len(self._values) and len(self._problems) <= limits.PROBLEMS
 
     def _entry(self, value: object, known: Mapping[str, Output]) -> EnabledRule:
+        enabled = self._enabled
         if isinstance(value, WantedRule):
-            rule = value.rule
-            if isinstance(rule, str):
-                rule = self._rules.get(rule) or Rule.parse(rule, known)
-            return EnabledRule(rule, value.enabled)
-        if isinstance(value, str) and value in self._rules:
-            return EnabledRule(self._rules[value], self._enabled)
-        return read_entry(value, enabled=self._enabled, known=known)
+            enabled = value.enabled
+            value = value.rule
+        if isinstance(value, str):
+            return EnabledRule(self._rules.get(value) or Rule.parse(value, known), enabled)
+        if isinstance(value, Rule):
+            return EnabledRule(value, enabled)
+        return read_entry(value, enabled=enabled, known=known)
 
     def entries(self) -> list[EnabledRule]:
         """The converted rules.

@@ -347,8 +347,10 @@ class Rulebook:
     def _identified(self, entries: Sequence[EnabledRule]) -> list[EnabledRule]:
         """These rules; those that a rule was edited to be have its id."""
         rules = self._set.identified(entry.rule for entry in entries)
-        pairs = zip(entries, rules, strict=True)
-        return [entry._replace(rule=rule) for entry, rule in pairs]
+        return [
+            entry if rule is entry.rule else entry._replace(rule=rule)
+            for entry, rule in zip(entries, rules, strict=True)
+        ]
 
     def _plan(
         self,

@@ -120,29 +120,34 @@ def line_of(entry: EnabledRule, specs: Sequence[bytes] = ()) -> bytes:
         entry: the rule.
         specs: if it is resolved, the `output_spec` of each output.
     """
-    members: dict[str, Any] = {"rule": text_or_object(entry.rule), "enabled": entry.enabled}
+    enabled, rule_id = b"true" if entry.enabled else b"false", encode(entry.rule.id)
+    line = b'{"rule":%s,"enabled":%s' % (encode(text_or_object(entry.rule)), enabled)
     if entry.rule.is_edited:
-        members["id"] = entry.rule.id
+        line += b',"id":%s' % rule_id
     if entry.origin != "client":
-        members["origin"] = entry.origin
-    line = encode(members)
+        line += b',"origin":%s' % encode(entry.origin)
     if entry.resolved is None:
-        return line + b"\n"
+        return line + b"}\n"
     taken = adapter_of(ResolvedInput).dump_json(entry.resolved.input, exclude_defaults=True)
+    unusual = _unusual(entry.resolved)
+    rest = b",%s" % encode(unusual)[1:-1] if unusual else b""
+    resolved = (taken, b",".join(specs), rule_id, rest)
+    return line + b',"resolved":{"input":%s,"outputs":[%s],"id":%s%s}}\n' % resolved
+
+
+def _unusual(rule: ResolvedRule) -> dict[str, Any]:
+    """The members of a resolved rule beside its id, its input and its outputs, if it has any."""
     members = {
-        "id": entry.rule.id,
-        "numbers": entry.resolved.numbers,
+        "numbers": rule.numbers,
         "others": [
             adapter_of(ResolvedInput).dump_python(each, mode="json", exclude_defaults=True)
-            for each in entry.resolved.others
+            for each in rule.others
         ],
-        **{name: getattr(entry.resolved, name) for name in MERGE_OPTIONS},
-        "traffic_class": entry.resolved.traffic_class,
-        "beside": beside_specs(entry.resolved.outputs),
+        **{name: getattr(rule, name) for name in MERGE_OPTIONS},
+        "traffic_class": rule.traffic_class,
+        "beside": beside_specs(rule.outputs),
     }
-    rest = encode(members)[1:]
-    resolved = b'{"input":%s,"outputs":[%s],%s' % (taken, b",".join(specs), rest)
-    return b'%s,"resolved":%s}\n' % (line[:-1], resolved)
+    return {name: value for name, value in members.items() if value}
 
 
 def write(
