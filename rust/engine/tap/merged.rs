@@ -64,13 +64,14 @@ impl Taps {
     }
 }
 
-/// Which datagram from this number on is the next one taken, counted from that number.
+/// Which datagram from this number on is the next one taken, counted from that number; `u32::MAX` for
+/// none, as is `first`.
 fn next_taken(first: u32, sample: u32, number: u32) -> u32 {
-    if first == u32::MAX || first >= number {
-        return first.saturating_sub(if first == u32::MAX { 0 } else { number });
+    match number.checked_sub(first) {
+        Some(behind) => behind.checked_next_multiple_of(sample).map_or(u32::MAX, |at| at - behind),
+        None if first == u32::MAX => first,
+        None => first - number,
     }
-    let behind = (number - first) % sample;
-    if behind == 0 { 0 } else { sample - behind }
 }
 
 #[cfg(test)]
