@@ -134,6 +134,7 @@ mod tests {
         shaping.replace(&spec(&[("a", 1_000_000)], 2), &links);
         assert!(shaping.take_is_new() && !shaping.take_is_new());
     }
+
     #[test]
     fn a_rate_follows_an_alternative_name() {
         let link = |index, name: &str, altnames: &[&str]| {
