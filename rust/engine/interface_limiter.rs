@@ -164,10 +164,14 @@ fn pour(buckets: &[ClassBucket], mut tokens: u64, depth: u64) -> u64 {
         if weights == 0 || tokens == 0 {
             break;
         }
-        let mut given = 0;
+        let (mut given, mut weight, mut divided) = (0, 0, 0);
         for bucket in buckets.iter().filter(is_open) {
-            let part = u128::from(tokens) * u128::from(bucket.weight) / u128::from(weights);
-            given += bucket.add(u64::try_from(part).unwrap_or(u64::MAX).min(tokens - given), depth);
+            weight += bucket.weight;
+            // Up to here, so that no fraction of a token is lost.
+            let end = u128::from(tokens) * u128::from(weight.min(weights)) / u128::from(weights);
+            let end = u64::try_from(end).unwrap_or(u64::MAX);
+            given += bucket.add(end - divided, depth);
+            divided = end;
         }
         tokens -= given;
     }
@@ -228,6 +232,19 @@ mod tests {
         assert!(sent[0].abs_diff(750) <= 1 && sent[1].abs_diff(250) <= 1, "{sent:?}");
         let sent = compete(3, &[(&a, 2), (&b, 2), (&c, 2)]);
         assert!(sent[0].abs_diff(375) <= 1 && sent[2].abs_diff(500) <= 1, "{sent:?}");
+    }
+
+    #[test]
+    fn no_token_is_lost_however_often_buckets_are_filled() {
+        let classes: Vec<_> = (0..7).map(|at| class(&at.to_string(), 3, 1 + at)).collect();
+        let limiter = limiter(&classes);
+        let begin_ns = 1_000_000;
+        let share = limiter.share("0").unwrap();
+        share.admit(begin_ns, of(1));
+        limiter.buckets.iter().for_each(|bucket| bucket.level.store(0, Ordering::Relaxed));
+        (1..=10_000).for_each(|ns| limiter.fill(TokenCost::now(begin_ns + ns)));
+        let levels = limiter.buckets.iter().map(|bucket| bucket.level.load(Ordering::Relaxed));
+        assert_eq!(levels.sum::<u64>(), TokenCost::now(10_000));
     }
 
     #[test]
