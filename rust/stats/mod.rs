@@ -16,6 +16,7 @@ mod clocks;
 mod flows;
 pub mod kernel;
 mod latency;
+mod log_linear;
 mod loss;
 pub mod merged;
 pub mod metadata;

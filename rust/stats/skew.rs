@@ -1,7 +1,7 @@
 //! Histograms of how far the datagrams of one feed are behind those of another, in the words of a
 //! rule: two buckets for each power of two.
 
-use super::{SlotWords, rule};
+use super::{SlotWords, log_linear, rule};
 
 /// The words of a histogram.
 pub const WORDS: usize = 11;
@@ -17,6 +17,7 @@ const HALVED: u64 = {
 };
 /// Bits of the length of the first bucket, in microseconds.
 const UNIT_BITS: u32 = 4;
+const PART_BITS: u32 = 1;
 
 /// Counts a datagram that was this far behind. If its count is full, all are halved, so that the
 /// shares remain.
@@ -60,20 +61,12 @@ const fn place(bucket: usize) -> (usize, usize) {
 }
 
 fn bucket(skew_us: u64) -> usize {
-    let units = skew_us >> UNIT_BITS;
-    if units < 2 {
-        return usize::from(units == 1);
-    }
-    let power = units.ilog2();
-    let half = units >> (power - 1) & 1;
-    (power as usize * 2 + usize::from(half == 1)).min(BUCKETS - 1)
+    log_linear::bucket(skew_us >> UNIT_BITS, PART_BITS).min(BUCKETS - 1)
 }
 
 /// The end of a bucket.
 const fn end_us(at: usize) -> u64 {
-    let next = at + 1;
-    let units = if next < 2 { next as u64 } else { (2 + next as u64 % 2) << (next / 2 - 1) };
-    units << UNIT_BITS
+    log_linear::begin(at + 1, PART_BITS) << UNIT_BITS
 }
 
 #[cfg(test)]

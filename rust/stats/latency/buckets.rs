@@ -1,41 +1,37 @@
-//! The buckets of a histogram: log-linear, so that a value is known with the same relative error at
-//! any size, from microseconds to seconds.
+//! The buckets of a histogram of latency, from microseconds to seconds.
 
-/// Each power of two is divided into this many buckets.
-const PARTS: usize = 1 << PART_BITS;
+use super::super::log_linear;
+
+/// Each power of two is divided into `1 << PART_BITS` buckets.
 const PART_BITS: u32 = 3;
 /// The first bucket has all values below this power of two, in nanoseconds: about a microsecond.
 const FIRST_BITS: u32 = 10;
 /// Values from this power of two on have no bucket: 17 seconds.
 const LAST_BITS: u32 = 34;
+/// The bits of the length of the second bucket, and the number of buckets of that length below it.
+const UNIT_BITS: u32 = FIRST_BITS - PART_BITS;
+const BELOW: usize = (1 << PART_BITS) - 1;
 
 /// The number of buckets.
-pub(super) const COUNT: usize = 1 + (LAST_BITS - FIRST_BITS) as usize * PARTS;
+pub(super) const COUNT: usize = 1 + ((LAST_BITS - FIRST_BITS) << PART_BITS) as usize;
 
 /// The number of the bucket of a time in nanoseconds; `None` if it is longer than any.
 #[inline]
-#[expect(clippy::cast_possible_truncation, reason = "the part is less than `PARTS`")]
 pub(super) const fn find(ns: u64) -> Option<usize> {
-    let Some(bits) = ns.checked_ilog2() else { return Some(0) };
-    if bits < FIRST_BITS {
-        return Some(0);
-    }
-    if bits >= LAST_BITS {
+    if ns >> LAST_BITS != 0 {
         return None;
     }
-    let part = (ns >> (bits - PART_BITS)) as usize & (PARTS - 1);
-    Some(1 + (bits - FIRST_BITS) as usize * PARTS + part)
+    Some(log_linear::bucket(ns >> UNIT_BITS, PART_BITS).saturating_sub(BELOW))
 }
 
 /// The least time of a bucket, and the least of the next one, in nanoseconds.
 #[must_use]
 pub(super) const fn bounds(bucket: usize) -> [u64; 2] {
-    [start(bucket), start(bucket + 1)]
+    [if bucket == 0 { 0 } else { start(bucket) }, start(bucket + 1)]
 }
 
 const fn start(bucket: usize) -> u64 {
-    let Some(above) = bucket.checked_sub(1) else { return 0 };
-    ((PARTS + above % PARTS) as u64) << (FIRST_BITS - PART_BITS) << (above / PARTS)
+    log_linear::begin(bucket + BELOW, PART_BITS) << UNIT_BITS
 }
 
 #[cfg(test)]

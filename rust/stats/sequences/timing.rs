@@ -1,11 +1,13 @@
 //! The evenness of arrivals: the times between them, and the jitter of RFC 3550.
 
+use super::super::log_linear;
 use super::{JITTER_OF_TIMESTAMPS, SequenceWords, word};
 
 /// Buckets for the times between arrivals: two for each power of two, from 1 us to 4 s.
 pub const GAP_BUCKETS: usize = 44;
 /// Bits of a time that the smallest bucket holds, about a microsecond.
 const UNIT_BITS: u32 = 10;
+const PART_BITS: u32 = 1;
 
 /// The state of a flow besides its published words.
 ///
@@ -113,26 +115,14 @@ fn nanoseconds(ticks: u64, clock_hz: u32) -> u64 {
 /// The bucket of a time between arrivals.
 #[inline(always)]
 fn bucket(gap_ns: u64) -> usize {
-    let units = gap_ns >> UNIT_BITS;
-    if units < 2 {
-        return usize::from(units == 1);
-    }
-    let power = units.ilog2();
-    let half = units >> (power - 1) & 1;
-    (power as usize * 2 + usize::from(half == 1)).min(GAP_BUCKETS - 1)
+    log_linear::bucket(gap_ns >> UNIT_BITS, PART_BITS).min(GAP_BUCKETS - 1)
 }
 
 /// The end of a bucket in microseconds; the last one has none.
 #[must_use]
 pub fn bucket_end_us(at: usize) -> Option<f64> {
-    if at + 1 >= GAP_BUCKETS {
-        return None;
-    }
-    let begin = |at: usize| match at {
-        0 | 1 => at as u64,
-        _ => (2 + at as u64 % 2) << (at / 2 - 1),
-    };
-    Some((begin(at + 1) << UNIT_BITS) as f64 / 1e3)
+    let end_ns = log_linear::begin(at + 1, PART_BITS) << UNIT_BITS;
+    (at + 1 < GAP_BUCKETS).then_some(end_ns as f64 / 1e3)
 }
 
 /// The number of times in a bucket.
