@@ -333,4 +333,28 @@ mod tests {
         let rate = sent as f64 / f64::from(u32::try_from(seconds).unwrap());
         assert!((rate - 50e6).abs() < 0.01 * 50e6, "{rate}");
     }
+
+    proptest::proptest! {
+        /// Whatever arrives, and however long the window is.
+        #[test]
+        fn no_window_has_more_than_the_rate_and_a_burst(
+            arrivals in proptest::collection::vec((0..20 * MS, 1..64_u32), 1..200),
+            (per_s, burst) in (1_000..100_000_u64, 1..500_u64),
+            window_ms in 1..200_u64,
+        ) {
+            let (unit, queue_us, paced) = (RateUnit::Datagrams, 0, false);
+            let limiter = RateLimiter::new(OutputRate { unit, per_s, burst, queue_us, paced });
+            let (mut now_ns, mut sent) = (0, Vec::new());
+            for (after_ns, datagrams) in arrivals {
+                now_ns += after_ns;
+                sent.push((now_ns, u64::from(limiter.admit(now_ns, of(datagrams, 100)))));
+            }
+            let most = per_s * window_ms / 1000 + burst + 1;
+            for (at, (begin_ns, _)) in sent.iter().enumerate() {
+                let is_within = |each: &&(u64, u64)| each.0 < begin_ns + window_ms * MS;
+                let within = sent[at..].iter().take_while(is_within).map(|each| each.1);
+                proptest::prop_assert!(within.sum::<u64>() <= most);
+            }
+        }
+    }
 }
