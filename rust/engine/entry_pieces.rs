@@ -37,9 +37,13 @@ pub(super) struct Placed {
     pub(super) bytes: u64,
 }
 
-/// The reasons of [`Placed::dropped`].
+/// The reasons of [`Placed::dropped`]: first those of datagrams that a rule has lost, in which there
+/// was something to send.
 pub(super) const REASONS: [Discard; 3] =
-    [Discard::Duplicate, Discard::Late, Discard::OutOfSequence];
+    [Discard::Late, Discard::OutOfSequence, Discard::Duplicate];
+const LATE: usize = 0;
+const OUT_OF_SEQUENCE: usize = 1;
+const DUPLICATE: usize = 2;
 
 impl EntryPiece {
     /// Where the payload of one of its datagrams is in the buffer: offset and length.
@@ -54,16 +58,34 @@ impl Placed {
     #[inline]
     pub(super) fn note(&mut self, place: FeedPlace, (bit, len): (u128, u32), late: bool) -> bool {
         match place {
-            FeedPlace::Late if !late => self.dropped[1] |= bit,
+            FeedPlace::Late if !late => self.dropped[LATE] |= bit,
             FeedPlace::First | FeedPlace::Late => {
                 self.sent |= bit;
                 self.bytes += u64::from(len);
                 return true;
             }
-            FeedPlace::Duplicate { .. } => self.dropped[0] |= bit,
-            FeedPlace::OutOfSequence => self.dropped[2] |= bit,
+            FeedPlace::Duplicate { .. } => self.dropped[DUPLICATE] |= bit,
+            FeedPlace::OutOfSequence => self.dropped[OUT_OF_SEQUENCE] |= bit,
         }
         false
+    }
+
+    /// Of datagrams of which none continues a feed.
+    pub(super) fn out_of_sequence(bits: u128) -> Self {
+        let mut placed = Self::default();
+        placed.dropped[OUT_OF_SEQUENCE] = bits;
+        placed
+    }
+
+    /// Adds what another rule does with the same datagrams. One that any rule sends is sent; else the
+    /// first of the reasons counts that a rule has.
+    pub(super) fn join(&mut self, other: &Self) {
+        self.sent |= other.sent;
+        let mut taken = self.sent;
+        for (own, other) in self.dropped.iter_mut().zip(other.dropped) {
+            *own = (*own | other) & !taken;
+            taken |= *own;
+        }
     }
 
     /// Why the datagram with this number is not sent; `None` if it is.
@@ -76,7 +98,7 @@ impl Placed {
     pub(super) fn give_up(&mut self, bit: u128, len: u32) {
         self.sent &= !bit;
         self.bytes -= u64::from(len);
-        self.dropped[1] |= bit;
+        self.dropped[LATE] |= bit;
     }
 }
 

@@ -180,19 +180,19 @@ impl Mergers {
         while first < arrival.datagram.segments {
             let count = (arrival.datagram.segments - first).min(PIECE);
             let piece = EntryPiece { entry, first, count, segment };
-            let (mut sent, mut placed) = (0, Placed::default());
+            let mut fate = Placed::default();
             for &number in rules {
                 let rule = &lanes.plan.rules[number as usize];
                 if let Some(merge) = rule.merge {
-                    placed = self.place(&mut lanes, piece, arrival, (rule, merge))?;
-                    sent |= placed.sent;
+                    let placed = self.place(&mut lanes, piece, arrival, (rule, merge))?;
+                    fate.join(&placed);
                     lanes.note_placed((piece, &placed), (number, rules.len()), arrival, source);
                 }
             }
             if !is_relayed {
                 let words = lanes.counters.slot(source.map_or(0, |source| source.slot));
-                for (reason, dropped) in REASONS.into_iter().zip(placed.dropped) {
-                    let dropped = u64::from((dropped & !sent).count_ones());
+                for (reason, dropped) in REASONS.into_iter().zip(fate.dropped) {
+                    let dropped = u64::from(dropped.count_ones());
                     words[interface::MATCHED] -= dropped;
                     words[interface::DROPPED + reason as usize] += dropped;
                 }
@@ -250,8 +250,7 @@ impl Mergers {
 fn refuse(words: &mut SlotWords, piece: EntryPiece) -> Placed {
     words[rule::RECEIVED] += u64::from(piece.count);
     words[rule::OUT_OF_SEQUENCE] += u64::from(piece.count);
-    let all = u128::MAX >> (PIECE - piece.count);
-    Placed { dropped: [0, 0, all], ..Placed::default() }
+    Placed::out_of_sequence(u128::MAX >> (PIECE - piece.count))
 }
 
 /// Finds the places of datagrams of which none is held.
