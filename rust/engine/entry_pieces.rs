@@ -17,6 +17,8 @@ pub(super) const MAX_PARTS: usize = 512;
 /// Datagrams that are placed at once, one bit each.
 pub(super) const PIECE: u32 = u128::BITS;
 
+const _: () = assert!(PIECE <= u8::MAX as u32);
+
 /// Some datagrams of an entry of the window.
 #[derive(Clone, Copy)]
 pub(super) struct EntryPiece {
@@ -46,6 +48,12 @@ const OUT_OF_SEQUENCE: usize = 1;
 const DUPLICATE: usize = 2;
 
 impl EntryPiece {
+    /// Where the payloads of its datagrams are in the buffer: offset and length.
+    pub(super) fn bytes(&self, entry: &WindowEntry) -> (u32, u32) {
+        let offset = (self.first * self.segment).min(entry.len);
+        (entry.start + offset, (self.count * self.segment).min(entry.len - offset))
+    }
+
     /// Where the payload of one of its datagrams is in the buffer: offset and length.
     pub(super) fn span(&self, at: u32, entry: &WindowEntry) -> (u32, u32) {
         let offset = ((self.first + at) * self.segment).min(entry.len);
@@ -54,18 +62,19 @@ impl EntryPiece {
 }
 
 impl Placed {
-    /// Notes what becomes of a datagram: its bit and length. Returns whether it is sent.
+    /// Notes what becomes of datagrams: their bits, and their bytes together. Returns whether they
+    /// are sent.
     #[inline]
-    pub(super) fn note(&mut self, place: FeedPlace, (bit, len): (u128, u32), late: bool) -> bool {
+    pub(super) fn note(&mut self, place: FeedPlace, (bits, len): (u128, u32), late: bool) -> bool {
         match place {
-            FeedPlace::Late if !late => self.dropped[LATE] |= bit,
+            FeedPlace::Late if !late => self.dropped[LATE] |= bits,
             FeedPlace::First | FeedPlace::Late => {
-                self.sent |= bit;
+                self.sent |= bits;
                 self.bytes += u64::from(len);
                 return true;
             }
-            FeedPlace::Duplicate { .. } => self.dropped[DUPLICATE] |= bit,
-            FeedPlace::OutOfSequence => self.dropped[OUT_OF_SEQUENCE] |= bit,
+            FeedPlace::Duplicate { .. } => self.dropped[DUPLICATE] |= bits,
+            FeedPlace::OutOfSequence => self.dropped[OUT_OF_SEQUENCE] |= bits,
         }
         false
     }
@@ -102,18 +111,18 @@ impl Placed {
     }
 }
 
-/// Counts the place of a datagram for an input.
+/// Counts the place of datagrams for an input.
 #[inline]
-pub(super) fn count_place(words: &mut SlotWords, place: FeedPlace) {
+pub(super) fn count_place(words: &mut SlotWords, place: FeedPlace, datagrams: u8) {
     let word = match place {
         FeedPlace::First => rule::FIRST,
         FeedPlace::Late => rule::LATE,
         FeedPlace::Duplicate { .. } => rule::DUPLICATE,
         FeedPlace::OutOfSequence => rule::OUT_OF_SEQUENCE,
     };
-    words[word] += 1;
+    words[word] += u64::from(datagrams);
     if let FeedPlace::Duplicate { skew_us: Some(skew_us) } = place {
-        skew::count(words, skew_us);
+        skew::count(words, skew_us, datagrams);
     }
 }
 

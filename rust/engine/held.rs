@@ -184,7 +184,7 @@ pub(super) fn place_in_order(
         let bytes = lanes.ring.bytes(&lanes.window.entry(piece.entry).buffer);
         let bytes = bytes.get(start as usize..).and_then(|rest| rest.get(..len as usize));
         let place = merger.place(leg, bytes.unwrap_or_default(), now_us);
-        count_place(lanes.counters.slot(slot), place);
+        count_place(lanes.counters.slot(slot), place, 1);
         let is_new = placed.note(place, (bit, len), true);
         let Some((span, order)) = merger.span_in_order().filter(|_| is_new) else {
             unlinked |= if is_new { bit } else { 0 };

@@ -10,7 +10,7 @@ use crate::engine::held::{HeldDatagrams, are_outputs_same, place_in_order};
 use crate::engine::ingress::{Arrival, OrderCheck};
 use crate::engine::lanes::Lanes;
 use crate::engine::plan::{Plan, PlanMerge, PlanRule, Source};
-use crate::merge::{FeedPlace, Merger, Reorderer};
+use crate::merge::{FeedPlace, MergedFrame, Merger, Reorderer};
 use crate::stats::{SlotWords, Writer, interface, rule};
 use crate::sys::buffers::Buffer;
 use crate::sys::ring::Ring;
@@ -262,19 +262,22 @@ fn place_at_once(
 ) -> Placed {
     let Lanes { ring, window, counters, .. } = lanes;
     let entry = window.entry(piece.entry);
-    let bytes = ring.bytes(&entry.buffer).get(entry.start as usize..).unwrap_or_default();
-    let bytes = bytes.get(..entry.len as usize).unwrap_or_default();
-    let words = counters.slot(slot);
-    let mut placed = Placed::default();
-    for at in 0..piece.count {
-        let start = ((piece.first + at) * piece.segment) as usize;
-        let rest = bytes.get(start..).unwrap_or_default();
-        let datagram = rest.get(..piece.segment as usize).unwrap_or(rest);
-        let place = merger.place(leg, datagram, now_us);
-        count_place(words, place);
-        #[expect(clippy::cast_possible_truncation, reason = "a datagram has at most 65 507 bytes")]
-        placed.note(place, (1 << at, datagram.len() as u32), merger.sends(FeedPlace::Late));
-    }
+    let (words, late) = (counters.slot(slot), merger.sends(FeedPlace::Late));
+    let (start, len) = piece.bytes(entry);
+    let bytes = ring.bytes(&entry.buffer).get(start as usize..).unwrap_or_default();
+    let bytes = bytes.get(..len as usize).unwrap_or_default();
+    #[expect(clippy::cast_possible_truncation, reason = "a piece has at most 128")]
+    let frame =
+        MergedFrame { bytes, segment: piece.segment as usize, datagrams: piece.count as u8 };
+    let (mut placed, mut at) = (Placed::default(), 0);
+    merger.place_all(leg, frame, now_us, |place, datagrams| {
+        let count = u32::from(datagrams);
+        count_place(words, place, datagrams);
+        let bits = u128::MAX >> (PIECE - count) << at;
+        let end = ((at + count) * piece.segment).min(len);
+        placed.note(place, (bits, end - (at * piece.segment).min(len)), late);
+        at += count;
+    });
     placed
 }
 

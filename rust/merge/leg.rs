@@ -5,6 +5,8 @@ pub(super) use crate::stats::merged::STREAMS;
 
 /// A number this near to the one before continues a feed.
 pub(super) const NEAR: u64 = 64;
+/// Numbers that a feed may lose in a row and still be believed: those of 41 ms at 100,000 a second.
+const MOST_LOST: u64 = 4096;
 /// The credit of a feed whose numbers follow each other.
 const FULL_CREDIT: u8 = 32;
 /// The credit that a large step needs: numbers at random lose it within three datagrams.
@@ -15,18 +17,29 @@ const RESTART_US: u64 = 1_000_000;
 /// Runs of strange numbers that a feed may have at once: senders that begin together interleave.
 const RUNS: usize = 4;
 
-/// A number, and the stream that it is of.
+/// The numbers of a datagram, and the stream that they are of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct FeedNumber {
+pub(super) struct FeedNumbers {
     pub(super) stream: u64,
     pub(super) first: u64,
+    /// The number after the last one.
+    pub(super) end: u64,
+}
+
+/// Numbers that do not wrap, of datagrams that follow one another.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DatagramSpan {
+    pub(super) first: u64,
+    /// The number after the last one.
+    pub(super) end: u64,
+    pub(super) datagrams: u8,
 }
 
 /// Ascending numbers of a feed, none of which were sent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NumberRun {
     pub(super) len: u64,
-    last: FeedNumber,
+    last: FeedNumbers,
     /// When it began, and how many datagrams of all feeds had been new.
     pub(super) begin: FeedMoment,
 }
@@ -39,26 +52,33 @@ pub(super) struct FeedMoment {
 }
 
 impl NumberRun {
-    const fn new(number: FeedNumber, begin: FeedMoment) -> Self {
-        Self { len: 1, last: number, begin }
+    const fn new(numbers: FeedNumbers, begin: FeedMoment) -> Self {
+        Self { len: 1, last: numbers, begin }
     }
 
-    /// This run with another number; it begins anew if that does not follow.
-    const fn extend(self, number: FeedNumber, mask: u64, now: FeedMoment) -> Self {
-        let ahead = number.first.wrapping_sub(self.last.first) & mask;
-        if self.last.stream == number.stream && 1 <= ahead && ahead <= NEAR {
-            Self { len: self.len + 1, last: number, ..self }
+    /// This run with another datagram; it begins anew if that does not follow.
+    const fn extend(self, numbers: FeedNumbers, mask: u64, now: FeedMoment) -> Self {
+        if self.is_followed_by(numbers, mask) {
+            Self { len: self.len + 1, last: numbers, ..self }
         } else {
-            Self::new(number, now)
+            Self::new(numbers, now)
         }
+    }
+
+    const fn is_followed_by(&self, numbers: FeedNumbers, mask: u64) -> bool {
+        let ahead = numbers.first.wrapping_sub(self.last.end) & mask;
+        self.last.stream == numbers.stream && ahead < NEAR
     }
 }
 
 /// The numbers of one stream that a feed has delivered.
 #[derive(Clone, Copy, Debug)]
 struct Delivered {
-    last: u64,
+    /// The number after those of the datagram before.
+    next: u64,
     credit: u8,
+    /// Whether another feed has delivered later what this one had delivered ahead of all.
+    is_confirmed: bool,
     /// The first number, the one after the last, and how many arrived.
     first: u64,
     end: u64,
@@ -98,58 +118,99 @@ impl Leg {
         }
     }
 
-    /// Compares a number with the one before of the same stream, and says whether its numbers there
-    /// are believed.
+    /// Compares the numbers of datagrams that follow one another with those before of the same
+    /// stream, and says whether its numbers there are believed.
     #[inline]
-    pub(super) fn follow(&mut self, stream: usize, first: u64) -> bool {
+    pub(super) fn follow(&mut self, stream: usize, span: DatagramSpan) -> bool {
+        let DatagramSpan { first, end, datagrams } = span;
         let Some(known) = &mut self.streams[stream] else {
-            let (last, end, distinct) = (first, first, 0);
-            let known = Delivered { last, credit: FULL_CREDIT, first, end, distinct };
-            self.streams[stream] = Some(known);
+            self.streams[stream] = Some(Delivered {
+                next: end,
+                credit: FULL_CREDIT,
+                is_confirmed: false,
+                first,
+                end: first,
+                distinct: 0,
+            });
             return true;
         };
-        let ahead = first.wrapping_sub(known.last);
-        known.last = first;
-        known.credit = match ahead {
-            // A feed that repeats one number has nothing to say.
-            0 => known.credit.saturating_sub(1),
+        let ahead = first.wrapping_sub(known.next);
+        // A feed that repeats one number has nothing to say.
+        let is_same = end == known.next;
+        known.next = end;
+        let credit = match ahead {
+            _ if is_same => known.credit.saturating_sub(1),
             _ if ahead <= NEAR || ahead.wrapping_neg() <= NEAR => known.credit + 1,
+            _ if ahead <= MOST_LOST => known.credit.saturating_sub(1),
             _ => known.credit / 2,
-        }
-        .min(FULL_CREDIT);
+        };
+        known.credit = credit.saturating_add(datagrams - 1).min(FULL_CREDIT);
         known.credit > 0
     }
 
-    /// Whether a large step of its numbers is believed.
+    /// Whether a large step of its numbers is believed, in a pause of the others.
+    #[inline]
     pub(super) fn may_step(&self, stream: usize) -> bool {
         self.streams[stream].is_some_and(|known| known.credit >= STEP_CREDIT)
     }
 
-    /// Adds a number that continues no stream to the run of such numbers, and returns that.
+    /// Whether a large step to this number is believed while others deliver: it has followed the
+    /// stream and lost what is between, or another feed has confirmed that it is ahead of all.
+    #[inline]
+    pub(super) fn may_leap(&self, stream: usize, first: u64) -> bool {
+        self.streams[stream].is_some_and(|known| {
+            let has_followed = known.distinct >= u64::from(FULL_CREDIT);
+            let has_lost = has_followed && first.wrapping_sub(known.end) <= MOST_LOST;
+            known.credit >= STEP_CREDIT && (has_lost || known.is_confirmed)
+        })
+    }
+
+    /// Notes that another feed has delivered what this one had delivered ahead of all.
+    pub(super) fn confirm(&mut self, stream: usize) {
+        if let Some(known) = &mut self.streams[stream] {
+            known.is_confirmed = true;
+        }
+    }
+
+    /// Whether these numbers follow one of the runs of strange ones.
+    pub(super) fn continues_strange(&self, numbers: FeedNumbers, mask: u64) -> bool {
+        self.strange.iter().flatten().any(|run| run.is_followed_by(numbers, mask))
+    }
+
+    /// Whether it has delivered strange numbers near these.
+    pub(super) fn has_strange_near(&self, numbers: FeedNumbers, mask: u64) -> bool {
+        self.strange.iter().flatten().any(|NumberRun { last, .. }| {
+            let ahead = numbers.first.wrapping_sub(last.first) & mask;
+            let behind = last.first.wrapping_sub(numbers.first) & mask;
+            last.stream == numbers.stream && ahead.min(behind) <= NEAR
+        })
+    }
+
+    /// Adds numbers that continue no stream to the run of such numbers, and returns that.
     pub(super) fn extend_strange(
         &mut self,
-        number: FeedNumber,
+        numbers: FeedNumbers,
         mask: u64,
         now: FeedMoment,
     ) -> NumberRun {
         let is_same =
-            |run: &Option<NumberRun>| run.is_some_and(|run| run.last.stream == number.stream);
+            |run: &Option<NumberRun>| run.is_some_and(|run| run.last.stream == numbers.stream);
         let len = |at: &usize| self.strange[*at].map_or(0, |run| run.len);
         let known = self.strange.iter().position(is_same);
         let at = known.or_else(|| (0..RUNS).min_by_key(len)).unwrap_or(0);
         let run = match self.strange[at].filter(|_| known.is_some()) {
-            Some(run) => run.extend(number, mask, now),
-            None => NumberRun::new(number, now),
+            Some(run) => run.extend(numbers, mask, now),
+            None => NumberRun::new(numbers, now),
         };
         self.strange[at] = Some(run);
         run
     }
 
-    /// Adds a number that it had delivered before to the run of such numbers, and returns that.
-    pub(super) fn extend_repeats(&mut self, number: FeedNumber, now: FeedMoment) -> NumberRun {
+    /// Adds numbers that it had delivered before to the run of such numbers, and returns that.
+    pub(super) fn extend_repeats(&mut self, numbers: FeedNumbers, now: FeedMoment) -> NumberRun {
         let run = match self.repeats {
-            Some(run) if run.begin.new == now.new => run.extend(number, u64::MAX, now),
-            _ => NumberRun::new(number, now),
+            Some(run) if run.begin.new == now.new => run.extend(numbers, u64::MAX, now),
+            _ => NumberRun::new(numbers, now),
         };
         self.repeats = Some(run);
         run
@@ -187,10 +248,10 @@ impl Leg {
 
     /// Counts these numbers of a stream, `fresh` of which it had not delivered before.
     #[inline]
-    pub(super) fn count(&mut self, stream: usize, first: u64, count: u64, fresh: u64) {
+    pub(super) fn count(&mut self, stream: usize, span: DatagramSpan, fresh: u64) {
         self.home = stream;
         let Some(known) = &mut self.streams[stream] else { return };
-        let end = first.wrapping_add(count);
+        let DatagramSpan { first, end, .. } = span;
         if first.wrapping_sub(known.first).cast_signed() < 0 {
             known.first = first;
         }

@@ -1,13 +1,17 @@
 //! The merge of several feeds with the same content into one: which datagrams are new.
 //!
 //! `sequence` follows the numbers in datagrams, `stream` has the window of one numbering, `leg` what
-//! is known of one feed, `payloads` recognises datagrams without numbers, and `failover` chooses one
-//! of the feeds. All of it is pure: any bytes are valid input, and the memory is allocated when a
-//! merger is made.
+//! is known of one feed, `witness` whether a feed that is ahead has the same datagrams, `payloads`
+//! recognises datagrams without numbers, and `failover` chooses one of the feeds. All of it is pure:
+//! any bytes are valid input, and the memory is allocated when a merger is made.
 
 mod failover;
+#[cfg(test)]
+mod gap_tests;
 mod leg;
 mod payloads;
+#[cfg(test)]
+mod property_tests;
 mod reorder;
 mod sequence;
 mod stream;
@@ -15,6 +19,7 @@ mod stream;
 mod succession_tests;
 #[cfg(test)]
 mod tests;
+mod witness;
 
 use serde::Deserialize;
 
@@ -24,7 +29,7 @@ use failover::Failover;
 use payloads::Payloads;
 pub use reorder::{Admission, MOST_HELD, Reorderer};
 pub use sequence::NumberSpan;
-use sequence::Sequences;
+use sequence::{NumberedDatagrams, Sequences};
 
 /// The most feeds of a rule.
 pub const MAX_LEGS: usize = 4;
@@ -105,14 +110,26 @@ pub enum FeedPlace {
     OutOfSequence,
 }
 
+/// Datagrams that arrived together.
+#[derive(Clone, Copy)]
+pub struct MergedFrame<'a> {
+    /// The bytes of all of them.
+    pub bytes: &'a [u8],
+    /// Bytes of each but the last, which may have fewer.
+    pub segment: usize,
+    /// Their number.
+    pub datagrams: u8,
+}
+
 /// The state of the feeds of one rule.
 pub struct Merger {
     spec: MergeSpec,
-    rule: Known,
+    feeds: FeedState,
     order: Option<Box<Reorderer>>,
 }
 
-enum Known {
+/// What is known of the feeds, by mode.
+enum FeedState {
     Numbers(Format, Box<Sequences>),
     Payloads(Payloads),
     Times(Failover),
@@ -129,22 +146,24 @@ impl Merger {
                 Format::Field { offset, bits, little_endian }
             }
             MergeMode::Hash => {
-                return Self { spec, rule: Known::Payloads(Payloads::new()), order: None };
+                return Self { spec, feeds: FeedState::Payloads(Payloads::new()), order: None };
             }
             MergeMode::Failover { after_ms } => {
                 let failover = Failover::new(u64::from(after_ms) * 1000);
-                return Self { spec, rule: Known::Times(failover), order: None };
+                return Self { spec, feeds: FeedState::Times(failover), order: None };
             }
         };
         let hold_us = u64::from(spec.hold_us);
         let order = (hold_us > 0).then(|| Box::new(Reorderer::new(hold_us)));
-        let rule = Known::Numbers(format, Box::new(Sequences::new(format.bits())));
-        Self { spec, rule, order }
+        // How far a feed may be ahead without those behind it getting lost.
+        let most_ahead_us = if spec.late { u64::MAX } else { hold_us };
+        let sequences = Box::new(Sequences::new(format.bits(), most_ahead_us));
+        Self { spec, feeds: FeedState::Numbers(format, sequences), order }
     }
 
     /// Continues what another process has sent so far.
     pub fn resume(&mut self, sent: &[Option<SentStream>; STREAMS]) {
-        let Known::Numbers(_, sequences) = &mut self.rule else { return };
+        let FeedState::Numbers(_, sequences) = &mut self.feeds else { return };
         sequences.resume(sent);
         for (at, sent) in sent.iter().enumerate() {
             if let Some((order, sent)) = self.order.as_deref_mut().zip(*sent) {
@@ -157,7 +176,7 @@ impl Merger {
     /// call. What is held does not count.
     #[inline]
     pub fn take_advanced(&mut self) -> Option<(usize, SentStream)> {
-        let Known::Numbers(_, sequences) = &mut self.rule else { return None };
+        let FeedState::Numbers(_, sequences) = &mut self.feeds else { return None };
         let Some(order) = &mut self.order else { return sequences.take_advanced() };
         let (at, next) = order.take_advanced()?;
         Some((at, SentStream { next, ..sequences.sent(at) }))
@@ -177,23 +196,42 @@ impl Merger {
     /// The numbers of the last datagram, if it is new and has a place, with the order that they are
     /// held for.
     pub fn span_in_order(&mut self) -> Option<(NumberSpan, &mut Reorderer)> {
-        match &self.rule {
-            Known::Numbers(_, sequences) => sequences.span().zip(self.order.as_deref_mut()),
-            Known::Payloads(_) | Known::Times(_) => None,
+        match &self.feeds {
+            FeedState::Numbers(_, sequences) => sequences.span().zip(self.order.as_deref_mut()),
+            FeedState::Payloads(_) | FeedState::Times(_) => None,
         }
     }
 
     /// Finds the place of a datagram that a feed has delivered at this time.
     #[inline]
     pub fn place(&mut self, leg: u8, datagram: &[u8], now_us: u64) -> FeedPlace {
+        let mut found = FeedPlace::OutOfSequence;
+        let frame = MergedFrame { bytes: datagram, segment: datagram.len(), datagrams: 1 };
+        self.place_all(leg, frame, now_us, |place, _| found = place);
+        found
+    }
+
+    /// Finds the places of the datagrams of a frame that a feed has delivered at this time. `note`
+    /// gets them in their order, each with the number of datagrams in a row that share it.
+    #[inline]
+    pub fn place_all(
+        &mut self,
+        leg: u8,
+        frame: MergedFrame<'_>,
+        now_us: u64,
+        mut note: impl FnMut(FeedPlace, u8),
+    ) {
         let leg = usize::from(leg) % MAX_LEGS;
-        match &mut self.rule {
-            Known::Payloads(payloads) => payloads.place(leg, datagram, now_us),
-            Known::Times(failover) => failover.place(leg, now_us),
-            Known::Numbers(format, sequences) => match format.read(datagram) {
-                Some(units) => sequences.place(leg, bounded(units, datagram), now_us),
-                None => FeedPlace::OutOfSequence,
-            },
+        match &mut self.feeds {
+            FeedState::Numbers(format, sequences) => {
+                place_numbered((*format, sequences), leg, frame, now_us, note);
+            }
+            FeedState::Payloads(payloads) => {
+                for at in 0..frame.datagrams {
+                    note(payloads.place(leg, frame.datagram(at), now_us), 1);
+                }
+            }
+            FeedState::Times(failover) => note(failover.place(leg, now_us), frame.datagrams),
         }
     }
 
@@ -211,42 +249,100 @@ impl Merger {
     /// Numbers between the first and the last one of a feed that it has not delivered.
     #[must_use]
     pub fn missing(&self, leg: u8) -> u64 {
-        match &self.rule {
-            Known::Numbers(_, sequences) => sequences.missing(usize::from(leg) % MAX_LEGS),
-            Known::Payloads(_) | Known::Times(_) => 0,
+        match &self.feeds {
+            FeedState::Numbers(_, sequences) => sequences.missing(usize::from(leg) % MAX_LEGS),
+            FeedState::Payloads(_) | FeedState::Times(_) => 0,
         }
     }
 
     /// Numbers that no feed has delivered so far.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        match &self.rule {
-            Known::Numbers(_, sequences) => sequences.lost(),
-            Known::Payloads(_) | Known::Times(_) => 0,
+        match &self.feeds {
+            FeedState::Numbers(_, sequences) => sequences.lost(),
+            FeedState::Payloads(_) | FeedState::Times(_) => 0,
         }
     }
 
     /// The number of the feed that is sent alone; `None` if all are merged.
     #[must_use]
     pub fn active(&self) -> Option<u8> {
-        match &self.rule {
-            Known::Times(failover) => u8::try_from(failover.active()).ok(),
-            Known::Numbers(..) | Known::Payloads(_) => None,
+        match &self.feeds {
+            FeedState::Times(failover) => u8::try_from(failover.active()).ok(),
+            FeedState::Numbers(..) | FeedState::Payloads(_) => None,
         }
     }
 
     /// How often the numbers began anew.
     #[must_use]
     pub fn restarts(&self) -> u64 {
-        match &self.rule {
-            Known::Numbers(_, sequences) => sequences.restarts(),
-            Known::Payloads(_) | Known::Times(_) => 0,
+        match &self.feeds {
+            FeedState::Numbers(_, sequences) => sequences.restarts(),
+            FeedState::Payloads(_) | FeedState::Times(_) => 0,
         }
     }
 }
 
-/// These units, but at most as many as the bytes of the datagram can hold: a message of MoldUDP64
-/// has a length of two bytes.
-fn bounded(units: Units, datagram: &[u8]) -> Units {
-    Units { count: units.count.min(datagram.len() as u64 / 2), ..units }
+/// Finds the places of numbered datagrams, run by run.
+#[inline]
+fn place_numbered(
+    (format, sequences): (Format, &mut Sequences),
+    leg: usize,
+    frame: MergedFrame<'_>,
+    now_us: u64,
+    mut note: impl FnMut(FeedPlace, u8),
+) {
+    let mut at = 0;
+    while at < frame.datagrams {
+        let Some(mut units) = frame.units(format, at) else {
+            note(FeedPlace::OutOfSequence, 1);
+            at += 1;
+            continue;
+        };
+        let end = at + frame.run(format, at, units);
+        while at < end {
+            let content = frame.datagram(at);
+            let run = NumberedDatagrams { units, datagrams: end - at, content };
+            let (place, alike) = sequences.place_run(leg, run, now_us);
+            note(place, alike);
+            units.first = units.first.wrapping_add(u64::from(alike) * units.count);
+            at += alike;
+        }
+    }
+}
+
+impl<'a> MergedFrame<'a> {
+    /// One of its datagrams.
+    #[inline]
+    fn datagram(&self, at: u8) -> &'a [u8] {
+        let start = (usize::from(at) * self.segment).min(self.bytes.len());
+        let end = (start + self.segment).min(self.bytes.len());
+        &self.bytes[start..end]
+    }
+
+    /// The units of one of its datagrams, at most as many as its bytes can hold: a message of
+    /// MoldUDP64 has a length of two bytes.
+    #[inline]
+    fn units(&self, format: Format, at: u8) -> Option<Units> {
+        let datagram = self.datagram(at);
+        let units = format.read(datagram)?;
+        Some(Units { count: units.count.min(datagram.len() as u64 / 2), ..units })
+    }
+
+    /// How many of its datagrams from one with these units on continue the numbers of the one before,
+    /// each with as many.
+    #[inline]
+    fn run(&self, format: Format, at: u8, units: Units) -> u8 {
+        let mask = u64::MAX >> (64 - format.bits());
+        let mut next = units.first;
+        let continues = |at: &u8| {
+            next = next.wrapping_add(units.count) & mask;
+            units.count > 0
+                && self.units(format, *at).is_some_and(|other| {
+                    (other.stream, other.first, other.count) == (units.stream, next, units.count)
+                })
+        };
+        let behind = (at + 1..self.datagrams).take_while(continues).count();
+        1 + u8::try_from(behind).unwrap_or(0)
+    }
 }

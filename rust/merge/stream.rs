@@ -1,6 +1,8 @@
 //! The window of one numbering: which feeds have delivered each of the last numbers, and when the
 //! first of them did.
 
+use std::ops::Range;
+
 use super::MAX_LEGS;
 use super::leg::NEAR;
 use crate::stats::merged::SentStream;
@@ -30,6 +32,14 @@ pub(super) struct Marked {
     pub(super) is_others: bool,
 }
 
+/// The numbers of a datagram far ahead that was sent, and the feed that delivered it.
+#[derive(Clone, Copy)]
+pub(super) struct FarStep {
+    pub(super) first: u64,
+    pub(super) count: u64,
+    pub(super) leg: usize,
+}
+
 /// The datagrams that a mean of intervals follows.
 const INTERVAL_UNITS: u64 = 64;
 /// The mean intervals of a pause, and its least duration.
@@ -44,8 +54,8 @@ pub(super) struct NumberWindow {
     /// The first number: those before it are not missing.
     floor: u64,
     is_started: bool,
-    /// A number far ahead that was sent, until the one after it confirms it; and who sent it.
-    step: Option<(u64, usize)>,
+    /// Numbers far ahead that were sent, until those after them confirm them; and who sent them.
+    step: Option<FarStep>,
     /// The feeds that have delivered each number, one bit for each.
     feeds: Box<[u8]>,
     arrivals_us: Box<[u64]>,
@@ -91,11 +101,14 @@ impl NumberWindow {
         self.is_started
     }
 
-    /// Notes that a new datagram arrived.
+    /// Notes that new datagrams arrived, all of them now.
     #[inline]
-    pub(super) fn note_new(&mut self, now_us: u64) {
+    pub(super) fn note_new(&mut self, datagrams: u8, now_us: u64) {
         let since_us = now_us.saturating_sub(self.last_new_us).min(MOST_INTERVAL_US);
         self.interval = self.interval - self.interval / INTERVAL_UNITS + since_us;
+        for _ in 1..datagrams {
+            self.interval -= self.interval / INTERVAL_UNITS;
+        }
         self.last_new_us = now_us;
     }
 
@@ -136,31 +149,49 @@ impl NumberWindow {
         }
     }
 
-    /// The number this far ahead of the next one, or behind it.
+    /// The number at a position.
     #[inline]
-    pub(super) const fn ahead(&self, by: u64) -> u64 {
-        self.next.wrapping_add(by)
-    }
-
-    #[inline]
-    pub(super) const fn behind(&self, by: u64) -> u64 {
-        self.next.wrapping_sub(by)
+    pub(super) const fn number_at(&self, position: Position) -> u64 {
+        match position {
+            Position::Near(by) | Position::Far(by) => self.next.wrapping_add(by),
+            Position::Behind(by) => self.next.wrapping_sub(by),
+            Position::Elsewhere => self.next,
+        }
     }
 
     /// Makes `end` the next number; returns how many are passed over, which are missing for now.
     #[inline]
     pub(super) fn advance(&mut self, end: u64) -> u64 {
         let passed = end.wrapping_sub(self.next);
-        if passed >= self.feeds.len() as u64 {
-            self.feeds.fill(0);
-        } else {
-            (0..passed).for_each(|step| {
-                let at = self.slot(self.next.wrapping_add(step));
-                self.feeds[at] = 0;
-            });
+        for range in self.places(self.next, passed) {
+            self.feeds[range].fill(0);
         }
         self.next = end;
         passed
+    }
+
+    /// How many of these numbers below the next one are as the first: no feed has delivered them, or
+    /// the same other ones have, at the same time. 0 if this feed has, or all others long ago.
+    #[inline]
+    pub(super) fn alike(&self, leg: usize, first: u64, count: u64, since_us: u64) -> u64 {
+        let at = self.slot(first);
+        let (feeds, arrival_us) = (self.feeds[at], self.arrivals_us[at]);
+        if feeds & 1 << leg != 0 || feeds != 0 && arrival_us < since_us {
+            return 0;
+        }
+        let mut alike = 0;
+        for range in self.places(first, count) {
+            let len = range.len();
+            let places = self.feeds[range.clone()].iter().zip(&self.arrivals_us[range]);
+            let is_alike =
+                |place: &(&u8, &u64)| *place.0 == feeds && (feeds == 0 || *place.1 == arrival_us);
+            let found = places.take_while(is_alike).count();
+            alike += found as u64;
+            if found < len {
+                break;
+            }
+        }
+        alike
     }
 
     /// Marks numbers below the next one as delivered by a feed.
@@ -171,14 +202,16 @@ impl NumberWindow {
         let is_others = self.feeds[at] & !own != 0 && self.feeds[at] & own == 0;
         let since_us = self.arrivals_us[at];
         let (mut new, mut fresh) = (0, 0);
-        for step in 0..count.min(self.feeds.len() as u64) {
-            let at = self.slot(first.wrapping_add(step));
-            if self.feeds[at] == 0 {
-                new += 1;
-                self.arrivals_us[at] = now_us;
+        for range in self.places(first, count) {
+            let places = self.feeds[range.clone()].iter_mut().zip(&mut self.arrivals_us[range]);
+            for (feeds, arrival_us) in places {
+                if *feeds == 0 {
+                    new += 1;
+                    *arrival_us = now_us;
+                }
+                fresh += u64::from(*feeds & own == 0);
+                *feeds |= own;
             }
-            fresh += u64::from(self.feeds[at] & own == 0);
-            self.feeds[at] |= own;
         }
         Marked { new, fresh, since_us, is_others }
     }
@@ -189,22 +222,38 @@ impl NumberWindow {
         number.wrapping_sub(self.floor).cast_signed() >= 0
     }
 
-    /// Handles a number far ahead, which is sent, but believed only if another follows it. Returns
-    /// the step that it confirms.
-    pub(super) fn confirm_step(&mut self, number: u64) -> Option<(u64, usize)> {
-        let (step, _) = self.step?;
-        let ahead = number.wrapping_sub(step);
-        if (1..=NEAR).contains(&ahead) { self.step.take() } else { None }
+    /// Handles numbers far ahead, which are sent, but believed only if others follow them. Returns
+    /// the step that these confirm.
+    pub(super) fn confirm_step(&mut self, first: u64) -> Option<FarStep> {
+        let step = self.step?;
+        let ahead = first.wrapping_sub(step.first.wrapping_add(step.count));
+        if ahead < NEAR { self.step.take() } else { None }
+    }
+
+    /// Whether numbers far ahead were sent and not confirmed.
+    #[inline]
+    pub(super) const fn awaits_step(&self) -> bool {
+        self.step.is_some()
     }
 
     /// Whether this number far ahead was sent.
     pub(super) fn has_step(&self, number: u64) -> bool {
-        self.step.is_some_and(|(step, _)| step == number)
+        self.step.is_some_and(|step| number.wrapping_sub(step.first) < step.count)
     }
 
-    /// Remembers a number far ahead.
-    pub(super) fn set_step(&mut self, number: u64, leg: usize) {
-        self.step = Some((number, leg));
+    /// Remembers numbers far ahead.
+    pub(super) fn set_step(&mut self, step: FarStep) {
+        self.step = Some(step);
+    }
+
+    /// The places of numbers, which may go on at the start; at most all.
+    #[inline]
+    fn places(&self, first: u64, count: u64) -> [Range<usize>; 2] {
+        let window = self.feeds.len();
+        let count = usize::try_from(count).unwrap_or(window).min(window);
+        let start = self.slot(first);
+        let end = (start + count).min(window);
+        [start..end, 0..start + count - end]
     }
 
     #[inline]

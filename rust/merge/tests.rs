@@ -1,17 +1,23 @@
-use super::{Admission, FeedPlace, MergeMode, MergeSpec, Merger};
+use super::gap_tests::join_ahead;
+use super::{FeedPlace, MergeMode, MergeSpec, Merger};
 
 pub(super) const RTP: MergeSpec = MergeSpec { mode: MergeMode::Rtp, late: true, hold_us: 0 };
 
-fn rtp(ssrc: u32, number: u64) -> Vec<u8> {
+/// A packet whose time stamp goes on when its number wraps.
+pub(super) fn rtp(ssrc: u32, number: u64) -> Vec<u8> {
     let mut packet = vec![0x80, 96];
     packet.extend(u16::try_from(number % 65_536).unwrap_or(0).to_be_bytes());
-    packet.extend([0; 4]);
+    packet.extend(u32::try_from(number).unwrap_or(u32::MAX).to_be_bytes());
     packet.extend(ssrc.to_be_bytes());
     packet
 }
 
-fn mold(first: u64, count: u16) -> Vec<u8> {
-    let mut packet = b"SESSION001".to_vec();
+pub(super) fn mold(first: u64, count: u16) -> Vec<u8> {
+    mold_of(*b"SESSION001", first, count)
+}
+
+pub(super) fn mold_of(session: [u8; 10], first: u64, count: u16) -> Vec<u8> {
+    let mut packet = session.to_vec();
     packet.extend(first.to_be_bytes());
     packet.extend(count.to_be_bytes());
     (0..count).for_each(|_| packet.extend([0, 1, 7]));
@@ -21,7 +27,7 @@ fn mold(first: u64, count: u16) -> Vec<u8> {
 /// A merger whose datagrams arrive one every 100 us.
 pub(super) struct PacedMerger {
     pub(super) merger: Merger,
-    now_us: u64,
+    pub(super) now_us: u64,
 }
 
 impl PacedMerger {
@@ -183,7 +189,7 @@ fn repeats_of_a_network_are_no_restart() {
 }
 
 /// Numbers of a generator that repeats exactly.
-fn random(state: &mut u64) -> u64 {
+pub(super) fn random(state: &mut u64) -> u64 {
     *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
     *state >> 33
 }
@@ -226,7 +232,13 @@ fn a_rogue_feed_neither_stops_nor_floods_the_output() {
 
 #[test]
 fn a_feed_with_numbers_of_its_own_does_not_take_over() {
-    // As many datagrams as the good feed, or bursts of them.
+    // As many datagrams as the good feed, or bursts of them; their numbers are those of others.
+    let own = |number| [rtp(7, number), vec![1]].concat();
+    for spec in [RTP, MergeSpec { late: false, ..RTP }] {
+        let sent = join_ahead(spec, 10_000, own);
+        assert!(sent.iter().all(|packet| packet.len() == rtp(7, 0).len()));
+        assert_eq!(sent.len(), (0..20_000).filter(|number| number % 7 != 0).count());
+    }
     for burst in [1, 60, 128] {
         let mut merger = PacedMerger::new(MergeSpec { late: false, ..RTP });
         let (mut good, mut all) = (0, 0);
@@ -235,7 +247,8 @@ fn a_feed_with_numbers_of_its_own_does_not_take_over() {
             let now_us = number * 100;
             let rogue = rogue.map(|number| (1, number + 10_000));
             for (leg, number) in std::iter::once((0, number)).chain(rogue) {
-                let place = merger.merger.place(leg, &rtp(7, number), now_us);
+                let packet = if leg == 0 { rtp(7, number) } else { own(number) };
+                let place = merger.merger.place(leg, &packet, now_us);
                 all += usize::from(merger.merger.sends(place));
                 good += usize::from(merger.merger.sends(place) && leg == 0);
             }
@@ -255,7 +268,14 @@ fn messages_of_other_packets_are_new_if_one_of_them_is() {
     // Heartbeats of one feed, until it is silent.
     assert_eq!(merger.place(0, &mold(5, 0), 30), FeedPlace::First);
     assert_eq!(merger.place(1, &mold(5, 0), 40), FeedPlace::Duplicate { skew_us: None });
+    assert_eq!(merger.place(1, &mold(4, 0), 50), FeedPlace::Duplicate { skew_us: None });
     assert_eq!(merger.place(1, &mold(5, 0), 4_000_000), FeedPlace::First);
+    // The end of the session, which the other feed has lost.
+    let mut end = mold(5, 0);
+    end[18..].copy_from_slice(&[0xff; 2]);
+    assert_eq!(merger.place(0, &end, 4_100_000), FeedPlace::First);
+    assert_eq!(merger.place(1, &mold(5, 0), 4_100_010), FeedPlace::Duplicate { skew_us: None });
+    assert_eq!(merger.place(1, &end, 4_100_020), FeedPlace::Duplicate { skew_us: None });
 }
 
 #[test]
@@ -266,152 +286,4 @@ fn payloads_are_the_same_for_a_second() {
     assert_eq!(merger.place(1, b"one", 5), FeedPlace::Duplicate { skew_us: Some(4) });
     assert_eq!(merger.place(0, b"one", 6), FeedPlace::Duplicate { skew_us: None });
     assert_eq!(merger.place(1, b"one", 2_000_000), FeedPlace::First);
-}
-
-mod properties {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn modes() -> impl Strategy<Value = MergeMode> {
-        let seq = |(offset, bits, little_endian)| MergeMode::Seq { offset, bits, little_endian };
-        let bits = prop::sample::select(vec![16_u8, 24, 32, 48, 64]);
-        let seq = (0..40_u16, bits, any::<bool>()).prop_map(seq);
-        let failover = (1..1000_u32).prop_map(|after_ms| MergeMode::Failover { after_ms });
-        prop_oneof![
-            Just(MergeMode::Rtp),
-            Just(MergeMode::Mold),
-            Just(MergeMode::Hash),
-            seq,
-            failover
-        ]
-    }
-
-    /// The datagrams of two feeds, each with its number, in the order of their arrival: each feed
-    /// loses some, repeats some, and is late by up to `skew` numbers.
-    fn feeds(skew: u64) -> impl Strategy<Value = Vec<(u8, u64)>> {
-        let fate = (0..10_u8, 0..10_u8, 0..=skew, 0..=skew);
-        prop::collection::vec([fate.clone(), fate], 1..400).prop_map(|numbers| {
-            let mut arrivals = Vec::new();
-            for (number, fates) in (0..).zip(numbers) {
-                for (leg, (lost, repeated, late, later)) in (0_u8..).zip(fates) {
-                    if lost > 1 {
-                        arrivals.push((number + late, leg, number));
-                    }
-                    if lost > 1 && repeated == 0 {
-                        arrivals.push((number + late.max(later), leg, number));
-                    }
-                }
-            }
-            arrivals.sort_unstable();
-            arrivals.into_iter().map(|(_, leg, number)| (leg, number)).collect()
-        })
-    }
-
-    /// Any bytes; or a header that is valid but for its numbers and its end.
-    fn datagram() -> impl Strategy<Value = Vec<u8>> {
-        let bytes = prop::collection::vec(any::<u8>(), 0..60);
-        let edge = prop_oneof![any::<u64>(), Just(0), Just(u64::MAX), 0..50_u64];
-        let rtp = (any::<u8>(), any::<u32>(), edge.clone()).prop_map(|(first, ssrc, number)| {
-            let mut packet = rtp(ssrc % 3, number);
-            packet[0] = 0x80 | first & 0x3f;
-            packet
-        });
-        let mold = (edge, any::<u16>(), any::<bool>()).prop_map(|(number, count, is_few)| {
-            let mut packet = mold(number, count % 4);
-            if !is_few {
-                packet[18..20].copy_from_slice(&count.to_be_bytes());
-            }
-            packet
-        });
-        let whole = prop_oneof![rtp, mold];
-        let cut = (whole.clone(), 0..40_usize).prop_map(|(mut packet, len)| {
-            packet.truncate(len);
-            packet
-        });
-        prop_oneof![bytes, whole.clone(), cut]
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-
-        #[test]
-        fn what_any_feed_has_is_sent_once(
-            start in 0..100_000_u64, arrivals in feeds(40), late in any::<bool>()
-        ) {
-            let mut merger = PacedMerger::new(MergeSpec { late, ..RTP });
-            let out = merger.send(arrivals.iter().map(|&(leg, number)| (leg, start + number)));
-            let first = arrivals.first().map_or(0, |arrival| start + arrival.1);
-            let mut all: Vec<_> = arrivals.iter().map(|arrival| start + arrival.1).collect();
-            if late {
-                all.retain(|number| *number >= first);
-                all.sort_unstable();
-                all.dedup();
-                let lost = all.last().map_or(0, |last| last + 1 - first - all.len() as u64);
-                prop_assert_eq!(merger.merger.lost(), lost);
-            } else {
-                // Each number that is larger than all before.
-                let mut end = 0;
-                all.retain(|number| {
-                    let is_next = *number >= end;
-                    end = end.max(number + 1);
-                    is_next
-                });
-            }
-            let mut sorted = out.clone();
-            sorted.sort_unstable();
-            prop_assert_eq!(&sorted, &all);
-            prop_assert!(late || out == sorted);
-        }
-
-        /// What any feed has leaves in order, if no feed is further behind than numbers are held.
-        #[test]
-        fn what_is_held_leaves_in_order(start in 0..100_000_u64, arrivals in feeds(40)) {
-            let spec = MergeSpec { late: false, hold_us: 20_000, ..RTP };
-            let mut merger = PacedMerger::new(spec);
-            let (mut held, mut out) = (Vec::new(), Vec::new());
-            for &(leg, number) in &arrivals {
-                let number = start + number;
-                let place = merger.place(leg, 7, number);
-                let now_us = merger.now_us;
-                let Some((span, order)) = merger.merger.span_in_order() else {
-                    prop_assert!(place != FeedPlace::First);
-                    continue;
-                };
-                prop_assert!(!order.begin(span));
-                match order.admit(span, now_us) {
-                    Admission::Sent => out.push(number),
-                    Admission::Held(_) => held.push(number),
-                    Admission::Late => prop_assert!(false, "{} is late", number),
-                }
-                while let Some(ticket) = order.pop(now_us) {
-                    out.push(held[usize::try_from(ticket).unwrap()]);
-                }
-            }
-            let order = merger.merger.order().unwrap();
-            order.expire();
-            while let Some(ticket) = order.pop(0) {
-                out.push(held[usize::try_from(ticket).unwrap()]);
-            }
-            let first = arrivals.first().map_or(0, |arrival| start + arrival.1);
-            let mut all: Vec<_> = arrivals.iter().map(|arrival| start + arrival.1).collect();
-            all.retain(|number| *number >= first);
-            all.sort_unstable();
-            all.dedup();
-            prop_assert_eq!(out, all);
-        }
-
-        #[test]
-        fn any_bytes_have_a_place(
-            mode in modes(),
-            datagrams in prop::collection::vec((any::<u8>(), datagram(), any::<u64>()), 0..200),
-            late in any::<bool>(),
-        ) {
-            let mut merger = Merger::new(MergeSpec { mode, late, hold_us: 0 });
-            for (leg, datagram, now_us) in &datagrams {
-                merger.place(*leg, datagram, *now_us);
-                prop_assert!(merger.missing(*leg) <= 1 << 40 || mode != MergeMode::Rtp);
-            }
-        }
-    }
 }

@@ -19,17 +19,17 @@ const HALVED: u64 = {
 const UNIT_BITS: u32 = 4;
 const PART_BITS: u32 = 1;
 
-/// Counts a datagram that was this far behind. If its count is full, all are halved, so that the
+/// Counts datagrams that were this far behind. If their count is full, all are halved, so that the
 /// shares remain.
 #[inline]
-pub fn count(words: &mut SlotWords, skew_us: u64) {
+pub fn count(words: &mut SlotWords, skew_us: u64, datagrams: u8) {
     let (word, shift) = place(bucket(skew_us));
-    if words[word] >> shift & MOST == MOST {
+    if (words[word] >> shift & MOST) + u64::from(datagrams) > MOST {
         words[rule::SKEW..rule::SKEW + WORDS]
             .iter_mut()
             .for_each(|word| *word = *word >> 1 & HALVED);
     }
-    words[word] += 1 << shift;
+    words[word] += u64::from(datagrams) << shift;
 }
 
 /// The time in microseconds within which this share of the datagrams were behind, in thousandths;
@@ -77,12 +77,12 @@ mod tests {
     fn percentiles_are_ends_of_buckets() {
         let mut words = [0; super::super::SLOT_WORDS];
         assert_eq!(percentile_us(&words, 500), None);
-        (0..98).for_each(|_| count(&mut words, 1_000));
-        (0..2).for_each(|_| count(&mut words, 40_000));
+        (0..98).for_each(|_| count(&mut words, 1_000, 1));
+        (0..2).for_each(|_| count(&mut words, 40_000, 1));
         let [p50, p99] = [500, 990].map(|share| percentile_us(&words, share).unwrap());
         assert!((1_000..1_600).contains(&p50) && (40_000..60_000).contains(&p99), "{p50} {p99}");
-        count(&mut words, u64::MAX);
-        (0..3_000_000).for_each(|_| count(&mut words, 1_000));
+        count(&mut words, u64::MAX, 1);
+        (0..3_000_000).for_each(|_| count(&mut words, 1_000, 1));
         assert_eq!(percentile_us(&words, 500), Some(p50));
         assert!(percentile_us(&words, 1000).unwrap() >= 40_000);
     }

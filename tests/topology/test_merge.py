@@ -181,8 +181,71 @@ def test_a_third_input_may_be_silent(lab: Lab, feeds: Feeds) -> None:
     """Two of the three are the same group on different interfaces."""
     rule = f"{A[0]}%{A[2]}:{PORT} + {B[0]}%{B[2]}:{PORT} + {B[0]}%{A[2]}:{PORT},merge=rtp to {OUT}"
     with relaying(lab.relay, rule, ingress="packet") as relay:
-        for leg in (1, 0):
-            feeds.senders[leg].send([rtp(n) for n in range(100)])
+        feeds.send(1, range(100))
+        settle(relay, lambda now: received(now) == [0, 100, 0])
+        feeds.send(0, range(100))
         stats = settle(relay, lambda now: received(now) == [100, 100, 0])
         assert len(feeds.receiver.wait_for(100)) == 100
     assert [leg.first for leg in merge_of(stats).legs] == [0, 100, 0]
+
+
+def test_feeds_of_super_frames_that_lose_most_of_them(lab: Lab, ingress: Ingress) -> None:
+    """As when both are overloaded: what either has leaves once, and nothing is disbelieved."""
+    lab.set_offload(on=True)
+    draw, other, batch = random.Random(3), "239.1.90.2", 40
+    rule = f"{A[0]}%{A[2]}:{PORT} + {other}%{A[2]}:{PORT},merge=rtp to {OUT}"
+    sent: list[set[int]] = [set(), set()]
+    with (
+        relaying(lab.relay, rule, ingress=ingress) as relay,
+        lab.receive("239.2.90.1", 6001) as receiver,
+        lab.sender(A[0], PORT) as one,
+        lab.sender(other, PORT) as two,
+    ):
+        for first in range(0, 20_000, batch):
+            for leg, sender in enumerate((one, two)):
+                if first == 0 or draw.random() < 0.3:
+                    numbers = range(first, first + batch)
+                    sender.send_super([rtp(n) for n in numbers], batch=batch)
+                    sent[leg] |= {*numbers}
+            if first == 0:
+                settle(relay, lambda now: received(now) == [batch, batch])
+        stats = settle(relay, lambda now: received(now) == [len(each) for each in sent])
+        got = [number_of(payload) for payload in receiver.wait_for(len(sent[0] | sent[1]))]
+    assert sorted(got) == sorted(sent[0] | sent[1])
+    assert dropped(stats, "in0", "out_of_sequence") == merge_of(stats).restarts == 0
+
+
+@pytest.mark.parametrize("rogue", ["frozen", "replaying", "random"])
+def test_a_rogue_feed_neither_stops_nor_floods_the_output(
+    lab: Lab, ingress: Ingress, rogue: str
+) -> None:
+    """It begins as the other feed, and then repeats a number, or old ones, or invents some.
+
+    Both are on one interface, so that the relay finds them in the order in which they are sent.
+    """
+    draw, other = random.Random(9), "239.1.90.2"
+    invents: dict[str, Callable[[int], int]] = {
+        "frozen": lambda _: 99,
+        "replaying": lambda n: n % 100,
+        "random": lambda _: draw.randrange(1 << 16),
+    }
+    invent = invents[rogue]
+    rule = f"{A[0]}%{A[2]}:{PORT} + {other}%{A[2]}:{PORT},merge=rtp to {OUT}"
+    with (
+        relaying(lab.relay, rule, ingress=ingress) as relay,
+        lab.receive("239.2.90.1", 6001) as receiver,
+        lab.sender(A[0], PORT) as good,
+        lab.sender(other, PORT) as bad,
+    ):
+        for sender in (good, bad):
+            sender.send([rtp(n) for n in range(100)])
+        settle(relay, lambda now: received(now) == [100, 100])
+        for first in range(100, COUNT, 5):
+            part = range(first, first + 5)
+            good.send([rtp(n) for n in part])
+            bad.send([rtp(invent(n)) + b"rogue" for n in part])
+        stats = settle(relay, lambda now: received(now) == [COUNT, COUNT])
+        got = receiver.wait_for(stats.rules[0].outputs[0].sent)
+    numbers = [number_of(payload) for payload in got if not payload.endswith(b"rogue")]
+    assert len({*numbers}) == len(numbers) >= COUNT * 0.99
+    assert len(got) - len(numbers) <= COUNT * 0.01

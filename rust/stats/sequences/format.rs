@@ -41,6 +41,8 @@ pub(crate) struct Units {
     pub(crate) body: usize,
     /// The payload type of an RTP packet.
     pub(crate) payload_type: u64,
+    /// Whether it is the end of a session.
+    pub(crate) is_end: bool,
 }
 
 /// Bytes of an RTP header without lists and extensions.
@@ -148,7 +150,7 @@ impl Format {
 }
 
 const fn single(stream: u64, first: u64) -> Units {
-    Units { stream, first, count: 1, body: 0, payload_type: 0 }
+    Units { stream, first, count: 1, body: 0, payload_type: 0, is_end: false }
 }
 
 /// The number of an RTP packet whose header is complete.
@@ -167,7 +169,7 @@ fn rtp(datagram: &[u8]) -> Option<Units> {
     let first = u64::from(u16::from_be_bytes([head[2], head[3]]));
     let stream = u64::from(u32::from_be_bytes([head[8], head[9], head[10], head[11]]));
     let payload_type = u64::from(head[1] & 0x7f);
-    (body <= datagram.len()).then_some(Units { stream, first, count: 1, body, payload_type })
+    (body <= datagram.len()).then_some(Units { body, payload_type, ..single(stream, first) })
 }
 
 /// Whether this may be a control packet (RFC 5761, 4), which is told apart by its type.
@@ -208,9 +210,10 @@ fn mold(datagram: &[u8]) -> Option<Units> {
     let (session, rest) = head.split_first_chunk::<10>()?;
     let (first, count) = rest.split_first_chunk::<8>()?;
     let count = u16::from_be_bytes([count[0], count[1]]);
-    let count = if count == END_OF_SESSION { 0 } else { u64::from(count) };
+    let is_end = count == END_OF_SESSION;
+    let count = if is_end { 0 } else { u64::from(count) };
     let first = u64::from_be_bytes(*first);
-    Some(Units { count, ..single(session_id(session), first) })
+    Some(Units { count, is_end, ..single(session_id(session), first) })
 }
 
 /// A number for a session; others with the same are not to be expected.
