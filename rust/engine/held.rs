@@ -13,7 +13,7 @@ use crate::engine::plan::{Plan, PlanOutput, PlanRule};
 use crate::engine::rewrite::Origin;
 use crate::engine::tap::Noted;
 use crate::engine::window::WindowEntry;
-use crate::merge::{Admission, MOST_HELD, Merger, Reorderer};
+use crate::merge::{Admission, MOST_HELD, Merger, ORDER_BYTES, Reorderer};
 use crate::stats::output;
 use crate::sys::messages::Piece;
 use crate::sys::ring::{Ring, StoreId};
@@ -26,6 +26,12 @@ const CELL: u32 = 64;
 const BUFFER_DATAGRAMS: usize = 128;
 const BUFFER_BYTES: u32 = 96 << 10;
 const _: () = assert!(BUFFER_BYTES as usize >= (1 << 16) + (BUFFER_DATAGRAMS + 1) * CELL as usize);
+/// The most memory for what a rule holds, and for the order of it.
+const MOST_BYTES: usize = 12 << 20;
+const _: () = {
+    let records = MOST_HELD * size_of::<HeldCopy>();
+    assert!(STORE_BYTES as usize + records + ORDER_BYTES <= MOST_BYTES);
+};
 
 /// A datagram that is held, or was until this turn.
 struct HeldCopy {

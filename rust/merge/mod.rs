@@ -27,7 +27,7 @@ use crate::stats::merged::{STREAMS, SentStream};
 use crate::stats::sequences::{Format, Units};
 use failover::Failover;
 use payloads::Payloads;
-pub use reorder::{Admission, MOST_HELD, Reorderer};
+pub use reorder::{Admission, MOST_HELD, ORDER_BYTES, Reorderer};
 pub use sequence::NumberSpan;
 use sequence::{NumberedDatagrams, Sequences};
 

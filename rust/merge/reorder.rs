@@ -11,6 +11,8 @@ use super::sequence::NumberSpan;
 
 /// The most datagrams that are held: those of 80 ms at 100,000 a second.
 pub const MOST_HELD: usize = 1 << 13;
+/// The memory for the order of so many.
+pub const ORDER_BYTES: usize = MOST_HELD * (STREAMS * size_of::<HeldSpan>() + size_of::<Ticket>());
 
 /// What becomes of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
