@@ -41,7 +41,7 @@ impl Mergers {
         &mut self,
         plan: &mut Plan,
         ring: &mut Ring,
-        counters: &Writer,
+        counters: &mut Writer,
     ) -> io::Result<()> {
         let released = plan.released.iter();
         let released =
@@ -58,6 +58,11 @@ impl Mergers {
             }
             if let Some(merger) = merger {
                 merger.resume(&counters.sent_streams(*slot));
+                if merger.has_payloads()
+                    && let Some(row) = counters.payload_row(*slot)
+                {
+                    merger.resume_payloads(row);
+                }
             }
             std::mem::swap(&mut self.mergers[at], merger);
             if self.mergers[at].as_mut().is_some_and(|merger| merger.order().is_some()) {
@@ -154,8 +159,9 @@ impl Mergers {
     }
 
     /// Sets the time of subsequent arrivals, of CLOCK_MONOTONIC.
-    pub(super) fn set_time(&mut self, now_ns: u64) {
+    pub(super) fn set_time(&mut self, now_ns: u64, counters: &Writer) {
         self.now_us = now_ns / 1000;
+        counters.note_turn(self.now_us);
     }
 
     /// Counts the datagrams of a buffer for each of these rules, and adds them to its lane, or

@@ -193,7 +193,7 @@ impl Engine {
             self.counters.set_clocks(clocks());
         }
         if self.plan.has_merges {
-            self.mergers.set_time(clocks().monotonic_ns);
+            self.mergers.set_time(clocks().monotonic_ns, &self.counters);
         }
         let mut woken = false;
         let mut is_all = true;
@@ -348,7 +348,7 @@ impl Engine {
         for grant in &plan.grants {
             self.counters.grant(grant);
         }
-        self.mergers.adopt(&mut plan, &mut self.ring, &self.counters)?;
+        self.mergers.adopt(&mut plan, &mut self.ring, &mut self.counters)?;
         self.intake.adopt(&plan.sources, &mut self.ring)?;
         self.window.resize(self.intake.most_datagrams(), plan.rules.len());
         self.egress.adopt(&plan, &self.plan);

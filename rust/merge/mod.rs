@@ -24,6 +24,7 @@ mod witness;
 use serde::Deserialize;
 
 use crate::stats::merged::{STREAMS, SentStream};
+use crate::stats::sent_payloads::PayloadRow;
 use crate::stats::sequences::{Format, Units};
 use failover::Failover;
 use payloads::Payloads;
@@ -169,6 +170,19 @@ impl Merger {
             if let Some((order, sent)) = self.order.as_deref_mut().zip(*sent) {
                 order.resume(at, sequences.epoch(at), sent.next);
             }
+        }
+    }
+
+    /// Whether it recognises payloads, which it may remember for its successor.
+    #[must_use]
+    pub const fn has_payloads(&self) -> bool {
+        matches!(self.feeds, FeedState::Payloads(_))
+    }
+
+    /// Remembers payloads in this row, which may have those of another process.
+    pub fn resume_payloads(&mut self, row: PayloadRow) {
+        if let FeedState::Payloads(payloads) = &mut self.feeds {
+            payloads.resume(row);
         }
     }
 

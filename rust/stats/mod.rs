@@ -8,8 +8,8 @@
 //! writer keeps its own copy and publishes the changes once per turn under a sequence number
 //! (`sequence_lock`), so that a reader gets consistent numbers without stopping the writer. `flows`
 //! is a table of senders behind the slots, `latency` one of the times that datagrams took, `merged`
-//! one of what merging rules have sent; `clocks` keeps a step of the host's clock out of the first
-//! two.
+//! and `sent_payloads` those of what merging rules have sent; `clocks` keeps a step of the host's
+//! clock out of the first two.
 
 pub mod carried;
 mod clocks;
@@ -22,6 +22,7 @@ pub mod merged;
 pub mod metadata;
 mod owner;
 mod reader;
+pub mod sent_payloads;
 mod sequence_lock;
 pub mod sequences;
 pub mod skew;
@@ -44,6 +45,7 @@ pub use latency::{LatencyRow, LatencyRows, read_latency};
 pub use loss::{Loss, count_loss, count_send_error};
 pub use owner::{Grant, SlotOwner};
 pub use reader::{InterfaceCopy, Snapshot, alive_ms, read};
+use sent_payloads::PayloadRows;
 pub use takeover::{Found, incarnations, take_over};
 pub use totals::SlotTotals;
 pub use words::{group, interface, output, rule};
@@ -60,8 +62,10 @@ const FLOWS_START: usize = METADATA_START + MAX_SLOTS as usize * metadata::WORDS
 const LATENCY_START: usize = FLOWS_START + flows::WORDS;
 /// The offset of what merging rules have sent, behind the histograms.
 const MERGED_START: usize = LATENCY_START + latency::WORDS;
+/// The offset of the payloads that they have sent, behind the numbers.
+const SENT_PAYLOADS_START: usize = MERGED_START + merged::WORDS;
 /// Words in a page.
-const PAGE_WORDS: usize = MERGED_START + merged::WORDS;
+const PAGE_WORDS: usize = SENT_PAYLOADS_START + sent_payloads::WORDS;
 /// A hash of the layout, which readers check.
 pub const LAYOUT: u64 = layout();
 
@@ -120,6 +124,9 @@ const PLACES: &[usize] = &[
     latency::ROW_WORDS,
     MERGED_START,
     merged::ROW_WORDS,
+    SENT_PAYLOADS_START,
+    sent_payloads::WORDS,
+    sent_payloads::ROW_WORDS,
     sequences::word::FORMAT,
     sequences::word::NUMBERED,
     sequences::word::UNFIT,
@@ -232,6 +239,7 @@ pub struct Writer {
     flows: Option<Box<FlowTable>>,
     /// The latency of rules, if it is measured.
     latency: Option<Box<LatencyTable>>,
+    payload_rows: PayloadRows,
     sequence: u64,
     now_ms: u64,
     arrivals: ArrivalClock,
@@ -247,6 +255,7 @@ impl Writer {
         }
         let slots = MAX_SLOTS as usize;
         Self {
+            payload_rows: PayloadRows::new(&page),
             page,
             words: PrivateArray::new(slots * SLOT_WORDS),
             changed: Vec::with_capacity(slots),
@@ -372,6 +381,7 @@ impl Writer {
         }
         if owner.is_rule() && !is_continued {
             self.forget_sent(slot.index);
+            self.release_payload_row(owner.tag());
         }
         let used = u64::from(slot.index) + 1;
         self.page.words()[header::USED].fetch_max(used, Ordering::Relaxed);
@@ -383,6 +393,9 @@ impl Writer {
         let owner = self.published(slot)[TAG];
         if let Some(latency) = &mut self.latency {
             latency.release(slot.index, owner);
+        }
+        if owner != 0 {
+            self.release_payload_row(owner);
         }
         self.slot(slot.index)[TAG] = 0;
     }
