@@ -61,6 +61,27 @@ fn single_datagrams_behind_a_large_loss_go_on_at_once() {
     }
 }
 
+#[test]
+fn nothing_overtakes_what_is_held_after_a_loss_of_all_feeds() {
+    for (jump, late_by_us) in [(500, 0), (500, 5_000), (9_000, 5_000)] {
+        let mut merger = PacedMerger::new(MergeSpec { late: false, hold_us: 20_000, ..RTP });
+        merger.send((0..500).flat_map(|number| [(0, number), (1, number)]));
+        merger.send([(0, 501)]);
+        merger.now_us += late_by_us;
+        let mut dropped = 0;
+        for number in 501 + jump..600 + jump {
+            for leg in [0, 1] {
+                let place = merger.place(leg, 7, number);
+                let has_place = merger.merger.span_in_order().is_some();
+                assert_eq!(merger.merger.sends(place), has_place, "{number}");
+                dropped += u64::from(place == FeedPlace::OutOfSequence);
+            }
+        }
+        // The one that the other feed has confirmed.
+        assert_eq!((dropped, merger.merger.lost()), (1, jump), "{jump}");
+    }
+}
+
 /// Merges a feed that loses each seventh with one that is ahead by so many numbers, joins it later,
 /// and sends these of a number and a time; returns what is sent.
 pub(super) fn join_ahead(

@@ -55,16 +55,15 @@ impl Sequences {
         if stream.has_step(first) {
             return Some(FeedPlace::Duplicate { skew_us: None });
         }
-        let is_paused = stream.is_paused(now_us);
-        let own = &mut self.legs[leg];
-        // A single wrong number must not make all others late.
-        let is_sure =
-            self.most_ahead_us == u64::MAX || own.continues_strange(numbers_of(units), self.mask);
-        if is_sure && own.may_leap(at, first) {
-            own.end_strange(units.stream);
+        let may_step = stream.is_paused(now_us) && self.legs[leg].may_step(at);
+        // What is sent beside those that are held would break their order.
+        let has_order = 0 < self.most_ahead_us && self.most_ahead_us < u64::MAX;
+        let may_leap = self.legs[leg].may_leap(at, first) || has_order && may_step;
+        if may_leap && self.is_sure(leg, numbers_of(units)) {
+            self.legs[leg].end_strange(units.stream);
             return Some(self.place_marked(at, leg, (span, units.stream), now_us));
         }
-        if !is_paused || !own.may_step(at) {
+        if has_order || !may_step {
             self.witness.watch(at, leg, (first, datagram.content), now_us);
             return None;
         }
@@ -97,6 +96,14 @@ impl Sequences {
             return FeedPlace::OutOfSequence;
         }
         self.begin_anew(leg, numbers, now_us)
+    }
+
+    /// Whether numbers far ahead are no mistake, or would do no harm: a single wrong number must not
+    /// make all others late.
+    fn is_sure(&self, leg: usize, numbers: FeedNumbers) -> bool {
+        self.most_ahead_us == u64::MAX
+            || self.legs[leg].continues_strange(numbers, self.mask)
+            || self.is_of_others(leg, numbers)
     }
 
     /// Whether another feed has delivered the same sender's numbers near these.
