@@ -54,6 +54,8 @@ class DaemonSettings:
     """Whether a configuration that is refused at the start leaves the kept rules in force."""
     takeover: bool = False
     """Whether to replace the daemon that serves the socket."""
+    command: tuple[str, ...] = ()
+    """The command that started the daemon."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """The options that differ from their defaults, as the table `daemon` of a configuration."""
 
@@ -68,7 +70,9 @@ class DaemonSettings:
         for name in ("socket", "observers_socket", "config", "state"):
             values[name] = None if values[name] is None else Path(values[name])
         account = values.pop("account")
+        for name in ("cpus", "include", "command"):
+            values[name] = tuple(values[name])
         return cls(
-            **{**values, "cpus": tuple(values["cpus"]), "include": tuple(values["include"])},
+            **values,
             account=None if account is None else Account(**account),
         )

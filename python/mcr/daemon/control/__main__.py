@@ -28,7 +28,7 @@ def main() -> int:
         return 2
     set_process_title("mcr: control")
     # A service manager sends these to the whole daemon; the supervisor decides what follows.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     journal = Journal.connect(arguments.log_format, 2)  # the sandbox hides its socket
     try:

@@ -8,6 +8,7 @@ broker opens the sockets.
 import os
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import NoReturn
 
 from ...protocol.log_spec import LogSpec
@@ -53,7 +54,8 @@ def become_supervisor(settings: DaemonSettings) -> NoReturn:
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    command = supervisor_command(settings)
+    own_command = (sys.executable, *sys.orig_argv[1:])
+    command = supervisor_command(replace(settings, command=own_command))
     try:
         os.execv(command[0], command)
     except OSError as error:

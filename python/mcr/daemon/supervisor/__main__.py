@@ -17,6 +17,7 @@ def main() -> int:
     """Run the supervisor with the settings on the command line."""
     # A reload before the event loop handles signals is redundant: the start reads the files anyway.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     set_process_title("mcr: supervisor")
     try:
         return 0 if supervise(DaemonSettings.from_text(sys.argv[1])) else 1

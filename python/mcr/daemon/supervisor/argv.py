@@ -19,7 +19,7 @@ from ..settings import DaemonSettings
 # reported.
 _BOOT = """\
 import signal, sys, types
-for number in signal.SIGINT, signal.SIGTERM, signal.SIGHUP:
+for number in signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2:
     signal.signal(number, signal.SIG_IGN)
 sys.modules["mcr"] = types.ModuleType("mcr")
 sys.modules["mcr"].__path__ = [sys.argv[1]]

@@ -31,6 +31,11 @@ class ServiceManager:
         self._next_ping_s = 0.0
         self._beats: Sequence[int] = ()
 
+    @property
+    def has_watchdog(self) -> bool:
+        """Whether the manager restarts a daemon that does not ping."""
+        return self._ping_s is not None
+
     def notify(self, text: str) -> None:
         """Send the daemon's state, such as READY=1 or STOPPING=1; never block."""
         if not self._address.startswith(("/", "\0")):

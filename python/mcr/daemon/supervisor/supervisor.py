@@ -19,6 +19,7 @@ from .disk_thread import DiskThread
 from .errors import StartError
 from .handover.endpoint import TakeoverSocket
 from .handover.inheritance import Inheritance
+from .handover.new_version import NewVersion
 from .handover.predecessor import Predecessor
 from .handover.successor import Successor
 from .listener import Listener
@@ -32,7 +33,7 @@ from .service_manager import ServiceManager
 from .snapshot_store import SnapshotStore
 from .watchdog import AwakeClock
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
 _TICK_S = 0.25  # the longest iteration, and so the delay in noticing a child that hangs
 _DRAIN_S = 10.0  # for control to stop the engines and to report
 _EXIT_S = 1.0  # for the children to exit by themselves; then they are killed
@@ -84,6 +85,7 @@ class Supervisor:
             inherited=inheritance,
         )
         self._reload = Reload(configuration, self._processes, self._manager)
+        self._new_version = NewVersion(settings.command, self._reactor, self)
         self._successor: Successor | None = None
         if inheritance is not None:
             self._successor = self._succeed(inheritance, tools, snapshots)
@@ -199,9 +201,11 @@ class Supervisor:
         """Tell a user who waits at a terminal."""
         self._log.write_to_terminal(text)
 
-    def notify(self, text: str) -> None:
-        """Send the service manager the daemon's state."""
-        self._manager.notify(text)
+    def notify_successor(self, pid: int) -> None:
+        """Tell the service manager which process is the daemon from now on."""
+        # One that was not started from here does not know the manager's watchdog.
+        is_watched = pid == self._new_version.pid or not self._manager.has_watchdog
+        self._manager.notify(f"MAINPID={pid}" + ("" if is_watched else "\nWATCHDOG_USEC=0"))
 
     def handed_over(self) -> None:
         """End without a report: another daemon relays, and has everything."""
@@ -299,6 +303,7 @@ class Supervisor:
         if self._endpoint is not None:
             self._endpoint.close()
         self._predecessor.close()
+        self._new_version.close()
         # Before the takeover is complete, the old daemon resumes once this end is closed, and kills
         # this process: it is closed last, by its exit.
         if self._successor is not None and not self._successor.is_active:
@@ -337,9 +342,9 @@ class Supervisor:
         with suppress(BlockingIOError):
             numbers = reader.recv(4096)
         for number in numbers:
-            if number == signal.SIGHUP:
+            if number in {signal.SIGHUP, signal.SIGUSR2}:
                 if not self._processes.shutting_down:
-                    self._reload.request()
+                    (self._reload.request if number == signal.SIGHUP else self._new_version.start)()
             elif number in _SIGNALS:
                 self._terminate()
 

@@ -12,5 +12,5 @@ new one continues if the old one dies.
 
 form        the messages                 link    the connection
 predecessor the old supervisor's side    successor, inheritance   the new one's
-socket      where the old one listens
+endpoint    where the old one listens   new_version  starts the new one within a service
 """

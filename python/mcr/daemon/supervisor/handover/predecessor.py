@@ -63,8 +63,8 @@ class HandsOver(Protocol):
     def log(self, level: Level, text: str) -> None:
         """Log a record."""
 
-    def notify(self, text: str) -> None:
-        """Send the service manager the daemon's state."""
+    def notify_successor(self, pid: int) -> None:
+        """Tell the service manager which process is the daemon from now on."""
 
     def handed_over(self) -> None:
         """Another daemon has everything: end."""
@@ -227,7 +227,7 @@ class Predecessor:
         for listener in self._listeners:
             if listener is not None and self._is_given(listener):
                 listener.disown()
-        self._supervisor.notify(f"MAINPID={self._pid}")
+        self._supervisor.notify_successor(self._pid)
         self._supervisor.log("info", f"process {self._pid} has taken over")
         self._release()
         self._supervisor.handed_over()
