@@ -22,7 +22,7 @@ VALGRIND := valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-k
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo fleet-demo test test-crate lint clippy format docs topologies bench guard coverage audit build deb bpf stubs clean help .preflight soak loom memcheck fuzz wheels
+.PHONY: demo fleet-demo test test-crate lint clippy format docs topologies long-chain bench guard coverage audit build deb bpf stubs clean help .preflight soak loom memcheck fuzz wheels
 .DEFAULT_GOAL := help
 
 demo: $(WHEEL) ## relay live traffic over loopback (as root also across network namespaces)
@@ -57,6 +57,9 @@ format: $(TOOLS) ## rewrite the sources in the one accepted layout
 
 topologies: $(WHEEL) ## traffic through chains, trees, meshes and wide fan-outs of relays: one table (root)
 	$(BIN)/python -m tests.topology.shape_table
+
+long-chain: $(WHEEL) ## 10 million datagrams through three relays in a row, then more than they can relay (root)
+	$(BIN)/python -m tests.topology.long_chain $(ARGS)
 
 soak: $(WHEEL) ## a daemon under traffic, changes, deaths and flapping interfaces (root; MINUTES=10)
 	$(BIN)/python -m tests.topology.soak --minutes $(or $(MINUTES),10)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .lab import Lab
+from .traffic import Receiver, Sender
 
 _PROGRAM = Path(__file__).with_name("bulk_process.py")
 _END_S = 20.0
@@ -96,12 +97,21 @@ def bulk_flow(
 ) -> Iterator[BulkFlow]:
     """Send to one group and port from s0, and receive another at d0, during the block."""
     with (
-        contextlib.ExitStack() as stack,
         lab.sender(*taken) as sender,
         lab.receive(*made) as receiver,
+        flow_between(sender, receiver, rate_pps=rate_pps, batch=batch) as flow,
     ):
-        sink = _Process(receiver.socket, do="receive", size=SIZE)
+        yield flow
+
+
+@contextlib.contextmanager
+def flow_between(
+    sender: Sender, receiver: Receiver, *, rate_pps: int, batch: int = BATCH, size: int = SIZE
+) -> Iterator[BulkFlow]:
+    """Send by one socket and receive by another during the block."""
+    with contextlib.ExitStack() as stack:
+        sink = _Process(receiver.socket, do="receive", size=size)
         stack.callback(sink.kill)
-        source = _Process(sender.socket, do="send", rate_pps=rate_pps, batch=batch, size=SIZE)
+        source = _Process(sender.socket, do="send", rate_pps=rate_pps, batch=batch, size=size)
         stack.callback(source.kill)
         yield BulkFlow(source, sink)
