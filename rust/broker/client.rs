@@ -6,15 +6,15 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use super::line::{Line, unexpected};
-use super::messages::{Answer, Request};
+use super::messages::{Answer, InterfaceId, Request};
 use super::wire::MAX_ITEMS;
 use crate::addr::Addr;
 use crate::error::{Error, Result};
 use crate::sockets::filter::Pin;
 use crate::sockets::netlink::netfilter::Direction;
 use crate::sockets::provider::{
-    HelperSocket, Lease, OutputHandle, PacketSocketHandle, PacketSocketRequest, Socket,
-    SocketProvider, UdpInputHandle, XdpLinkHandle, XdpLinkRequest,
+    ExpectedCall, HelperSocket, Lease, OutputHandle, PacketSocketHandle, PacketSocketRequest,
+    Socket, SocketProvider, UdpInputHandle, XdpLinkHandle, XdpLinkRequest,
 };
 use crate::sockets::xdp::hooks::HostHooks;
 use crate::sockets::xdp::link;
@@ -196,15 +196,7 @@ impl SocketProvider for BrokerClient {
     }
 
     fn datagrams(&self, wanted: &udp_input::UdpInputRequest<'_>) -> Result<UdpInputHandle> {
-        let request = Request::Datagrams {
-            interface: (&wanted.interface).into(),
-            group: wanted.group,
-            is_broadcast: wanted.is_broadcast,
-            is_everywhere: wanted.is_everywhere,
-            is_beside_own: wanted.is_beside_own,
-            port: wanted.port,
-        };
-        match self.line.request(&request)? {
+        match self.line.request(&datagrams(wanted))? {
             (Answer::Datagrams { lease, receive_buffer_bytes }, fd) => Ok(UdpInputHandle {
                 socket: self.socket(lease, fd)?,
                 receive_buffer_bytes: bytes(receive_buffer_bytes),
@@ -270,8 +262,40 @@ impl SocketProvider for BrokerClient {
         Ok(())
     }
 
+    fn expect(&self, calls: &mut dyn Iterator<Item = ExpectedCall>) {
+        self.line.expect(calls.map(|call| match call {
+            ExpectedCall::Output { key, spec } => Request::Output { key, is_connected: true, spec },
+            ExpectedCall::Join { interface: (index, name), group, sources } => {
+                let sources = sources.into_vec();
+                Request::Join { interface: InterfaceId { index, name }, group, sources }
+            }
+            ExpectedCall::GroHelper { interface: (index, name), group, port } => {
+                Request::GroHelper { interface: InterfaceId { index, name }, group, port }
+            }
+            ExpectedCall::Datagrams { interface: (index, name), group, port } => {
+                let interface = InterfaceRef { index, name: &name };
+                datagrams(&udp_input::UdpInputRequest::on(interface, group, port))
+            }
+        }));
+    }
+
+    fn forget_expected(&self) {
+        self.line.forget_expected();
+    }
+
     fn release_unclaimed(&self) -> Result<()> {
         self.line.execute(&Request::ReleaseUnclaimed {})
+    }
+}
+
+fn datagrams(wanted: &udp_input::UdpInputRequest<'_>) -> Request {
+    Request::Datagrams {
+        interface: (&wanted.interface).into(),
+        group: wanted.group,
+        is_broadcast: wanted.is_broadcast,
+        is_everywhere: wanted.is_everywhere,
+        is_beside_own: wanted.is_beside_own,
+        port: wanted.port,
     }
 }
 

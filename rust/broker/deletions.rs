@@ -47,6 +47,15 @@ impl Deletions {
         watched
     }
 
+    pub(super) fn watches(&self, ifindex: u32) -> bool {
+        self.watched.contains(&ifindex)
+    }
+
+    /// Ends watching an interface that does not exist.
+    pub(super) fn forget(&mut self, ifindex: u32) {
+        self.watched.remove(&ifindex);
+    }
+
     /// Returns the watched interfaces that were deleted since the last call, and stops watching
     /// them: the index may already belong to a new interface. If events were lost, compares all
     /// watched interfaces with those that exist; for one that exists, `is_renewed` says whether it

@@ -1,5 +1,5 @@
-//! The worker's connection to the supervisor: one request at a time, and the leases that it
-//! returns.
+//! The worker's connection to the supervisor: one request at a time, also if it was sent in advance,
+//! and the leases that it returns.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
@@ -8,21 +8,35 @@ use std::thread;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::SigSet;
-use nix::sys::socket::MsgFlags;
+use nix::sys::socket::sockopt::SndBuf;
+use nix::sys::socket::{MsgFlags, getsockopt};
 
 use super::messages::{Answer, MESSAGE_BYTES, PROTOCOL, Request};
+use super::pipeline::{Pipeline, Reply};
 use super::wire::MAX_ITEMS;
 use crate::error::{Error, Result};
 use crate::sockets::provider::Lender;
 use crate::sockets::socket::descriptors_used_up;
-use crate::sys::scm_rights;
+use crate::sys::scm_rights::{self, Received};
+
+/// The most requests that are sent in advance.
+const MOST_AHEAD: usize = 64;
+/// More than an answer takes of the supervisor's socket, which never waits for room, in bytes.
+const ANSWER_BYTES: usize = 4096;
 
 /// The connection to the supervisor.
 pub(super) struct Line {
     socket: Arc<OwnedFd>,
     /// Allows one request at a time.
-    request_lock: Mutex<()>,
+    conversation: Mutex<Conversation>,
     returned: Arc<ReturnedLeases>,
+}
+
+struct Conversation {
+    pipeline: Pipeline,
+    /// How many requests may wait for an answer: those whose answers have room.
+    most_ahead: usize,
+    room: Vec<u8>,
 }
 
 /// Dropped leases to return. They are sent before the next request, which may need what they held,
@@ -48,9 +62,16 @@ impl Line {
     pub(super) fn connect(socket: OwnedFd) -> Result<Arc<Self>> {
         let socket = Arc::new(socket);
         let returned = Arc::new(ReturnedLeases::default());
+        // Both ends of the connection were created with the same size.
+        let sndbuf = getsockopt(&socket, SndBuf).unwrap_or(0);
+        let conversation = Conversation {
+            pipeline: Pipeline::default(),
+            most_ahead: (sndbuf / ANSWER_BYTES).clamp(1, MOST_AHEAD),
+            room: vec![0; MESSAGE_BYTES],
+        };
         let line = Self {
             socket: socket.clone(),
-            request_lock: Mutex::new(()),
+            conversation: Mutex::new(conversation),
             returned: returned.clone(),
         };
         line.execute(&Request::Hello { protocol: PROTOCOL })?;
@@ -73,19 +94,87 @@ impl Line {
         }
     }
 
-    pub(super) fn request(&self, request: &Request) -> Result<(Answer, Option<OwnedFd>)> {
-        let _alone = self.request_lock.lock().unwrap_or_else(PoisonError::into_inner);
-        let reply = self.returned.flush(&self.socket);
-        let reply = reply.and_then(|()| send(&self.socket, request));
-        let reply = reply.and_then(|()| receive(&self.socket));
-        let (bytes, fd, lacks_fd) =
-            reply.map_err(|e| Error::Engine(format!("the supervisor does not answer ({e})")))?;
-        match Answer::from_bytes(&bytes) {
-            Some(Answer::Refused { why }) => Err(why.into()),
-            Some(answer) if lacks_fd => Err(self.descriptor_lost(&answer)),
-            Some(answer) => Ok((answer, fd)),
-            None => Err(unexpected()),
+    pub(super) fn request(&self, request: &Request) -> Reply {
+        let request = request.to_bytes();
+        let mut conversation = self.lock();
+        match conversation.pipeline.take_early(&request) {
+            Some(reply) => reply,
+            None => self.converse(&mut conversation, &request).unwrap_or_else(|e| Err(silence(&e))),
         }
+    }
+
+    /// Sends requests in advance that will be made in this order.
+    pub(super) fn expect(&self, requests: impl Iterator<Item = Request>) {
+        self.lock().pipeline.expect(requests.map(|request| request.to_bytes()));
+    }
+
+    /// Expects no more requests, and gives back what was granted in advance and is not needed.
+    pub(super) fn forget_expected(&self) {
+        let mut conversation = self.lock();
+        while let Some(request) = conversation.pipeline.take_sent() {
+            // If the supervisor does not answer, it is gone and so is what it granted.
+            let Ok(reply) = self.receive(&mut conversation.room) else { break };
+            conversation.pipeline.keep(request, reply);
+        }
+        let unused: Vec<_> = conversation.pipeline.clear().collect();
+        drop(conversation);
+        for (request, reply) in unused {
+            self.give_back(&request, reply);
+        }
+    }
+
+    fn give_back(&self, request: &[u8], reply: Reply) {
+        match (Request::from_bytes(request), reply) {
+            (Some(Request::Join { interface, group, sources }), Ok(_)) => {
+                let ifindex = interface.index;
+                self.execute(&Request::Leave { ifindex, group, sources }).ok();
+            }
+            (_, Ok((Answer::Helper { lease }, _))) => self.return_lease(lease),
+            (_, Ok((answer, _))) => answer.lease().into_iter().for_each(|it| self.return_lease(it)),
+            (_, Err(_)) => {}
+        }
+    }
+
+    /// Sends the request, unless it was sent in advance, and waits for its answer.
+    fn converse(&self, conversation: &mut Conversation, request: &[u8]) -> io::Result<Reply> {
+        let Conversation { pipeline, most_ahead, room } = conversation;
+        self.returned.flush(&self.socket)?;
+        // Many at a time, so that the supervisor wakes up once for many.
+        if pipeline.under_way() <= *most_ahead / 2 {
+            while pipeline.under_way() < *most_ahead
+                && let Some(next) = pipeline.next()
+            {
+                send(&self.socket, next)?;
+            }
+        }
+        if !pipeline.is_sent(request) {
+            send(&self.socket, request)?;
+            pipeline.add_sent(request);
+        }
+        loop {
+            let reply = self.receive(room)?;
+            let Some(answered) = pipeline.take_sent() else { return Ok(Err(unexpected())) };
+            if *answered == *request {
+                return Ok(reply);
+            }
+            pipeline.keep(answered, reply);
+        }
+    }
+
+    /// Receives the next answer.
+    fn receive(&self, room: &mut [u8]) -> io::Result<Reply> {
+        let message = receive(&self.socket, room)?;
+        let answer = room.get(..message.len).and_then(Answer::from_bytes);
+        Ok(match answer {
+            Some(Answer::Refused { why }) => Err(why.into()),
+            Some(answer) if message.lacks_fd => Err(self.descriptor_lost(&answer)),
+            Some(answer) => Ok((answer, message.fd)),
+            None => Err(unexpected()),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Conversation> {
+        self.conversation.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The socket was leased, but this process had no descriptor left to receive it.
@@ -124,7 +213,7 @@ impl ReturnedLeases {
     fn flush(&self, socket: &OwnedFd) -> io::Result<()> {
         let mut waiting = self.lock();
         for leases in waiting.leases.chunks(MAX_ITEMS) {
-            send(socket, &Request::Release { leases: leases.to_vec() })?;
+            send(socket, &Request::Release { leases: leases.to_vec() }.to_bytes())?;
         }
         waiting.leases.clear();
         Ok(())
@@ -135,10 +224,9 @@ impl ReturnedLeases {
     }
 }
 
-fn send(socket: &OwnedFd, request: &Request) -> io::Result<()> {
-    let bytes = request.to_bytes();
+fn send(socket: &OwnedFd, request: &[u8]) -> io::Result<()> {
     loop {
-        match scm_rights::send(socket.as_fd(), &bytes, None, MsgFlags::empty()) {
+        match scm_rights::send(socket.as_fd(), request, None, MsgFlags::empty()) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 wait(socket, PollFlags::POLLOUT)?
             }
@@ -148,15 +236,11 @@ fn send(socket: &OwnedFd, request: &Request) -> io::Result<()> {
     }
 }
 
-fn receive(socket: &OwnedFd) -> io::Result<(Vec<u8>, Option<OwnedFd>, bool)> {
-    let mut bytes = vec![0; MESSAGE_BYTES];
+fn receive(socket: &OwnedFd, room: &mut [u8]) -> io::Result<Received> {
     loop {
-        match scm_rights::receive(socket.as_fd(), &mut bytes, MsgFlags::empty()) {
+        match scm_rights::receive(socket.as_fd(), room, MsgFlags::empty()) {
             Ok(message) if message.len == 0 => return Err(ErrorKind::UnexpectedEof.into()),
-            Ok(message) => {
-                bytes.truncate(message.len);
-                return Ok((bytes, message.fd, message.lacks_fd));
-            }
+            Ok(message) => return Ok(message),
             Err(error) if error.kind() == ErrorKind::WouldBlock => wait(socket, PollFlags::POLLIN)?,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
@@ -170,6 +254,10 @@ fn wait(socket: &OwnedFd, until: PollFlags) -> io::Result<()> {
         Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
         Err(errno) => Err(errno.into()),
     }
+}
+
+fn silence(error: &io::Error) -> Error {
+    Error::Engine(format!("the supervisor does not answer ({error})"))
 }
 
 /// The supervisor's answer belongs to another request.

@@ -4,6 +4,7 @@
 //! ```text
 //! client       the worker's `SocketProvider`       wire, messages        the protocol
 //! line         its connection to the supervisor    obstacles             reasons without a link
+//! pipeline     requests sent in advance
 //! server       the supervisor's request loop       policy                requests to reject
 //! grants       opens or finds sockets              leases, memberships   open sockets
 //! links        opens XDP links
@@ -37,6 +38,7 @@ mod links;
 mod memberships;
 mod messages;
 mod obstacles;
+mod pipeline;
 mod policy;
 mod server;
 #[cfg(test)]

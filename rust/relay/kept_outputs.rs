@@ -31,6 +31,11 @@ impl KeptOutputs {
         Self { places: places.collect(), keeps_rules: true }
     }
 
+    /// Whether there is an output with this key.
+    pub(super) fn has(&self, key: u64) -> bool {
+        self.places.contains_key(&key)
+    }
+
     /// The output with this key, which no other rule takes from here on.
     pub(super) fn take<'a>(
         &mut self,

@@ -22,6 +22,7 @@ mod counters;
 mod egress;
 mod engines;
 mod error;
+mod expected;
 mod explain;
 mod home;
 mod inputs;

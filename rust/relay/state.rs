@@ -10,6 +10,7 @@ use super::counters::groups::{self, GroupSlots};
 use super::counters::slots::SlotAllocator;
 use super::counters::slots::SlotChanges;
 use super::egress::links::XdpLinks;
+use super::expected;
 use super::home::Homes;
 use super::inputs::Inputs;
 use super::inputs::fd_budget;
@@ -170,6 +171,7 @@ impl State {
         let mut kept = self.kept_outputs(difference);
         let homes = Homes::of(difference, &self.rules, &self.settings)?;
         let mut opened = Opened { rules: Vec::with_capacity(add.len()), slots: Vec::new() };
+        expected::announce(add, (&self.inputs, &homes, &kept), context);
         // For all rules first: another process may already have opened an output of a later one.
         add.iter().for_each(|spec| self.inputs.add_source_ports(spec.outputs.iter()));
         let result = add.iter().try_for_each(|spec| {
@@ -178,6 +180,7 @@ impl State {
             self.open_rule((spec, home), context, &mut kept, &mut opened).map_err(refused)
         });
         let result = result.and_then(|()| Ok(self.inputs.update_packet_sockets()?));
+        context.provider.forget_expected();
         if let Err(refusal) = result {
             let missing = &add[opened.rules.len()..];
             missing.iter().for_each(|spec| self.inputs.remove_source_ports(spec.outputs.iter()));

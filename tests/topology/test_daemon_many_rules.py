@@ -7,6 +7,7 @@ Meanwhile another client's pings are answered in time. How long everything took 
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -30,6 +31,8 @@ RULES = [
 ONE = mcr.Rule.parse(RULES[5000])
 OTHER = mcr.Rule.parse(RULES[9999])
 MOST_MIB = 200
+MOST_WAITS = len(RULES) // 4
+"""How often a restarted worker may wait: each rule takes two requests to the supervisor."""
 T = TypeVar("T")
 
 
@@ -122,7 +125,16 @@ def kill_worker(daemon: Daemon, client: mcr.Client) -> None:
     wait_until(is_back, 30)
     (worker,) = client.workers()
     assert worker.last_death is not None
-    print(f"an outage of {worker.last_death.outage_ms} ms")
+    assert worker.pid is not None
+    waits = voluntary_switches(worker.pid)
+    print(f"an outage of {worker.last_death.outage_ms} ms, {waits} waits")
+    assert waits < MOST_WAITS
+
+
+def voluntary_switches(pid: int) -> int:
+    """How often the first thread of a process has waited for something (proc_pid_status(5))."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("\nvoluntary_ctxt_switches:")[1].split()[0])
 
 
 class Selection:

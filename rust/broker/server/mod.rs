@@ -13,7 +13,7 @@ use super::deletions::Deletions;
 use super::kernel_leases::KernelLeases;
 use super::leases::Leases;
 use super::memberships::Memberships;
-use super::messages::{Answer, MESSAGE_BYTES, PROTOCOL, Request};
+use super::messages::{Answer, InterfaceId, MESSAGE_BYTES, PROTOCOL, Request};
 use super::policy;
 use crate::addr::Addr;
 use crate::error::{Error, Result};
@@ -202,6 +202,15 @@ impl BrokerServer {
         self.deletions.watch(ifindex)
     }
 
+    /// Checks that an interface exists. One that is watched does, until its deletion is noticed.
+    fn watch_existing(&mut self, interface: &InterfaceId) -> Result<()> {
+        if self.deletions.watches(interface.index) {
+            return Ok(());
+        }
+        self.deletions.watch(interface.index)?;
+        policy::find(interface).inspect_err(|_| self.deletions.forget(interface.index))
+    }
+
     /// The number of sockets that are open here.
     #[must_use]
     pub fn open_sockets(&self) -> usize {
@@ -263,8 +272,7 @@ impl BrokerServer {
             return Err(Fault::Breach(why));
         }
         if let Some(interface) = policy::interface(&request) {
-            self.deletions.watch(interface.index)?;
-            policy::find(interface)?;
+            self.watch_existing(interface)?;
         }
         let known = self.workers.get_mut(usize::from(worker)).ok_or(NO_WORKER)?;
         match request {

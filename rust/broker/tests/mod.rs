@@ -20,6 +20,7 @@ use crate::sockets::testnet::{
 use crate::sockets::udp_input::UdpInputRequest;
 use crate::spec::{Choice, OutputSpec};
 
+mod ahead;
 mod frames;
 #[cfg(feature = "offload")]
 mod kernel;

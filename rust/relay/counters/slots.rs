@@ -119,3 +119,22 @@ impl SlotAllocator {
 fn next(slot: Slot) -> Slot {
     Slot { generation: slot.generation.wrapping_add(1).max(1), ..slot }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_exceeds_the_slots_is_refused_and_those_in_use_stay() {
+        let mut slots = SlotAllocator::new(Found::default(), Vec::new());
+        let mut granted: Vec<Grant> = (0..u64::from(MAX_SLOTS))
+            .map(|key| slots.allocate(SlotOwner::output(key)).unwrap())
+            .collect();
+        let refused = slots.allocate(SlotOwner::output(u64::MAX)).unwrap_err().to_string();
+        assert!(refused.contains("there are counters for 65536 of them together"), "{refused}");
+        let last = granted.pop().unwrap().slot;
+        slots.free(last);
+        let next = slots.allocate(SlotOwner::output(u64::MAX)).unwrap().slot;
+        assert_eq!((next.index, next.generation), (last.index, last.generation + 1));
+    }
+}

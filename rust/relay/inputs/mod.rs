@@ -5,6 +5,7 @@
 //! [`Inputs::update_packet_sockets`] makes filters and AF_PACKET sockets follow, once for many rules.
 
 mod endpoints;
+mod expected;
 pub(super) mod fd_budget;
 mod gro_policy;
 pub(super) mod gro_ports;

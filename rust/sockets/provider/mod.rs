@@ -195,6 +195,13 @@ pub trait SocketProvider: Send + Sync {
         request: &XdpLinkRequest<'_>,
     ) -> std::result::Result<XdpLinkHandle, XdpObstacle>;
 
+    /// Announces calls that follow in this order, until [`SocketProvider::forget_expected`]. A
+    /// provider in another process works on them in advance; one that is not made is undone.
+    fn expect(&self, _calls: &mut dyn Iterator<Item = ExpectedCall>) {}
+
+    /// Ends what [`SocketProvider::expect`] has begun.
+    fn forget_expected(&self) {}
+
     /// Keeps sockets for interfaces that appear when no more can be opened.
     ///
     /// # Errors
@@ -207,6 +214,45 @@ pub trait SocketProvider: Send + Sync {
     /// # Errors
     /// The provider is gone.
     fn release_unclaimed(&self) -> Result<()>;
+}
+
+/// A call of a [`SocketProvider`] that will follow. Interfaces are an index and a name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ExpectedCall {
+    /// [`SocketProvider::output`].
+    Output {
+        /// As there.
+        key: u64,
+        /// As there.
+        spec: OutputSpec,
+    },
+    /// [`SocketProvider::join`].
+    Join {
+        /// As there.
+        interface: (u32, String),
+        /// As there.
+        group: Addr,
+        /// As there.
+        sources: Box<[Addr]>,
+    },
+    /// [`SocketProvider::gro_helper`].
+    GroHelper {
+        /// As there.
+        interface: (u32, String),
+        /// As there.
+        group: Addr,
+        /// As there.
+        port: u16,
+    },
+    /// [`SocketProvider::datagrams`], for a group.
+    Datagrams {
+        /// As there.
+        interface: (u32, String),
+        /// As there.
+        group: Addr,
+        /// As there.
+        port: u16,
+    },
 }
 
 /// A request for AF_PACKET sockets.
