@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn limits_are_raised_to_what_is_needed() {
-        rerun("sockets::nofile::tests::process_with_few_descriptors", |_| {});
+        rerun("sockets::nofile::tests::process_with_few_descriptors");
     }
 
     #[test]

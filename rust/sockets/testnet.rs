@@ -54,12 +54,10 @@ pub(crate) fn with_cable(test: impl FnOnce() + Send + 'static) {
     });
 }
 
-/// Runs an ignored test again in a process of its own, set up by `prepare`.
-pub(crate) fn rerun(test: &str, prepare: impl FnOnce(&mut Command)) {
+/// Runs an ignored test again in a process of its own.
+pub(crate) fn rerun(test: &str) {
     let mut command = Command::new(env::current_exe().unwrap());
-    command.args(["--ignored", "--exact", test]);
-    prepare(&mut command);
-    let output = command.output().unwrap();
+    let output = command.args(["--ignored", "--exact", test]).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && text.contains("1 passed"), "{text}");
 }

@@ -110,7 +110,7 @@ fn dropped_leases_are_returned_and_used_ones_are_exclusive() {
 
 #[test]
 fn a_returned_port_can_be_requested_at_once() {
-    rerun("broker::tests::returned_port", |_| {});
+    rerun("broker::tests::returned_port");
 }
 
 /// Must not run in parallel with other tests: a child process of theirs has every socket of this
@@ -131,7 +131,7 @@ fn returned_port() {
 
 #[test]
 fn a_worker_without_free_descriptors_returns_the_lease() {
-    rerun("broker::tests::full_worker", |_| {});
+    rerun("broker::tests::full_worker");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::sockets::testnet::rerun;
 
 #[test]
 fn a_missing_privilege_is_named() {
-    rerun("sockets::socket::tests::process_without_privileges", |_| {});
+    rerun("sockets::socket::tests::process_without_privileges");
 }
 
 #[test]

@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn programs_of_the_own_group_and_those_above_are_found() {
-        rerun("sockets::xdp::control_group::tests::in_a_group_of_its_own", |_| {});
+        rerun("sockets::xdp::control_group::tests::in_a_group_of_its_own");
     }
 
     #[test]
