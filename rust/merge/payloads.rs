@@ -3,6 +3,8 @@
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use foldhash::fast::FixedState;
+
 use super::FeedPlace;
 use crate::stats::sent_payloads::{PayloadRow, ROW_WORDS};
 
@@ -21,8 +23,8 @@ const _: () = assert!(SETS * SET_WORDS == ROW_WORDS && super::MAX_LEGS <= 1 << L
 
 pub(super) struct Payloads {
     cells: PayloadCells,
-    /// Of the hashes, because senders choose what is hashed.
-    seed: u64,
+    /// Seeded, because senders choose what is hashed.
+    hasher: FixedState,
     /// Until when another process merged, and how long none did afterwards, once that is known.
     until_us: u64,
     outage_us: Option<u64>,
@@ -40,7 +42,7 @@ impl Payloads {
         let cells = std::iter::repeat_with(AtomicU64::default).take(ROW_WORDS).collect();
         Self {
             cells: PayloadCells::Own(cells),
-            seed: RandomState::new().hash_one(0),
+            hasher: FixedState::with_seed(RandomState::new().hash_one(0)),
             until_us: 0,
             outage_us: None,
         }
@@ -48,7 +50,8 @@ impl Payloads {
 
     /// Continues in a row of the page of counters.
     pub(super) fn resume(&mut self, row: PayloadRow) {
-        (self.seed, self.until_us) = (row.seed(), row.used_until_us);
+        self.hasher = FixedState::with_seed(row.seed());
+        self.until_us = row.used_until_us;
         self.cells = PayloadCells::Shared(row);
     }
 
@@ -60,7 +63,7 @@ impl Payloads {
             .get_or_insert_with(|| now_us.saturating_sub(until_us).min(MOST_OUTAGE_US));
         let remembered_us =
             |at_us: u64| if at_us <= until_us { WINDOW_US + outage_us } else { WINDOW_US };
-        let hash = hash(self.seed, datagram);
+        let hash = self.hasher.hash_one(datagram);
         let cells = match &self.cells {
             PayloadCells::Own(cells) => cells,
             PayloadCells::Shared(row) => row.cells(),
@@ -85,32 +88,4 @@ impl Payloads {
         set[oldest + 1].store(now_us.max(1) << LEG_BITS | leg as u64, Ordering::Release);
         FeedPlace::First
     }
-}
-
-/// A hash of a payload. Who does not know the seed finds no two payloads with the same one.
-fn hash(seed: u64, payload: &[u8]) -> u64 {
-    const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
-    let (blocks, rest) = payload.as_chunks::<16>();
-    let mut last = [0; 16];
-    last[..rest.len()].copy_from_slice(rest);
-    let begin = folded_product(seed ^ MIX, payload.len() as u64 ^ MIX);
-    blocks.iter().chain([&last]).fold(begin, |hash, block| {
-        let both = u128::from_le_bytes(*block);
-        folded_product(low(both) ^ hash, high(both) ^ seed)
-    })
-}
-
-#[inline]
-const fn folded_product(one: u64, other: u64) -> u64 {
-    let product = one as u128 * other as u128;
-    high(product) ^ low(product)
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "the lower half is meant")]
-const fn low(both: u128) -> u64 {
-    both as u64
-}
-
-const fn high(both: u128) -> u64 {
-    low(both >> 64)
 }
