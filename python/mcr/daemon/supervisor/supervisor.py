@@ -342,11 +342,12 @@ class Supervisor:
         with suppress(BlockingIOError):
             numbers = reader.recv(4096)
         for number in numbers:
-            if number in {signal.SIGHUP, signal.SIGUSR2}:
-                if not self._processes.shutting_down:
-                    (self._reload.request if number == signal.SIGHUP else self._new_version.start)()
-            elif number in _SIGNALS:
+            if number in {signal.SIGTERM, signal.SIGINT}:
                 self._terminate()
+            elif number == signal.SIGHUP and not self._processes.shutting_down:
+                self._reload.request()
+            elif number == signal.SIGUSR2 and not self._processes.shutting_down:
+                self._new_version.start()
 
     def _terminate(self) -> None:
         if self._successor is not None and self._successor.is_active:

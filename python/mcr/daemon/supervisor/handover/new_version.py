@@ -34,7 +34,9 @@ class NewVersion:
             reactor: watches the process.
             supervisor: logs.
         """
-        self._command, self._reactor, self._supervisor = command, reactor, supervisor
+        # One that has taken over itself was started with the option.
+        self._command = [*(word for word in command if word != _OPTION), _OPTION]
+        self._reactor, self._supervisor = reactor, supervisor
         self._process: subprocess.Popen[bytes] | None = None
         self._pidfd = -1
 
@@ -48,17 +50,16 @@ class NewVersion:
         if self._process is not None:
             self._supervisor.log("warning", f"process {self._process.pid} is still taking over")
             return
-        command = [*self._command, _OPTION]
         try:
             self._process = subprocess.Popen(
-                command,
+                self._command,
                 stdin=subprocess.DEVNULL,
                 process_group=0,
                 # The watchdog of the service manager counts for whichever process is the main one.
                 env={name: value for name, value in os.environ.items() if name != "WATCHDOG_PID"},
             )
         except OSError as error:
-            text = f"no new version was started: {command[0]}: {error.strerror}"
+            text = f"no new version was started: {self._command[0]}: {error.strerror}"
             self._supervisor.log("error", text)
             return
         self._supervisor.log("info", f"process {self._process.pid} starts to take over")
