@@ -6,7 +6,7 @@
 import functools
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ..choices import Ingress
 from ..similar_names import suggestion
@@ -53,6 +53,18 @@ class Interface(Protocol):
         """The broadcast addresses of its IPv4 networks."""
 
 
+class _Link(NamedTuple):
+    """What each rule asks of an interface, which makes a new object at each access."""
+
+    device: str
+    ifindex: int
+    versions: frozenset[int]
+    """The IP versions of its addresses."""
+
+
+_MISSING = _Link("", 0, frozenset())
+
+
 class LocalHost:
     """The interfaces of this host at one moment, indexed by name and address."""
 
@@ -68,16 +80,12 @@ class LocalHost:
         self._by_name: dict[str, Interface] = {}
         self._owners: dict[Address, list[Interface]] = {}
         self._broadcasts: dict[Address, list[Interface]] = {}
-        # An interface of the native module makes a new object at each access.
-        self._devices: dict[str, str] = {}
-        self._indexes: dict[str, int] = {}
-        self._versions: dict[str, frozenset[int]] = {}
+        self._links: dict[str, _Link] = {}
         for interface in self._interfaces:
             names, addresses = (interface.name, *interface.altnames), interface.addresses
             self._by_name |= dict.fromkeys(names, interface)
-            self._devices |= dict.fromkeys(names, interface.name)
-            self._indexes |= dict.fromkeys(names, interface.index)
-            self._versions |= dict.fromkeys(names, frozenset(each.version for each in addresses))
+            versions = frozenset(each.version for each in addresses)
+            self._links |= dict.fromkeys(names, _Link(interface.name, interface.index, versions))
             for address in addresses:
                 self._owners.setdefault(address, []).append(interface)
             for broadcast in interface.broadcasts:
@@ -114,15 +122,15 @@ class LocalHost:
 
     def index(self, name: str) -> int:
         """The index of the interface with this name; 0 if there is none."""
-        return self._indexes.get(name, 0)
+        return self._links.get(name, _MISSING).ifindex
 
     def device(self, name: str) -> str:
         """The kernel name of the interface with this name; the name itself if there is none."""
-        return self._devices.get(name, name)
+        return self._links[name].device if name in self._links else name
 
     def has_version(self, name: str, version: int) -> bool:
         """Whether the interface with this name has an address of an IP version."""
-        return version in self._versions.get(name, ())
+        return version in self._links.get(name, _MISSING).versions
 
     def owners(self, address: Address) -> list[Interface]:
         """The interfaces with this address; the loopback owns all of 127.0.0.0/8."""
