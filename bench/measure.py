@@ -190,9 +190,7 @@ def _throughput(
         return Sample(rate)
     generator.terminate()
     sent = read_sent(generator)
-    offered = sent.rate_pps
-    # Of merged inputs one datagram each makes one copy.
-    alone = offered / scenario.shape.flows if scenario.shape.merges else offered
+    offered, shape = sent.rate_pps, scenario.shape
     _check_alive(relays)
     if scenario.numbered:
         _check_order(scenario, topology, sent, whole=False)
@@ -200,7 +198,7 @@ def _throughput(
         rate,
         {
             "offered_pps": offered,
-            "generator_limited": float(rate / scenario.shape.outputs >= REACHED * alone),
+            "generator_limited": float(rate >= REACHED * offered * shape.outputs / shape.alike),
             "ns_per_copy": used_ns / max(copies, 1.0),
             "resident_before_kib": before_kib,
             "resident_after_kib": _resident_kib(relays),
@@ -258,9 +256,8 @@ def _paced(
     programs, core = bench.programs, bench.generator_core
     sent = read_sent(start_sender(programs, core, scenario, topology, *options))
     after = _settled(topology, time.monotonic() + READY_LIMIT_S)
-    # Of merged inputs one datagram each makes one copy.
-    alone = sum(sent.flows) / (scenario.shape.flows if scenario.shape.merges else 1)
-    return sent.rate_pps, 1 - _copies(scenario, before, after) / alone
+    wanted = sum(sent.flows) / scenario.shape.alike
+    return sent.rate_pps, 1 - _copies(scenario, before, after) / wanted
 
 
 def _latency(

@@ -70,9 +70,14 @@ class Shape:
         ]
 
     @property
+    def alike(self) -> int:
+        """How many inputs have the same datagrams, of which one makes copies."""
+        return self.flows if self.merges else 1
+
+    @property
     def copies(self) -> int:
         """The copies of one datagram of each input."""
-        return self.outputs if self.merges else self.outputs * self.flows
+        return self.outputs * self.flows // self.alike
 
 
 @dataclass(frozen=True, slots=True)
