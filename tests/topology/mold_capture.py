@@ -6,6 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from scapy.layers.l2 import Ether
+from scapy.utils import RawPcapReader, wrpcap
+
 from .frames import Flow, udp_frame
 
 SESSIONS = ("MARKET0302", "MARKET0303")
@@ -16,10 +19,8 @@ BEGIN = 8
 PAUSE_PACKETS = 50
 """Packets between heartbeats."""
 END_OF_SESSION = 0xFFFF
-_FILE_HEADER = struct.Struct("<IHHIIII")
-_FRAME_HEADER = struct.Struct("<IIII")
-_MAGIC = 0xA1B2C3D4
-_ETHERNET = 1
+BEGIN_S = 1_772_000_000
+"""The time of the first frame, in seconds since 1970."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,21 +82,13 @@ def feeds(seed: int, loss: float) -> list[Sent]:
 
 def write_capture(path: Path, sent: Sequence[Sent], flows: Sequence[Flow]) -> None:
     """Write the packets as frames, a tenth of a millisecond apart."""
-    with path.open("wb") as file:
-        file.write(_FILE_HEADER.pack(_MAGIC, 2, 4, 0, 0, 65_535, _ETHERNET))
-        for number, each in enumerate(sent):
-            frame = udp_frame(flows[each.leg], each.packet.payload)
-            seconds, micros = divmod(number * 100, 1_000_000)
-            file.write(_FRAME_HEADER.pack(1_772_000_000 + seconds, micros, len(frame), len(frame)))
-            file.write(frame)
+    frames = [Ether(udp_frame(flows[each.leg], each.packet.payload)) for each in sent]
+    for number, frame in enumerate(frames):
+        frame.time = BEGIN_S + number / 10_000
+    wrpcap(str(path), frames)
 
 
 def read_capture(path: Path) -> Iterator[bytes]:
     """Yield the frames of a capture."""
-    data = path.read_bytes()
-    at = _FILE_HEADER.size
-    while at < len(data):
-        *_, length, _ = _FRAME_HEADER.unpack_from(data, at)
-        at += _FRAME_HEADER.size
-        yield data[at : at + length]
-        at += length
+    with RawPcapReader(str(path)) as reader:
+        yield from (frame for frame, _ in reader)
