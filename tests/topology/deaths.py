@@ -6,6 +6,7 @@ import select
 import signal
 import socket
 import struct
+import threading
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -47,6 +48,26 @@ def stopped(*pids: int) -> Iterator[None]:
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def slowed(pid: int, *, stopped_s: float, running_s: float) -> Iterator[None]:
+    """Let a process run only for moments during the block."""
+    over = threading.Event()
+
+    def stop_again_and_again() -> None:
+        while not over.wait(running_s):
+            os.kill(pid, signal.SIGSTOP)
+            over.wait(stopped_s)
+            os.kill(pid, signal.SIGCONT)
+
+    thread = threading.Thread(target=stop_again_and_again)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _states(pid: int) -> set[str]:

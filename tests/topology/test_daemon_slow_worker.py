@@ -1,16 +1,10 @@
 """A worker that gets too little of a processor: slow, but neither silent nor replaced."""
 
-import contextlib
-import os
-import signal
-import threading
-from collections.abc import Iterator
-
 import pytest
 
 from .checks import assert_balanced, settle
 from .daemons import serving
-from .deaths import lost
+from .deaths import lost, slowed
 from .lab import Lab
 from .relays import Ingress
 from .traffic import PacedFlow
@@ -20,27 +14,6 @@ pytestmark = pytest.mark.alone
 RATE_PPS = 2000
 RULE = "239.1.99.1%in0:5001 to 239.2.99.1%out0:6001"
 STOPPED_S, RUNNING_S = 0.15, 0.01
-
-
-@contextlib.contextmanager
-def slowed(pid: int) -> Iterator[None]:
-    """Stop a process for most of the time."""
-    over = threading.Event()
-
-    def stop_again_and_again() -> None:
-        while not over.is_set():
-            os.kill(pid, signal.SIGSTOP)
-            over.wait(STOPPED_S)
-            os.kill(pid, signal.SIGCONT)
-            over.wait(RUNNING_S)
-
-    thread = threading.Thread(target=stop_again_and_again)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
 
 
 def test_a_slow_worker_loses_nothing_that_fits(lab: Lab, ingress: Ingress) -> None:
@@ -55,7 +28,7 @@ def test_a_slow_worker_loses_nothing_that_fits(lab: Lab, ingress: Ingress) -> No
         client.add_rule(RULE)
         (pid,) = daemon.workers
         with PacedFlow(sender, RATE_PPS) as flow:
-            with slowed(pid):
+            with slowed(pid, stopped_s=STOPPED_S, running_s=RUNNING_S):
                 flow.advance(RATE_PPS)
             flow.stop()
         receiver.wait_for_payload(flow.sent[-1])

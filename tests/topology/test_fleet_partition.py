@@ -6,7 +6,6 @@ The node is the lab's relay; servers are behind a link of its own, `mgmt`.
 import contextlib
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from mcr.fleet.agent import HEARTBEAT_S, PERIOD_S
 
 from .checks import assert_balanced, settle
 from .daemons import Daemon, put_first, serving
+from .deaths import slowed
 from .lab import Lab
 from .namespaces import Namespace, Net
 from .traffic import NumberedReceiver, PacedFlow
@@ -125,26 +125,6 @@ def unplugged(site: Site) -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def slow(server: int) -> Iterator[None]:
-    """Have a server sleep for most of the time."""
-    ending = threading.Event()
-
-    def doze() -> None:
-        while not ending.wait(AWAKE_S):
-            os.kill(server, signal.SIGSTOP)
-            ending.wait(SLOW_S)
-            os.kill(server, signal.SIGCONT)
-
-    dozing = threading.Thread(target=doze)
-    dozing.start()
-    try:
-        yield
-    finally:
-        ending.set()
-        dozing.join()
-
-
 def has_missed_a_heartbeat(site: Site) -> bool:
     """Whether the last report of the node is older than it ever is."""
     return bool(time.time() - site.store.status(NODE)["at"] > HEARTBEAT_S + 1)
@@ -216,7 +196,7 @@ def test_a_server_that_was_killed_is_waited_for(feed: Site) -> None:
 
 def test_a_slow_server_delays_changes_only(feed: Site) -> None:
     """It may take any time below the limit of a request: the agent has nothing to warn of."""
-    with slow(feed.cluster.pid(0)):
+    with slowed(feed.cluster.pid(0), stopped_s=SLOW_S, running_s=AWAKE_S):
         for rules in ((FEED, OTHER), (FEED,), (FEED, OTHER)):
             feed.store.write(DOCUMENT, *rules)
             status = feed.store.wait_status(NODE, "applied", len(rules))
