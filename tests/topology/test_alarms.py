@@ -213,8 +213,8 @@ def test_a_daemon_reports_alarms_and_losses(lab: Lab) -> None:
         assert_balanced(stats)
         dropped = {why: n for why, n in stats.rules[1].outputs[0].dropped.items() if n}
         assert ended.total == dropped
+        daemon.wait_for("info: egress: output 1 of rule slow loses no more")
         log = daemon.read_log()
         assert "warning: rules: rule feed: nothing for " in log
         assert "warning: egress: output 1 of rule slow loses " in log
-        assert "info: egress: output 1 of rule slow loses no more" in log
         lab.relay.reshape("out1", "tbf", "rate", "10gbit", "burst", "20000", "limit", "20000")

@@ -221,7 +221,8 @@ def test_a_rogue_feed_neither_stops_nor_floods_the_output(
 ) -> None:
     """It begins as the other feed, and then repeats a number, or old ones, or invents some.
 
-    Both are on one interface, so that the relay finds them in the order in which they are sent.
+    Neither runs ahead of the other while a busy machine lets the relay wait: that is what the start
+    of another sender looks like.
     """
     draw, other = random.Random(9), "239.1.90.2"
     invents: dict[str, Callable[[int], int]] = {
@@ -244,7 +245,9 @@ def test_a_rogue_feed_neither_stops_nor_floods_the_output(
             part = range(first, first + 5)
             good.send([rtp(n) for n in part])
             bad.send([rtp(invent(n)) + b"rogue" for n in part])
-        stats = settle(relay, lambda now: received(now) == [COUNT, COUNT])
+            if part.stop % 20 == 0:
+                wait_for_all(relay, [range(COUNT)] * 2, part.stop)
+        stats = relay.stats()
         got = receiver.wait_for(stats.rules[0].outputs[0].sent)
     numbers = [number_of(payload) for payload in got if not payload.endswith(b"rogue")]
     assert len({*numbers}) == len(numbers) >= COUNT * 0.99
